@@ -1,0 +1,3 @@
+//! The binary: one line a subcommand.
+
+fn main() {}
