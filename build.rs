@@ -1,7 +1,11 @@
 //! Compiles `proto/` into Rust with a protobuf compiler that is itself Rust, and records the commit for
 //! `--version`. Absent on purpose: a system protoc, generated services (the gRPC edge is our own).
 
-use std::{env, fs, io, path::{Path, PathBuf}, process::Command};
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");

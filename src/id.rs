@@ -87,3 +87,63 @@ pub struct Ticket {
     /// The slot's generation when the ticket was given out.
     pub generation: u32,
 }
+
+/// What sort of primitive something is. The number stands in the log (field 100 of a primitive's command),
+/// so it never changes (spec/wire.md, decision 1).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Counter = 1,
+    CounterMap = 2,
+    LeaderElection = 3,
+    IndexedMap = 4,
+    Lock = 5,
+    Map = 6,
+    MultiMap = 7,
+    Set = 8,
+    Value = 9,
+}
+
+impl Kind {
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Kind; 9] = [
+        Kind::Counter,
+        Kind::CounterMap,
+        Kind::LeaderElection,
+        Kind::IndexedMap,
+        Kind::Lock,
+        Kind::Map,
+        Kind::MultiMap,
+        Kind::Set,
+        Kind::Value,
+    ];
+
+    /// The kind that `number` names in the log.
+    #[must_use]
+    pub fn from_number(number: u64) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| *kind as u64 == number)
+    }
+
+    /// The name of its gRPC service without the package.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "Counter",
+            Kind::CounterMap => "CounterMap",
+            Kind::LeaderElection => "LeaderElection",
+            Kind::IndexedMap => "IndexedMap",
+            Kind::Lock => "Lock",
+            Kind::Map => "Map",
+            Kind::MultiMap => "MultiMap",
+            Kind::Set => "Set",
+            Kind::Value => "Value",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,6 +1,9 @@
 //! ringraft: a multi-raft storage node for Atomix primitives.
 
 pub mod id;
-pub mod time;
+pub mod limits;
+pub mod partition;
 pub mod prng;
+pub mod shard;
+pub mod time;
 pub mod wire;

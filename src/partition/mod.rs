@@ -1,0 +1,5 @@
+//! One replicated group, pure: facts in, one settlement out.
+//!
+//! A partition touched in a turn settles exactly once, after its last fact; it says nothing before.
+
+pub mod reply;

@@ -1,0 +1,4 @@
+//! One core's worth of partitions, pure.
+
+pub mod inbox;
+pub mod outbox;
