@@ -3,6 +3,9 @@
 //! This file holds the generated messages, included once, under our words. Absent on purpose: I/O, clocks,
 //! and any knowledge of what the messages mean to the state.
 
+pub mod bloom;
+pub mod field;
+
 /// The messages of the documented dialect, as generated from `proto/documented`.
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
 pub mod documented {
