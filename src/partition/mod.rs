@@ -2,8 +2,16 @@
 //!
 //! A partition touched in a turn settles exactly once, after its last fact; it says nothing before.
 
+mod command;
 pub mod entry;
+pub mod finished;
+pub mod kept;
+pub mod ledger;
 pub mod machine;
+pub mod primitive;
+mod query;
 pub mod reply;
 pub mod schedule;
+pub mod session;
 pub mod snapshot;
+pub mod watch;
