@@ -11,6 +11,8 @@ pub mod machine;
 pub mod primitive;
 mod query;
 pub mod reply;
+#[cfg(test)]
+mod rig;
 pub mod schedule;
 pub mod session;
 pub mod snapshot;
