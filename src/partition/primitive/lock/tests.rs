@@ -31,7 +31,8 @@ fn holder(rig: &mut Rig, session: SessionId, lock: PrimitiveId) -> Option<u64> {
     }
 }
 
-/// primitives.md L-01: A holds, B waits, A releases, B releases: the reference dies, again at each replay.
+/// primitives.md L-01: A holds, B waits, A releases, B releases: the reference dies, again at each
+/// replay.
 #[test]
 fn it_is_free_again_after_contention() {
     let (mut rig, s, lock) = rig(2);

@@ -223,7 +223,8 @@ fn a_listing_ends_and_a_watch_goes_on() {
     assert_eq!(items, ["d w@6", "a gone", "e x@8", "e gone"]);
 }
 
-/// What a client that applies the items to a map of its own holds is the map, whenever the changes came.
+/// What a client that applies the items to a map of its own holds is the map, whenever the changes
+/// came.
 #[test]
 fn a_listing_in_pieces_loses_and_doubles_nothing() {
     for seed in 0..10 {
