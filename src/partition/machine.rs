@@ -59,6 +59,17 @@ pub(super) struct Instance {
     pub(super) state: Primitive,
 }
 
+impl Instance {
+    /// Memory held, its places in the tables included.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Instance>()
+            + 128
+            + 2 * (self.namespace.len() + self.name.len())
+            + self.sessions.len() * OPENED_BYTES
+            + self.state.bytes()
+    }
+}
+
 impl Machine {
     /// The state before the first command.
     #[must_use]
@@ -139,7 +150,7 @@ impl Machine {
     pub fn next_timer(&self) -> Option<LogTime> {
         if self.ledger.sweeping.is_empty() {
             // A timer that was overdue when it was armed fires at the first later stamp.
-            return self.ledger.schedule.next().map(|due| due.max(LogTime(self.ledger.time.0 + 1)));
+            return self.ledger.schedule.next().map(|due| due.max(self.ledger.time.after(Span(1))));
         }
         Some(self.ledger.time)
     }
@@ -288,6 +299,7 @@ impl Machine {
                 let held = stream.bytes;
                 stream.acknowledge(number);
                 session.calls_bytes -= held - stream.bytes;
+                self.ledger.streams_bytes -= held - stream.bytes;
             }
         }
         self.ledger.bytes = self.ledger.bytes + session.bytes() - before;
@@ -332,6 +344,7 @@ impl Machine {
         for primitive in session.opened {
             if let Some(instance) = self.primitives.get_mut(&primitive) {
                 instance.sessions.remove(&id);
+                self.primitives_bytes -= OPENED_BYTES;
             }
             self.with(primitive, replies, |state, cx| state.left(cx, id));
         }
@@ -372,6 +385,9 @@ impl Machine {
         self.primitives_bytes = self.primitives_bytes + instance.state.bytes() - before;
     }
 }
+
+/// What it costs a primitive that a session has it open.
+pub(super) const OPENED_BYTES: usize = 16;
 
 /// `KeepAliveInput`, borrowed.
 struct KeepAlive<'a> {

@@ -102,6 +102,13 @@ impl Rig {
 
     /// All replicas are equal, and one of them is restored from another's snapshot.
     pub fn compare(&mut self) {
+        for machine in [&self.machine, &self.follower, &self.restored] {
+            let counted: usize = machine.ledger.sessions.values().map(|it| it.bytes()).sum();
+            assert_eq!(machine.ledger.bytes, counted, "the memory of sessions is miscounted");
+            let states: usize = machine.primitives.values().map(|it| it.bytes()).sum();
+            assert_eq!(machine.primitives_bytes, states, "that of primitives is miscounted");
+        }
+        assert_eq!(self.machine.ledger.streams_bytes, self.restored.ledger.streams_bytes);
         let snapshot = snapshot_of(&self.machine, 100);
         assert_eq!(snapshot, snapshot_of(&self.follower, 1 << 30), "replicas differ");
         assert_eq!(snapshot, snapshot_of(&self.restored, 7), "a restored replica differs");

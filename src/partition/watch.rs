@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::id::{Index, PrimitiveId, SessionId, Ticket};
+use crate::limits::{REPLIES_BYTES_MAX, REPLIES_MAX};
 use crate::partition::reply::{Refusal, Replies, Status};
 
 /// Everything that watches or lists here.
@@ -187,7 +188,7 @@ pub fn deliver(
     bytes: &[u8],
     last: bool,
 ) -> bool {
-    if replies.bytes.len() > crate::limits::REPLIES_BYTES_MAX {
+    if replies.bytes.len() > REPLIES_BYTES_MAX || replies.list.len() > REPLIES_MAX {
         replies.refuse(ticket, Refusal::Unavailable("too many events at once"));
         return false;
     }
