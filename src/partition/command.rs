@@ -234,7 +234,7 @@ impl Machine {
         for sequence in pending {
             self.cancel(session, sequence, Why::Closed, replies);
         }
-        self.ledger.watches.end(session, Some(id), replies);
+        self.ledger.watches.end(session, replies, |primitive, _| primitive == id);
         self.with(id, replies, |state, cx| state.left(cx, session));
         Answer::Done(Status::Ok)
     }

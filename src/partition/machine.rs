@@ -306,6 +306,9 @@ impl Machine {
         for sequence in given_up {
             self.cancel(beat.session, sequence, Why::Forgotten, replies);
         }
+        self.ledger.watches.end(beat.session, replies, |_, sequence| {
+            sequence.is_some_and(|number| number <= beat.last && !filter.contains(number))
+        });
         self.ledger.refresh(beat.session);
         self.scratch.clear();
         Ok(())
@@ -334,7 +337,7 @@ impl Machine {
         for sequence in calls {
             self.cancel(id, sequence, Why::Forgotten, replies);
         }
-        self.ledger.watches.end(id, None, replies);
+        self.ledger.watches.end(id, replies, |_, _| true);
         let Some(mut session) = self.ledger.sessions.remove(&id) else {
             return;
         };

@@ -173,10 +173,22 @@ impl Rig {
 
     /// A query whose caller stays.
     pub fn watch(&mut self, session: SessionId, primitive: PrimitiveId, op: Op) -> Ticket {
+        self.watch_as(session, 0, primitive, op)
+    }
+
+    /// A query of the released dialect, with a number of its own; 0 for none.
+    pub fn watch_as(
+        &mut self,
+        session: SessionId,
+        number: u64,
+        primitive: PrimitiveId,
+        op: Op,
+    ) -> Ticket {
         let ticket = self.ticket();
         let mut body = Vec::new();
         put_uint(&mut body, 1, session.0);
         put_message(&mut body, 3, |into| op.put(primitive, into));
+        put_uint(&mut body, 101, number);
         let digest = self.machine.digest();
         self.machine.query(ticket, &body, &mut self.replies);
         assert_eq!(digest, self.machine.digest(), "a query changes the state");
