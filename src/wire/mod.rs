@@ -9,4 +9,7 @@ pub mod documented {
     include!(concat!(env!("OUT_DIR"), "/documented.rs"));
 }
 
+pub mod grpc;
+pub mod http2;
+
 pub use documented::atomix::multiraft as proto;
