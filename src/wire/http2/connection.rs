@@ -178,8 +178,11 @@ impl<R: Router> Connection<R> {
                 *pos = input.len();
                 return None;
             }
-            let step =
-                if self.rest.is_some() { self.messages(input, pos) } else { self.frame(input, pos) };
+            let step = if self.rest.is_some() {
+                self.messages(input, pos)
+            } else {
+                self.frame(input, pos)
+            };
             match step {
                 Ok(Progress::Event(event)) => return Some(event),
                 Ok(Progress::Next) => {}
@@ -339,6 +342,7 @@ impl<R> Connection<R> {
         assert_eq!(live, self.streams.live(), "live streams");
         assert_eq!(held, self.held, "octets held back");
         assert_eq!(assembling, self.assembling, "octets of messages under way");
-        assert!(self.queue.len() <= 64 + 2 * live as usize + 1, "{} in the queue", self.queue.len());
+        let places_max = 65 + 2 * self.streams.slots();
+        assert!(self.queue.len() <= places_max, "{} in the queue", self.queue.len());
     }
 }
