@@ -1,7 +1,10 @@
 //! HTTP/2 as a value: cut anywhere, mutated, flooded, and held against the h2 crate.
 //!
-//! `http2/peer.rs` speaks for the client, frame by frame; `http2/cut.rs` feeds random conversations;
-//! `http2/guards.rs` floods; `http2/against_h2.rs` compares with another implementation, both ways.
+//! `http2/peer.rs` speaks for the client, frame by frame; `http2/cut.rs` feeds random
+//! conversations; `http2/guards.rs` floods; `http2/life.rs` lets time pass; `http2/against_h2.rs`
+//! compares with another implementation, both ways.
+
+#![allow(clippy::unwrap_used)]
 
 #[cfg(feature = "io")]
 #[path = "http2/against_h2.rs"]

@@ -231,7 +231,7 @@ fn a_client_is_told_to_go_and_loses_nothing() {
             let answer = call.await.unwrap().unwrap();
             assert_eq!((answer.status, &answer.text[..]), (Status::Unavailable, "going away"));
         }
-        let refused = requests.ready().await.err().expect("no new streams");
+        let refused = requests.ready().await.expect_err("no new streams");
         assert!(refused.is_go_away() && refused.reason() == Some(h2::Reason::NO_ERROR));
     });
 }
@@ -260,7 +260,8 @@ const LAST_PING: u64 = 0x6c61_7374_2070_696e;
 
 /// Faults that end the connection with PROTOCOL_ERROR in h2 0.4, and our answer, which is the one
 /// that RFC 9113 names: frame sizes (6.5, 6.7), header blocks (4.3), a window above the maximum
-/// (6.5.2), a name in upper case (8.2.1, an error of the stream), an update by zero (6.9, likewise).
+/// (6.5.2), a name in upper case (8.2.1, an error of the stream), an update by zero (6.9,
+/// likewise).
 const DIFFERENT: [(u64, u32); 7] = [(4, 9), (5, 9), (11, 6), (13, 6), (15, 3), (20, 1), (23, 1)];
 
 /// What became of a conversation, seen from outside the implementation.
@@ -423,8 +424,8 @@ async fn accept(pipe: DuplexStream, heard: Heard) {
     std::future::poll_fn(|_| Poll::<()>::Pending).await
 }
 
-/// A conversation that both servers must understand alike, with at most one fault. Says in words what
-/// it is, and which fault is in it.
+/// A conversation that both servers must understand alike, with at most one fault. Says in words
+/// what it is, and which fault is in it.
 fn converse(client: &mut Client, prng: &mut Prng) -> (String, Option<u64>) {
     let (mut told, mut case) = (String::new(), None);
     let mut open: Vec<u32> = Vec::new();

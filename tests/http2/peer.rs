@@ -1,5 +1,5 @@
-//! The other side, frame by frame: what a client says as octets, what the connection said as frames,
-//! and a small application behind it.
+//! The other side, frame by frame: what a client says as octets, what the connection said as
+//! frames, and a small application behind it.
 
 use std::fmt::Write as _;
 
