@@ -1,7 +1,7 @@
 //! Every byte format that crosses a socket.
 //!
-//! This file holds the generated messages, included once, under our words. Absent on purpose: I/O, clocks,
-//! and any knowledge of what the messages mean to the state.
+//! This file holds the generated messages, included once, under our words. Absent on purpose: I/O,
+//! clocks, and any knowledge of what the messages mean to the state.
 
 /// The messages of the documented dialect, as generated from `proto/documented`.
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
