@@ -1,9 +1,9 @@
 //! What a whole node does over loopback: durable counter increments through gRPC, and one alone
 //! against a bare write and sync of the same disk in the same run.
 //!
-//! The load writes HTTP/2 frames by hand and costs a few per cent of a core, so that the figure is the
-//! node's. `cargo bench --bench node` measures; inside `cargo test` it runs for an instant, to show
-//! that it still works. Every acknowledged increment is counted and compared with the counter.
+//! The load writes HTTP/2 frames by hand and costs a few per cent of a core, so that the figure is
+//! the node's. `cargo bench --bench node` measures; inside `cargo test` it runs for an instant, to
+//! show that it still works. Every acknowledged increment is counted and compared with the counter.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

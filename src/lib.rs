@@ -6,7 +6,7 @@
 //!             main · cli                            one function per subcommand
 //!                │
 //!    ┌───────────┼──────────────┐
-//!  client      load          runtime ── frontend · peer · mesh    shell A: glommio, io_uring, sockets
+//!  client      load          runtime ── frontend · peer · mesh    shell A: glommio, io_uring
 //!    │           │              │                                 (feature "io")
 //!    └─────┬─────┴──────┐       │            sim                  shell B: a seed (always built)
 //!          │         workload   │             │
