@@ -1,5 +1,6 @@
 //! ringraft: a multi-raft storage node for Atomix primitives.
 
+pub mod config;
 pub mod id;
 pub mod limits;
 pub mod partition;
