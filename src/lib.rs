@@ -1,5 +1,7 @@
 //! ringraft: a multi-raft storage node for Atomix primitives.
 
+#[cfg(feature = "io")]
+pub mod client;
 pub mod config;
 pub mod id;
 pub mod limits;
