@@ -1,5 +1,6 @@
 //! ringraft: a multi-raft storage node for Atomix primitives.
 
+pub mod cli;
 #[cfg(feature = "io")]
 pub mod client;
 pub mod config;
@@ -7,6 +8,8 @@ pub mod id;
 pub mod limits;
 pub mod partition;
 pub mod prng;
+#[cfg(feature = "io")]
+pub mod runtime;
 pub mod shard;
 pub mod time;
 pub mod wire;

@@ -59,7 +59,8 @@ impl Filter {
 }
 
 /// URL-safe base64 with padding.
-fn base64(raw: &[u8]) -> String {
+#[must_use]
+pub fn base64(raw: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::with_capacity(raw.len().div_ceil(3) * 4);
     for piece in raw.chunks(3) {

@@ -1,0 +1,3 @@
+//! Shell A: executors, files, clocks.
+
+pub mod checks;
