@@ -5,6 +5,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod id;
+pub mod journal;
 pub mod limits;
 pub mod partition;
 pub mod prng;
