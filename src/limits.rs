@@ -21,3 +21,8 @@ const _: () = {
     // A lone command always fits the turn.
     assert!(COMMAND_BYTES_MAX <= PARTITION_TURN_BYTES_MAX);
 };
+
+// ── The edge ───────────────────────────────────────────────────────────────────────────────────────────
+
+/// Members of one group. Raft with more than a handful gains nothing; the bound keeps a request small.
+pub const GROUP_MEMBERS_MAX: usize = 64;
