@@ -93,14 +93,23 @@ pub struct Service {
     pub methods: &'static [Method],
 }
 
-/// The method that `path` (`/package.Service/Method`) names.
+/// The number of the method that `path` (`/package.Service/Method`) names.
 #[must_use]
-pub fn find(path: &[u8]) -> Option<&'static Method> {
+pub fn find(path: &[u8]) -> Option<u16> {
     let path = path.strip_prefix(b"/")?;
     let slash = path.iter().position(|byte| *byte == b'/')?;
     let (service, name) = (&path[..slash], &path[slash + 1..]);
-    let service = SERVICES.iter().find(|known| known.name.as_bytes() == service)?;
-    service.methods.iter().find(|known| known.name.as_bytes() == name)
+    let at = SERVICES.iter().position(|known| known.name.as_bytes() == service)?;
+    let methods = SERVICES[at].methods;
+    let method = methods.iter().position(|known| known.name.as_bytes() == name)?;
+    Some((at << 8 | method) as u16)
+}
+
+/// The method with this number, which `find` gave.
+#[inline]
+#[must_use]
+pub fn get(number: u16) -> &'static Method {
+    &SERVICES[usize::from(number >> 8)].methods[usize::from(number & 0xFF)]
 }
 
 /// Every service that a node serves.
@@ -311,7 +320,7 @@ mod tests {
     #[test]
     fn paths_are_found_and_only_they() {
         let increment = find(b"/atomix.multiraft.counter.v1.Counter/Increment").expect("served");
-        assert_eq!(increment.name, "Increment");
+        assert_eq!(get(increment).name, "Increment");
         for path in [
             &b""[..],
             b"/",
@@ -328,7 +337,7 @@ mod tests {
             for method in service.methods {
                 let path = format!("/{}/{}", service.name, method.name);
                 let found = find(path.as_bytes()).expect("every method is found by its path");
-                assert!(std::ptr::eq(found, method), "{path}");
+                assert!(std::ptr::eq(get(found), method), "{path}");
             }
         }
     }

@@ -12,43 +12,32 @@ use prost::Message;
 use crate::id::NodeId;
 use crate::partition::reply::{Event, Happening, Output, Refusal, Status};
 use crate::wire::dialect::Dialect;
+use crate::wire::grpc::Status as Code;
 use crate::wire::fields::{framed_bytes, number_bytes, put_frame, put_number};
 use crate::wire::method::{Method, What};
 use crate::wire::{proto, released};
 
-/// A gRPC status that is not OK.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-#[allow(missing_docs)]
-pub enum Code {
-    Cancelled = 1,
-    Unknown = 2,
-    InvalidArgument = 3,
-    DeadlineExceeded = 4,
-    NotFound = 5,
-    AlreadyExists = 6,
-    PermissionDenied = 7,
-    ResourceExhausted = 8,
-    FailedPrecondition = 9,
-    Aborted = 10,
-    Unimplemented = 12,
-    Internal = 13,
-    Unavailable = 14,
-    DataLoss = 15,
-    Unauthenticated = 16,
-}
-
 /// How a call ends that has no message to send: a code and its text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
-    /// Which.
-    pub code: Code,
+    /// Not OK.
+    pub status: Code,
     /// For people.
     pub text: Cow<'static, str>,
 }
 
-/// Appends the response that `output`, whose bytes these are, is for a caller of `method`; or says with
-/// which status the call ends instead, and has appended nothing then.
+/// How the call ends when `output`, whose bytes these are, is a failure that its response has no header
+/// for; `None` when `compose` has a message for it.
+#[inline]
+#[must_use]
+pub fn failure(method: &Method, output: &Output, bytes: &[u8]) -> Option<Failure> {
+    match method.what {
+        What::Command(_) | What::Life(_) | What::Query(_) => None,
+        What::Session(_) | What::WatchPartition | What::Node(_) => status_failure(output, bytes),
+    }
+}
+
+/// Appends the response that `output`, whose bytes these are, is for a caller of `method`.
 #[inline]
 pub fn compose(
     method: &Method,
@@ -56,29 +45,19 @@ pub fn compose(
     output: &Output,
     bytes: &[u8],
     into: &mut Vec<u8>,
-) -> Result<(), Failure> {
+) {
     match method.what {
         What::Command(_) | What::Life(_) => {
             put_operation(into, dialect, output, output.number, bytes);
-            Ok(())
         }
-        What::Query(_) => {
-            put_operation(into, dialect, output, 0, bytes);
-            Ok(())
-        }
+        What::Query(_) => put_operation(into, dialect, output, 0, bytes),
         What::Session(_) => {
-            succeeded(output, bytes)?;
             put_frame(into, 1, number_bytes(1, output.index.0));
             put_number(into, 1, output.index.0);
             put_frame(into, 2, bytes.len());
             into.extend_from_slice(bytes);
-            Ok(())
         }
-        What::WatchPartition | What::Node(_) => {
-            succeeded(output, bytes)?;
-            into.extend_from_slice(bytes);
-            Ok(())
-        }
+        What::WatchPartition | What::Node(_) => into.extend_from_slice(bytes),
     }
 }
 
@@ -117,13 +96,13 @@ pub fn event(
 #[must_use]
 pub fn refusal(method: &Method, refusal: &Refusal) -> Option<Failure> {
     let streaming = method.streaming;
-    let (code, text) = match refusal {
+    let (status, text) = match refusal {
         Refusal::UnknownPartition(partition) => {
-            let code = match method.what {
+            let status = match method.what {
                 What::WatchPartition => Code::Unavailable,
                 _ => Code::PermissionDenied,
             };
-            (code, Cow::from(format!("unknown partition {partition}")))
+            (status, Cow::from(format!("unknown partition {partition}")))
         }
         Refusal::UnknownSession(_) => (Code::PermissionDenied, "session not found".into()),
         Refusal::Unavailable(text) => (Code::Unavailable, (*text).into()),
@@ -140,7 +119,7 @@ pub fn refusal(method: &Method, refusal: &Refusal) -> Option<Failure> {
         Refusal::Precondition(text) => (Code::FailedPrecondition, text.clone().into()),
         Refusal::Unimplemented(text) => (Code::Unimplemented, (*text).into()),
     };
-    Some(Failure { code, text })
+    Some(Failure { status, text })
 }
 
 /// The status with which a call ends whose stream ended regularly; `None` is gRPC's OK.
@@ -185,9 +164,9 @@ fn put_operation(into: &mut Vec<u8>, dialect: Dialect, output: &Output, number: 
 const RESPONSE_FRAMES_BYTES: usize = 12;
 
 /// The services without a status in their headers say it in gRPC's (core.md 4.8).
-fn succeeded(output: &Output, text: &[u8]) -> Result<(), Failure> {
-    let code = match output.status {
-        Status::Ok => return Ok(()),
+fn status_failure(output: &Output, text: &[u8]) -> Option<Failure> {
+    let status = match output.status {
+        Status::Ok => return None,
         Status::Error | Status::Unknown => Code::Unknown,
         Status::Canceled => Code::Cancelled,
         Status::NotFound => Code::NotFound,
@@ -202,7 +181,7 @@ fn succeeded(output: &Output, text: &[u8]) -> Result<(), Failure> {
         Status::Fault => Code::DataLoss,
         Status::Internal => Code::Internal,
     };
-    Err(Failure { code, text: String::from_utf8_lossy(text).into_owned().into() })
+    Some(Failure { status, text: String::from_utf8_lossy(text).into_owned().into() })
 }
 
 /// Replayed events carry the zero time of the reference: the first second of the year 1 (core.md 2.5).

@@ -370,7 +370,7 @@ fn put(
     dialect: Dialect,
     deadline: Deadline,
 ) -> Result<Requests, Refusal> {
-    let method = method::find(path.as_bytes()).expect("served");
+    let method = method::get(method::find(path.as_bytes()).expect("served"));
     let mut requests = Requests::default();
     read(method, request, dialect, &RULES)?.write(TICKET, deadline, &mut requests);
     assert_eq!(requests.list.len(), 1);
