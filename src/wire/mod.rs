@@ -22,4 +22,7 @@ pub mod released {
     include!(concat!(env!("OUT_DIR"), "/released/messages.rs"));
 }
 
+pub mod grpc;
+pub mod http2;
+
 pub use documented::atomix::multiraft as proto;
