@@ -17,6 +17,66 @@ pub const PARTITION_TURN_BYTES_MAX: usize = 8 << 20;
 /// Cores that one node may use.
 pub const SHARDS_MAX: usize = 256;
 
+// ---- Partitions and shards ------------------------------------------------------------------
+
+/// Entries of one partition that are proposed and not yet applied. With the turn's bound this is the
+/// memory that raft may hold before anything is decided.
+pub const PARTITION_IN_FLIGHT_BYTES_MAX: usize = 4 * PARTITION_TURN_BYTES_MAX;
+
+/// What raft itself counts as uncommitted before it drops a proposal: what admission lets in and one
+/// entry more, so that admission, which answers, always comes first.
+pub const RAFT_UNCOMMITTED_BYTES_MAX: usize =
+    PARTITION_IN_FLIGHT_BYTES_MAX + ENTRY_BYTES_MAX + RAFT_MESSAGE_BYTES_MAX;
+
+/// One entry: a turn's commands, each with its length before it (5 bytes at most), and the stamp.
+pub const ENTRY_BYTES_MAX: usize = PARTITION_TURN_BYTES_MAX + (PARTITION_TURN_BYTES_MAX >> 2);
+
+/// One raft append. At least one entry, or a turn's commands would need a second round trip.
+pub const RAFT_MESSAGE_BYTES_MAX: usize = ENTRY_BYTES_MAX;
+
+/// Appends to one follower that are under way. The log's tail is in memory anyway and messages share
+/// its bytes; the bound is for what a lost link makes us send again.
+pub const RAFT_MESSAGES_IN_FLIGHT_MAX: usize = 64;
+
+/// Committed entries that raft hands over at once, and a partition applies in one turn.
+pub const APPLY_TURN_BYTES_MAX: usize = 2 * ENTRY_BYTES_MAX;
+
+/// All messages of a shard to one peer shard in one turn. Past it messages are dropped and raft is told,
+/// as if the link had lost them.
+pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
+
+/// Read rounds that wait for their quorum in one partition; past it queries join the next one.
+pub const READ_ROUNDS_MAX: usize = 64;
+
+/// One slice of a snapshot that goes to the journal.
+pub const SNAPSHOT_SLICE_BYTES_MAX: usize = 1 << 20;
+
+/// One whole snapshot on its way to a peer or into memory.
+pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
+
+/// Members of one group.
+pub const GROUP_MEMBERS_MAX: usize = 64;
+
+/// A member's host name: the longest name DNS knows.
+pub const MEMBER_HOST_BYTES_MAX: usize = 253;
+
+/// Watchers of one node, or of one partition.
+pub const WATCHERS_MAX: usize = 1024;
+
+/// Events that one watcher is given in one turn; past it the watcher has fallen behind.
+pub const WATCHER_TURN_EVENTS_MAX: usize = 4096;
+
+const _: () = {
+    assert!(PARTITION_TURN_BYTES_MAX <= RAFT_MESSAGE_BYTES_MAX);
+    assert!(ENTRY_BYTES_MAX <= RAFT_MESSAGE_BYTES_MAX);
+    assert!(RAFT_MESSAGE_BYTES_MAX < BUNDLE_BYTES_MAX);
+    assert!(BUNDLE_BYTES_MAX < u32::MAX as usize);
+    assert!(PARTITION_TURN_BYTES_MAX <= PARTITION_IN_FLIGHT_BYTES_MAX);
+    // A partition that is given all it may have does not starve the next turn's entry.
+    assert!(APPLY_TURN_BYTES_MAX >= ENTRY_BYTES_MAX);
+    assert!(SNAPSHOT_BYTES_MAX < u32::MAX as usize);
+};
+
 const _: () = {
     // A lone command always fits the turn.
     assert!(COMMAND_BYTES_MAX <= PARTITION_TURN_BYTES_MAX);
