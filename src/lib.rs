@@ -1,6 +1,7 @@
 //! ringraft: a multi-raft storage node for Atomix primitives.
 
 pub mod id;
+pub mod journal;
 pub mod limits;
 pub mod partition;
 pub mod prng;
