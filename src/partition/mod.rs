@@ -28,6 +28,7 @@ pub mod member;
 pub mod read;
 pub mod replica;
 pub mod reply;
+pub mod schedule;
 mod settle;
 pub mod snapshot;
 
@@ -114,7 +115,8 @@ pub struct Partition {
     replica: Replica,
     machine: Machine,
     halted: bool,
-    /// This turn's commands.
+    /// This turn's entry, and who waits for its commands.
+    entry: EntryBuilder,
     fresh: Option<Fresh>,
     /// Callers who hung up since the last settlement.
     gone: BTreeSet<Ticket>,
@@ -142,7 +144,6 @@ pub struct Partition {
 /// The commands of one turn.
 #[derive(Debug)]
 struct Fresh {
-    entry: EntryBuilder,
     tickets: Vec<Option<Ticket>>,
     bytes: usize,
 }
@@ -184,7 +185,7 @@ impl Partition {
     /// wait for.
     #[must_use]
     pub fn found(group: &Group, rules: &Rules) -> Partition {
-        let machine = Machine::new(group.partition, rules.bounds);
+        let machine = Machine::new(group.partition, rules.bounds.clone());
         let log = Log::new(group.conf_state());
         Partition::start(group.partition, rules, log, machine, Position(0))
     }
@@ -193,10 +194,10 @@ impl Partition {
     /// first settlements. Everything it held before a crash is there again: sessions, kept outputs, log time.
     pub fn recover(group: &Group, rules: &Rules, disk: Recovered) -> Result<Partition, Unfit> {
         let (mut machine, mut base, mut base_term) =
-            (Machine::new(group.partition, rules.bounds), Position(0), Term(0));
+            (Machine::new(group.partition, rules.bounds.clone()), Position(0), Term(0));
         let mut members = group.conf_state();
         if let Some((facts, state)) = disk.snapshot {
-            machine = restore(group.partition, rules.bounds, &facts, &state)
+            machine = restore(group.partition, rules.bounds.clone(), &facts, &state)
                 .ok_or(Unfit::Snapshot(facts.position))?;
             (base, base_term, members) = (facts.position, facts.term, facts.members);
         }
@@ -230,6 +231,7 @@ impl Partition {
             replica,
             machine,
             halted: false,
+            entry: EntryBuilder::new(),
             fresh: None,
             gone: BTreeSet::new(),
             proposed: VecDeque::new(),
@@ -259,6 +261,9 @@ impl Partition {
         if !self.replica.is_leader() {
             return Err(Refusal::Unavailable(NOT_LEADER));
         }
+        if body.is_empty() {
+            return Err(Refusal::Malformed("a command without content".to_owned()));
+        }
         let bytes = body.len() + COMMAND_OVERHEAD_BYTES;
         let turn_bytes = self.fresh.as_ref().map_or(0, |fresh| fresh.bytes);
         if turn_bytes + bytes > PARTITION_TURN_BYTES_MAX
@@ -269,12 +274,11 @@ impl Partition {
         }
         self.start_clock(now, rules);
         let clock = self.clock.as_mut().expect("a leader has a clock");
-        let fresh = self.fresh.get_or_insert_with(|| Fresh {
-            entry: EntryBuilder::new(clock.stamp(now)),
-            tickets: Vec::new(),
-            bytes: 0,
+        let fresh = self.fresh.get_or_insert_with(|| {
+            self.entry.stamp(clock.stamp(now));
+            Fresh { tickets: Vec::new(), bytes: 0 }
         });
-        fresh.entry.push(body);
+        self.entry.push(body);
         fresh.tickets.push(Some(ticket));
         fresh.bytes += bytes;
         self.load.commands += 1;
@@ -344,7 +348,7 @@ impl Partition {
         let from = NodeId(u32::try_from(message.from).unwrap_or(0));
         if facts.position > self.replica.committed() && message.term >= self.replica.term().0 {
             let restored =
-                catch_unwind(AssertUnwindSafe(|| Machine::restore(self.id, rules.bounds, &state)));
+                catch_unwind(AssertUnwindSafe(|| Machine::restore(self.id, rules.bounds.clone(), &state)));
             let Ok(Ok(machine)) = restored else { return };
             (facts.index, facts.digest) = (machine.index(), machine.digest());
             self.capturing.receive(facts, machine, state, from);
@@ -490,7 +494,8 @@ impl Partition {
         if self.clock.is_some_and(|clock| clock.term() == term) {
             return;
         }
-        let stamped = self.replica.log().backwards().find_map(|entry| entry::stamp(&entry.data));
+        let entries = self.replica.log().backwards();
+        let stamped = entries.flat_map(|entry| entry::commands(&entry.data).next()?.stamp).next();
         let last = stamped.unwrap_or_default().max(self.machine.time());
         self.clock = Some(Clock::start(term, last, now, rules.log_jump));
         self.greet = true;
@@ -500,6 +505,7 @@ impl Partition {
     /// sent again with the same number counts once.
     fn refuse_all(&mut self, refusal: &Refusal, replies: &mut Replies) {
         let fresh = self.fresh.take().map(|fresh| fresh.tickets).unwrap_or_default();
+        self.entry = EntryBuilder::new();
         let proposed = self.proposed.drain(..).flat_map(|proposed| proposed.tickets);
         for ticket in proposed.chain(fresh).flatten() {
             replies.refuse(ticket, refusal.clone());

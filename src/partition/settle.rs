@@ -18,7 +18,6 @@ use super::{
     Fresh, HALTED, NOT_LEADER, Partition, Proposed, Rules, Waiting,
     capture::Installation,
     effects::{Effects, Origin, Record, SnapshotFacts},
-    entry::EntryBuilder,
     reply::{Event, Happening, Refusal},
 };
 use crate::{
@@ -58,11 +57,11 @@ impl Partition {
             self.reads.ask(&mut self.replica, now.monotonic.after(rules.patience.round));
         }
         self.drain(now, effects);
-        let applied = catch_unwind(AssertUnwindSafe(|| self.apply(effects)));
-        let answered = applied
-            .and_then(|()| catch_unwind(AssertUnwindSafe(|| self.answer_reads(effects))))
-            .and_then(|()| catch_unwind(AssertUnwindSafe(|| self.capture(rules, effects))));
-        if answered.is_err() {
+        let works = self
+            .apply(effects)
+            .and_then(|()| self.answer_reads(effects))
+            .and_then(|()| self.capture(rules, effects));
+        if let Err(Panicked) = works {
             self.halt(now, effects);
             return None;
         }
@@ -129,14 +128,15 @@ impl Partition {
             timer > clock.newest() && timer <= clock.read(now)
         });
         let ticks = self.greet || due;
-        let Some(fresh) = self.fresh.take().or_else(|| {
-            let entry = ticks.then(|| EntryBuilder::new(clock.stamp(now)));
-            entry.map(|entry| Fresh { entry, tickets: Vec::new(), bytes: 0 })
-        }) else {
-            return;
-        };
-        let Fresh { entry, tickets, bytes } = fresh;
-        match self.replica.propose(entry.finish()) {
+        if self.fresh.is_none() {
+            if !ticks {
+                return;
+            }
+            self.entry.stamp(clock.stamp(now));
+        }
+        let fresh = self.fresh.take().unwrap_or(Fresh { tickets: Vec::new(), bytes: 0 });
+        let Fresh { tickets, bytes } = fresh;
+        match self.replica.propose(self.entry.finish()) {
             Ok(position) => {
                 self.greet = false;
                 let term = self.replica.term();
@@ -250,28 +250,39 @@ impl Partition {
     }
 
     /// Applies what is committed, as far as one turn goes.
-    fn apply(&mut self, effects: &mut Effects) {
+    fn apply(&mut self, effects: &mut Effects) -> Result<(), Panicked> {
         let mut bytes = 0;
         while bytes < APPLY_TURN_BYTES_MAX && !self.capturing.pauses_apply() {
             let Some(entry) = self.committed.pop_front() else { break };
             bytes += entry.data.len();
-            self.apply_entry(&entry, effects);
+            self.apply_entry(&entry, effects)?;
         }
         if !self.capturing.is_undurable() && self.applied > self.replica.told_applied() {
             self.replica.applied(self.applied);
         }
+        Ok(())
     }
 
-    fn apply_entry(&mut self, entry: &Entry, effects: &mut Effects) {
+    fn apply_entry(&mut self, entry: &Entry, effects: &mut Effects) -> Result<(), Panicked> {
         let (position, term) = (Position(entry.index), Term(entry.term));
         assert_eq!(position, self.applied.next(), "entries are applied in their order");
         assert_eq!(entry.get_entry_type(), EntryType::EntryNormal, "no other kind is proposed");
         let callers = self.callers_of(position, term, effects);
         if !entry.data.is_empty() {
-            self.machine.apply(position, term, &entry.data, &callers, &mut effects.replies);
+            let (machine, replies) = (&mut self.machine, &mut effects.replies);
+            let said = replies.list.len();
+            guarded(|| machine.apply(position, term, &entry.data, &callers, replies)).inspect_err(
+                |_| {
+                    replies.list.truncate(said);
+                    for ticket in callers.iter().flatten() {
+                        replies.refuse(*ticket, Refusal::Unavailable(HALTED));
+                    }
+                },
+            )?;
         }
         self.capturing.applied(entry.data.len());
         self.applied = position;
+        Ok(())
     }
 
     /// Who waits here for the commands of an entry; nobody when it was proposed elsewhere.
@@ -298,16 +309,25 @@ impl Partition {
         callers
     }
 
-    fn answer_reads(&mut self, effects: &mut Effects) {
+    fn answer_reads(&mut self, effects: &mut Effects) -> Result<(), Panicked> {
         let (machine, replies) = (&mut self.machine, &mut effects.replies);
         let index = machine.index();
-        self.reads.run(self.applied, index, |ticket, body| machine.query(ticket, body, replies));
-        if machine.has_more() {
-            machine.more(replies);
-        }
+        let mut works = Ok(());
+        self.reads.run(self.applied, index, |ticket, body| {
+            let said = replies.list.len();
+            if works.is_ok() {
+                works = guarded(|| machine.query(ticket, body, replies));
+            }
+            if works.is_err() {
+                replies.list.truncate(said);
+                replies.refuse(ticket, Refusal::Unavailable(HALTED));
+            }
+        });
+        works?;
+        if machine.has_more() { guarded(|| machine.more(replies)) } else { Ok(()) }
     }
 
-    fn capture(&mut self, rules: &Rules, effects: &mut Effects) {
+    fn capture(&mut self, rules: &Rules, effects: &mut Effects) -> Result<(), Panicked> {
         let asked = self.replica.log().snapshot_wanted();
         let (entries, bytes) = (rules.snapshot_entries, rules.snapshot_bytes);
         if self.capturing.is_due(self.applied, entries, bytes, asked) {
@@ -315,14 +335,14 @@ impl Partition {
                 position: self.applied,
                 term: self.replica.log().term_at(self.applied).expect("applied entries are here"),
                 index: self.machine.index(),
-                digest: self.machine.digest(),
+                digest: guarded(|| self.machine.digest())?,
                 members: self.replica.log().members().clone(),
                 origin: Origin::Taken,
             };
             let keep = !self.is_alone();
             self.capturing.take(facts, keep);
         }
-        self.capturing.step(self.id, &self.machine, effects);
+        guarded(|| self.capturing.step(self.id, &self.machine, effects))
     }
 
     fn finish_snapshots(&mut self, now: Now, rules: &Rules, effects: &mut Effects) {
@@ -406,4 +426,11 @@ impl Partition {
         });
         timer.into_iter().chain(self.reads.earliest()).min()
     }
+}
+
+/// The state machine panicked; what it did so far counts for nothing.
+struct Panicked;
+
+fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|_| Panicked)
 }

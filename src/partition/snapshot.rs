@@ -1,8 +1,21 @@
-//! Stand-in until the machine is merged.
-#[derive(Default, Debug)]
-pub struct Cursor(usize);
-impl Cursor { pub fn new() -> Cursor { Cursor(0) } pub fn step(&mut self) -> usize { self.0 += 1; self.0 } }
-#[derive(PartialEq, Eq, Debug, Clone, Copy)]
-pub enum Progress { More, Done }
-#[derive(Debug)]
-pub struct Broken;
+//! Whole state out and in, versioned, in slices.
+
+/// How far a snapshot has been written.
+#[derive(Clone, Default, Debug)]
+pub struct Cursor {}
+
+/// Whether a snapshot goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Call again.
+    More,
+    /// It is complete.
+    Done,
+}
+
+/// Why bytes are not a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Broken {
+    /// The bytes say nothing, or end too early.
+    Malformed(&'static str),
+}

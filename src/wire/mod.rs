@@ -3,7 +3,9 @@
 //! This file holds the generated messages, included once, under our words. Absent on purpose: I/O, clocks,
 //! and any knowledge of what the messages mean to the state.
 
+pub mod bloom;
 pub mod bundle;
+pub mod field;
 
 /// What nodes tell each other, as generated from `proto/peer`.
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
