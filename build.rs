@@ -13,15 +13,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     messages("documented", &out)?;
     messages("released", &out)?;
+    messages("peer", &out)?;
 
     record_commit();
     Ok(())
 }
 
-/// One dialect's messages, in a directory of their own because their packages have the same names.
-fn messages(dialect: &str, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new("proto").join(dialect);
-    let into = out.join(dialect);
+/// The messages of one tree, in a directory of their own because packages have the same names.
+fn messages(tree: &str, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new("proto").join(tree);
+    let into = out.join(tree);
     fs::create_dir_all(&into)?;
     let mut files = Vec::new();
     proto_files(&root, &mut files)?;
