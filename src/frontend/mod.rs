@@ -37,7 +37,7 @@ use crate::wire::dialect::Dialect;
 use crate::wire::grpc::Status;
 use crate::wire::http2::{Key, Limits};
 use crate::wire::method::{Method, What};
-use crate::wire::request::{Deadline, Rules};
+use crate::wire::request::Rules;
 use crate::wire::response::{self, Failure};
 use connection::Link;
 
