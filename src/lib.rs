@@ -1,5 +1,9 @@
 //! ringraft: a multi-raft storage node for Atomix primitives.
 
+pub mod cli;
+#[cfg(feature = "io")]
+pub mod client;
+pub mod config;
 #[cfg(feature = "io")]
 pub mod frontend;
 pub mod id;

@@ -84,6 +84,15 @@ const _: () = {
     assert!(COMMAND_BYTES_MAX <= PARTITION_TURN_BYTES_MAX);
 };
 
+// What an operator may set (config.rs).
+
+/// Partitions that one node holds: an idle one costs about a microsecond a tick, so this many cost a core
+/// some percent.
+pub const PARTITIONS_MAX: usize = 4096;
+
+/// The config file. Every key with a long comment is below 16 KiB.
+pub const CONFIG_BYTES_MAX: usize = 1 << 20;
+
 // ---- The journal: what touches a disk -------------------------------------------------------
 
 /// The unit of an O_DIRECT write; every block and segment header is a multiple of it.

@@ -239,7 +239,7 @@ impl Following {
         if first == Position(0) {
             return Err("a run of entries at position 0");
         }
-        self.truncate(first)?;
+        self.truncate(first);
         while !reader.0.is_empty() {
             let (term, kind, length) = reader.entry_header().ok_or(UNREADABLE)?;
             let data = body.slice_ref(reader.bytes(length).ok_or(UNREADABLE)?);
@@ -254,26 +254,19 @@ impl Following {
         Ok(())
     }
 
-    /// Makes the log end right before `first`.
-    fn truncate(&mut self, first: Position) -> Result<(), &'static str> {
+    /// Makes the log end right before `first`. A run that does not join what is there starts the log
+    /// anew: what lies between may be gone with an older segment because of a snapshot that is yet
+    /// to come. `settle` sees whether one came.
+    fn truncate(&mut self, first: Position) {
         let tail = &mut self.tail;
-        let snapshot = tail.snapshot.as_ref().map(|snapshot| snapshot.meta.position);
-        if tail.entries.is_empty() {
-            if snapshot.is_some_and(|position| first.0 - 1 > position.0) {
-                return Err("entries are missing between the snapshot and this run");
+        let kept = first.0.checked_sub(tail.first.0);
+        match kept.filter(|&kept| kept <= tail.entries.len() as u64) {
+            Some(kept) => tail.entries.truncate(kept as usize),
+            None => {
+                tail.entries.clear();
+                tail.first = first;
             }
-            tail.first = first;
-        } else if first < tail.first {
-            tail.entries.clear();
-            tail.first = first;
-        } else {
-            let kept = first.0 - tail.first.0;
-            if kept > tail.entries.len() as u64 {
-                return Err("entries are missing before this run");
-            }
-            tail.entries.truncate(kept as usize);
         }
-        Ok(())
     }
 
     fn snapshot(
@@ -282,22 +275,20 @@ impl Following {
         count: u32,
         segment: u64,
     ) -> Result<(), &'static str> {
-        let Some((position, chunks)) = self.writing.take() else {
-            self.beheaded = meta.position;
+        let (position, installed) = (meta.position, meta.origin == Origin::Installed);
+        if installed {
+            self.tail.entries.clear();
+        }
+        // Without its beginning it is one that a later one must have made needless.
+        let Some((begun, chunks)) = self.writing.take() else {
+            self.beheaded = position;
             return Ok(());
         };
-        if position != meta.position || chunks.len() != count as usize {
+        if begun != position || chunks.len() != count as usize {
             return Err("a slice of the snapshot is missing");
         }
-        let (position, voids_before) = match meta.origin {
-            Origin::Taken => (meta.position, None),
-            Origin::Installed => {
-                self.tail.entries.clear();
-                (meta.position, Some(segment))
-            }
-        };
         if let Some(began) = self.need.snapshot_ended() {
-            self.need.snapshot_durable(began, position, voids_before);
+            self.need.snapshot_durable(began, position, installed.then_some(segment));
         }
         self.tail.snapshot = Some(Snapshot { meta, chunks });
         self.drop_covered();
@@ -329,6 +320,7 @@ impl Following {
             return;
         }
         self.drop_covered();
+        self.need.snapshot_abandoned();
         let tail = &mut self.tail;
         let base = tail.snapshot.as_ref().map_or(Position(0), |snapshot| snapshot.meta.position);
         let joined = tail.entries.is_empty() || tail.first.0 - 1 <= base.0;

@@ -69,6 +69,11 @@ impl Need {
         self.writing = Some(segment);
     }
 
+    /// Whoever was writing a snapshot is gone.
+    pub fn snapshot_abandoned(&mut self) {
+        self.writing = None;
+    }
+
     /// The snapshot is complete; where it began.
     pub fn snapshot_ended(&mut self) -> Option<u64> {
         let began = self.writing.take()?;

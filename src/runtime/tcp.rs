@@ -105,12 +105,18 @@ pub fn local_address(fd: &OwnedFd) -> io::Result<SocketAddr> {
     SocketAddr::try_from(address).map_err(io::Error::from)
 }
 
-/// Starts to accept on an address that was taken, on this core's executor.
-pub fn listen(fd: OwnedFd) -> io::Result<TcpListener> {
-    net::listen(&fd, BACKLOG)?;
+/// From now on the kernel completes connections to an address that was taken.
+pub fn listen(fd: &OwnedFd) -> io::Result<()> {
+    Ok(net::listen(fd, BACKLOG)?)
+}
+
+/// A listening socket on this core's executor.
+pub fn listener(fd: OwnedFd) -> TcpListener {
     // SAFETY: the descriptor is owned and handed over whole; the listener closes it.
     #[allow(unsafe_code)]
-    Ok(unsafe { TcpListener::from_raw_fd(fd.into_raw_fd()) })
+    unsafe {
+        TcpListener::from_raw_fd(fd.into_raw_fd())
+    }
 }
 
 /// Connections that the kernel completes before they are accepted. A fleet that reconnects at once finds
