@@ -6,3 +6,5 @@ pub mod limits;
 pub mod time;
 pub mod prng;
 pub mod wire;
+#[cfg(feature = "io")]
+pub mod runtime;
