@@ -307,7 +307,7 @@ impl Front {
 
     /// A place for a caller, whose deadline is watched from now on.
     fn wait(&mut self, caller: Caller) -> Option<Ticket> {
-        let ticket = self.waiting.add(caller)?;
+        let ticket = self.waiting.wait(caller).ok()?;
         if let Some(deadline) = caller.deadline {
             self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
         }

@@ -14,8 +14,14 @@
 pub mod checks;
 pub mod clock;
 mod core;
+pub mod directory;
+pub mod disk;
+pub mod fatal;
 mod peer;
+mod prepare;
 pub mod pump;
+mod ring;
+mod stub;
 pub mod tcp;
 
 use std::fmt;

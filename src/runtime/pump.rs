@@ -9,7 +9,7 @@
 //! Whoever has something for it wakes it; several wakes are one. Absent on purpose: what a turn does.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::Sender;
@@ -18,11 +18,12 @@ use std::task::{Context, Poll};
 use glommio::timer::Timer;
 
 use super::clock::Clock;
+use super::disk::{self, Disk, Harvest};
 use super::tcp::Socket;
 use crate::frontend::{Shared, connection};
 use crate::id::ShardId;
 use crate::mesh::{Bell, Mesh, Parcel};
-use crate::shard::inbox::Inbox;
+use crate::shard::inbox::{DiskRoom, Inbox};
 use crate::shard::outbox::{Admission, Outbox};
 use crate::time::{Instant, Now};
 
@@ -37,6 +38,9 @@ pub struct Pump {
     outbox: Outbox,
     front: Shared,
     mesh: Mesh,
+    disk: Disk,
+    disk_bell: disk::Bell,
+    harvest: Harvest,
     clock: Clock,
     stop: Arc<Stop>,
     drained: Option<Sender<ShardId>>,
@@ -97,6 +101,7 @@ impl Pump {
         turn: Box<Turn>,
         front: Shared,
         mesh: Mesh,
+        (disk, disk_bell): (Disk, disk::Bell),
         clock: Clock,
         stop: Arc<Stop>,
         drained: Sender<ShardId>,
@@ -108,6 +113,9 @@ impl Pump {
             outbox: Outbox::default(),
             front,
             mesh,
+            disk,
+            disk_bell,
+            harvest: Harvest::default(),
             clock,
             stop,
             drained: Some(drained),
@@ -143,6 +151,12 @@ impl Pump {
         for (passage, fd) in arrived {
             connection::arrive(front, *passage, Socket::adopt(fd));
         }
+        self.disk.harvest(&mut self.harvest);
+        if let Some(mark) = self.harvest.durable.take() {
+            inbox.durable = Some(mark);
+        }
+        let room = if self.harvest.full { DiskRoom::Full } else { DiskRoom::Enough };
+        inbox.disk = Some(room);
         let mut front = front.borrow_mut();
         front.advance(self.clock.now());
         front.gather(&mut inbox.requests, &mut inbox.gone);
@@ -184,6 +198,14 @@ impl Pump {
     }
 
     fn poll_work(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // Draining the bell also asks to be woken by its next ring.
+        let mut is_rung = false;
+        while pin!(self.disk_bell.rung()).poll(context).is_ready() {
+            is_rung = true;
+        }
+        if is_rung {
+            return Poll::Ready(());
+        }
         let due = [self.outbox.wake, self.front.borrow().wake()].into_iter().flatten().min();
         let is_due = due.is_some_and(|due| due <= self.clock.monotonic());
         if is_due || self.front.borrow().has_work() || self.mesh.bell().is_rung() {
