@@ -208,9 +208,13 @@ impl Pump {
         }
         let due = [self.outbox.wake, self.front.borrow().wake()].into_iter().flatten().min();
         let is_due = due.is_some_and(|due| due <= self.clock.monotonic());
-        if is_due || self.front.borrow().has_work() || self.mesh.bell().is_rung() {
+        let front = self.front.borrow();
+        let is_drained =
+            self.listeners.is_empty() && self.drained.is_some() && front.is_empty();
+        if is_due || is_drained || front.has_work() || self.mesh.bell().is_rung() {
             return Poll::Ready(());
         }
+        drop(front);
         let Some(due) = due else { return Poll::Pending };
         // An armed timer that fires earlier is left alone: one wake too many is cheaper than arming a
         // timer in every turn.
