@@ -4,9 +4,13 @@ pub mod cli;
 #[cfg(feature = "io")]
 pub mod client;
 pub mod config;
+#[cfg(feature = "io")]
+pub mod frontend;
 pub mod id;
 pub mod journal;
 pub mod limits;
+#[cfg(feature = "io")]
+pub mod mesh;
 pub mod partition;
 pub mod prng;
 #[cfg(feature = "io")]
