@@ -9,7 +9,9 @@ mod harness;
 use std::time::Duration;
 
 use bytes::Bytes;
-use harness::caller::{Answer, Caller, Heard, Order, Result_, SOON, Said, Session, next, outcome, span};
+use harness::caller::{
+    Answer, Caller, Heard, Order, Result_, SOON, Said, Session, next, outcome, span,
+};
 use ringraft::client::session::Body;
 use ringraft::wire::proto::v1::*;
 use ringraft::wire::proto::{counter, election, lock, map};
@@ -177,10 +179,7 @@ async fn unknown_partitions_and_methods_are_told_apart() {
     let open = OpenSessionRequest { headers, input };
     let path = "/atomix.multiraft.v1.Partition/OpenSession";
     let status = caller.unary::<_, OpenSessionResponse>(path, open).await.expect_err("no such");
-    assert_eq!(
-        (status.code(), status.message()),
-        (Code::PermissionDenied, "unknown partition 99")
-    );
+    assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "unknown partition 99"));
     let elsewhere = Session { partition: 99, ..session.clone() };
     let events = elsewhere.order(1, 1, map::v1::EventsInput::default());
     let status = stream_end::<_, map::v1::EventsOutput>(
@@ -191,7 +190,8 @@ async fn unknown_partitions_and_methods_are_told_apart() {
     .await;
     assert_eq!(status.code(), Code::PermissionDenied, "streams too: {status}");
 
-    for path in ["/atomix.multiraft.v1.Partition/Nonsense", "/nonsense.v1.Nonsense/Nonsense", "/x"] {
+    for path in ["/atomix.multiraft.v1.Partition/Nonsense", "/nonsense.v1.Nonsense/Nonsense", "/x"]
+    {
         let status = caller.unary::<_, WatchRequest>(path, WatchRequest {}).await;
         assert_eq!(status.expect_err(path).code(), Code::Unimplemented, "{path}");
     }
@@ -285,10 +285,11 @@ async fn events_are_numbered_and_go_on_after_a_new_connection() {
     // Another connection, the same number: everything not acknowledged comes again, then what it missed.
     let caller = Caller::to(harness::shared()).await;
     let mut stream = caller.stream(path, order.clone());
-    let heard: Vec<_> = [event(&mut stream).await, event(&mut stream).await, event(&mut stream).await]
-        .into_iter()
-        .chain([event(&mut stream).await])
-        .collect();
+    let heard: Vec<_> =
+        [event(&mut stream).await, event(&mut stream).await, event(&mut stream).await]
+            .into_iter()
+            .chain([event(&mut stream).await])
+            .collect();
     assert_eq!(heard.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 3, 4]);
     assert_eq!(heard[3].1, "d");
     drop(stream);
@@ -410,7 +411,9 @@ async fn a_wait_ends_with_its_deadline_or_its_number() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     match status {
-        Err(status) => assert_eq!((status.code(), status.message()), (Code::Cancelled, "stream closed")),
+        Err(status) => {
+            assert_eq!((status.code(), status.message()), (Code::Cancelled, "stream closed"))
+        }
         // The keep-alive was first: the number was finished before it was ever executed.
         Ok(said) => assert_eq!(said.expect_err("never executed").0, Said::Canceled),
     }
@@ -662,13 +665,7 @@ async fn get(session: &mut Session, counter: u64) -> i64 {
     said.expect("a counter always has a value").value
 }
 
-async fn put(
-    session: &mut Session,
-    id: u64,
-    key: &str,
-    value: &str,
-    ttl: Option<Duration>,
-) -> u64 {
+async fn put(session: &mut Session, id: u64, key: &str, value: &str, ttl: Option<Duration>) -> u64 {
     let path = "/atomix.multiraft.map.v1.Map/Put";
     let input = map::v1::PutInput {
         key: key.to_owned(),

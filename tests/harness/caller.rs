@@ -5,11 +5,11 @@ use std::time::Duration;
 use prost::Message;
 use ringraft::client::session::{Body, Envelope};
 use ringraft::wire::proto::v1::*;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 use tonic::{Code, Request, Response, Status};
 use tonic_prost::ProstCodec;
 
@@ -153,7 +153,8 @@ impl Session {
         };
         let input = CreatePrimitiveInput { spec: Some(spec) };
         let path = "/atomix.multiraft.v1.Session/CreatePrimitive";
-        let output: CreatePrimitiveOutput = self.command(0, path, input).await.expect("a primitive");
+        let output: CreatePrimitiveOutput =
+            self.command(0, path, input).await.expect("a primitive");
         output.primitive_id
     }
 
@@ -205,7 +206,11 @@ impl Session {
         self.keep_alive_with(filter, open).await
     }
 
-    pub async fn keep_alive_with(&self, filter: Vec<u8>, open: &[(u64, u64)]) -> Result<(), Status> {
+    pub async fn keep_alive_with(
+        &self,
+        filter: Vec<u8>,
+        open: &[(u64, u64)],
+    ) -> Result<(), Status> {
         let input = KeepAliveInput {
             session_id: self.id,
             input_filter: filter.into(),
