@@ -20,17 +20,25 @@
 
 pub mod capture;
 pub mod clock;
+mod command;
 pub mod effects;
 pub mod entry;
+pub mod finished;
+pub mod kept;
+pub mod ledger;
 pub mod log;
 pub mod machine;
 pub mod member;
+pub mod primitive;
+mod query;
 pub mod read;
 pub mod replica;
 pub mod reply;
 pub mod schedule;
+pub mod session;
 mod settle;
 pub mod snapshot;
+pub mod watch;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -49,7 +57,7 @@ use crate::{
         effects::SnapshotFacts,
         entry::EntryBuilder,
         log::Log,
-        machine::{Bounds, Machine},
+        machine::Machine,
         member::Group,
         read::{Patience, Reads},
         replica::{Pace, Replica},
