@@ -34,10 +34,21 @@
 //! A trait for runtimes (the seam is inbox and outbox), a lock around shared state (there is none),
 //! a retry of a failed sync (the process ends), and any way to acknowledge what is not durable.
 
+pub mod cli;
+#[cfg(feature = "io")]
+pub mod client;
+pub mod config;
+#[cfg(feature = "io")]
+pub mod frontend;
 pub mod id;
+pub mod journal;
 pub mod limits;
+#[cfg(feature = "io")]
+pub mod mesh;
 pub mod partition;
 pub mod prng;
+#[cfg(feature = "io")]
+pub mod runtime;
 pub mod shard;
 pub mod time;
 pub mod wire;
