@@ -481,11 +481,8 @@ struct Modelled {
 
 impl Model {
     fn from(found: &Recovered) -> Model {
-        let modelled = |tail: &Tail| Modelled {
-            tail: tail.clone(),
-            commit: tail.hard.commit,
-            writing: None,
-        };
+        let modelled =
+            |tail: &Tail| Modelled { tail: tail.clone(), commit: tail.hard.commit, writing: None };
         let partitions = found.partitions.iter().map(|(&id, tail)| (id, modelled(tail))).collect();
         Model { partitions, gone: found.left.iter().copied().collect(), draws: 1 << 40 }
     }
@@ -506,12 +503,11 @@ impl Model {
         let holders: Vec<_> = journal.holders().collect();
         if journal.segments() > 6 && chance.chance(700) && !holders.is_empty() {
             let held = *chance.pick(&holders);
-            return self.partitions.get_mut(&held).expect("it is live").snapshot(
-                held,
-                journal,
-                chance,
-                true,
-            );
+            return self
+                .partitions
+                .get_mut(&held)
+                .expect("it is live")
+                .snapshot(held, journal, chance, true);
         }
         let Some(partition) = self.partitions.get_mut(&id) else {
             let founding = founding(self.draws);
@@ -564,7 +560,8 @@ impl Modelled {
             .collect();
         let entry = |e: &'_ TailEntry| (e.term, e.kind, e.data.clone());
         let owned: Vec<_> = run.iter().map(entry).collect();
-        let borrowed = owned.iter().map(|(term, kind, data)| Entry { term: *term, kind: *kind, data });
+        let borrowed =
+            owned.iter().map(|(term, kind, data)| Entry { term: *term, kind: *kind, data });
         journal.entries(id, first, borrowed);
         self.tail.entries.truncate((first.0 - self.tail.first.0) as usize);
         self.tail.entries.extend(run);

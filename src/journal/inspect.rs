@@ -7,7 +7,7 @@ use crate::{
     journal::{
         block::BlockHeader,
         record::{ConfState, Founding, HardState, Kind, Reader, SnapshotMeta},
-        recover::{Refused, RecordAt, SegmentBytes, Sight, Survey, Verdict},
+        recover::{RecordAt, Refused, SegmentBytes, Sight, Survey, Verdict},
         segment::{Owner, SegmentHeader},
     },
 };

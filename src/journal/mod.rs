@@ -150,7 +150,12 @@ struct Standing {
 
 #[derive(Clone, Debug)]
 enum StandingState {
-    Live { founding: Vec<u8>, hard: HardState, conf: Option<ConfState>, chunks: Option<u32> },
+    Live {
+        founding: Vec<u8>,
+        hard: HardState,
+        conf: Option<ConfState>,
+        chunks: Option<u32>,
+    },
     Left,
     /// Recovery found damage. Its segments are kept and nothing is written for it but `left`.
     Faulty,

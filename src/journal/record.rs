@@ -309,11 +309,8 @@ impl<'a> Reader<'a> {
     }
 
     pub fn state(&mut self) -> Option<(HardState, Option<ConfState>)> {
-        let hard = HardState {
-            term: Term(self.u64()?),
-            vote: self.u64()?,
-            commit: Position(self.u64()?),
-        };
+        let hard =
+            HardState { term: Term(self.u64()?), vote: self.u64()?, commit: Position(self.u64()?) };
         let conf = match self.u8()? {
             0 => None,
             _ => Some(self.conf()?),

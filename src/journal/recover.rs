@@ -268,8 +268,11 @@ impl<'a> Survey<'a> {
         let mut sorted: Vec<&SegmentBytes> = segments.iter().collect();
         sorted.sort_by_key(|segment| segment.sequence);
         sorted.dedup_by_key(|segment| segment.sequence);
-        let mut survey =
-            Survey { segments: Vec::with_capacity(sorted.len()), kept: BTreeMap::new(), incarnation_max: 0 };
+        let mut survey = Survey {
+            segments: Vec::with_capacity(sorted.len()),
+            kept: BTreeMap::new(),
+            incarnation_max: 0,
+        };
         for segment in sorted {
             let surveyed = Surveyed::of(owner, segment)?;
             survey.incarnation_max = survey.incarnation_max.max(surveyed.incarnation);
@@ -340,9 +343,9 @@ impl<'a> Survey<'a> {
 
     /// Every block header in the order of places.
     fn blocks(&self) -> impl Iterator<Item = (&Surveyed<'a>, usize, BlockHeader)> {
-        self.segments
-            .iter()
-            .flat_map(|segment| segment.found.iter().map(move |&(at, header)| (segment, at, header)))
+        self.segments.iter().flat_map(|segment| {
+            segment.found.iter().map(move |&(at, header)| (segment, at, header))
+        })
     }
 
     /// The highest mark that something says was durable.
@@ -403,10 +406,8 @@ impl<'a> Surveyed<'a> {
             }
             Err(HeaderFault::Unreadable) => None,
         };
-        let incarnation = header.map_or_else(
-            || first_incarnation(bytes, sequence),
-            |header| header.incarnation,
-        );
+        let incarnation =
+            header.map_or_else(|| first_incarnation(bytes, sequence), |header| header.incarnation);
         let found = find_blocks(bytes, sequence, incarnation);
         Ok(Surveyed { sequence, bytes, header, incarnation, found })
     }

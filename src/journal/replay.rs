@@ -175,9 +175,8 @@ impl Following {
         }
         let gap = number != self.number.saturating_add(1);
         self.number = number;
-        let fault = |what| {
-            Some(Fault { segment: record.segment, offset: record.offset as u64, what })
-        };
+        let fault =
+            |what| Some(Fault { segment: record.segment, offset: record.offset as u64, what });
         if gap {
             self.fault = self.suspect.take().or_else(|| fault("records before this one are lost"));
             return;

@@ -225,10 +225,7 @@ mod tests {
         let mut retain = Retain::new(VecDeque::from([1, 2, 3]), BTreeMap::new());
         retain.need(ONE).wrote(1, Position(1), Position(1000));
         assert!(retain.need(ONE).wrote(2, Position(5), Position(9)));
-        retain.once(
-            Mark(2),
-            Release::Truncated { partition: ONE, first: Position(5), segment: 2 },
-        );
+        retain.once(Mark(2), Release::Truncated { partition: ONE, first: Position(5), segment: 2 });
         retain.once(Mark(2), Release::Checkpoint(2));
         snapshot(&mut retain, ONE, 2, 4, 3);
         assert_eq!(durable(&mut retain, 1), []);
@@ -245,8 +242,7 @@ mod tests {
         let began = retain.need(ONE).snapshot_ended().unwrap_or(0);
         retain.need(ONE).snapshot_began(3);
         let position = Position(9);
-        let release =
-            Release::Snapshot { partition: ONE, position, began, voids_before: None };
+        let release = Release::Snapshot { partition: ONE, position, began, voids_before: None };
         retain.once(Mark(4), release);
         assert_eq!(durable(&mut retain, 3), []);
         assert_eq!(durable(&mut retain, 4), [1]);
