@@ -8,3 +8,5 @@ pub mod prng;
 pub mod shard;
 pub mod time;
 pub mod wire;
+#[cfg(feature = "io")]
+pub mod runtime;

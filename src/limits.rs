@@ -115,6 +115,9 @@ pub const HOST_BYTES_MAX: usize = 253;
 /// more latency (notes/baselines.md 3.2); more gave nothing.
 pub const WRITES_IN_FLIGHT_MAX: usize = 4;
 
+/// Recycled segments kept for later; more than that go back to the filesystem.
+pub const SPARE_SEGMENTS_MAX: usize = 4;
+
 const _: () = {
     assert!(BLOCK_BYTES_MAX.is_multiple_of(SECTOR_BYTES));
     assert!(SEGMENT_BYTES.is_multiple_of(SECTOR_BYTES));
