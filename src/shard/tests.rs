@@ -471,3 +471,77 @@ fn peers_that_are_no_members_have_no_say() {
     assert_eq!(world.stats(0).frames_broken, 1);
     assert_eq!(member(1).role, Role::Member);
 }
+
+#[test]
+fn nothing_that_was_answered_is_ever_lost() {
+    let seeds = std::env::var("SHARD_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    for seed in 0..seeds.unwrap_or(25) {
+        storm(seed);
+    }
+}
+
+/// Three nodes of three groups, with crashes, cuts, slow disks, and messages lost, doubled and delayed.
+fn storm(seed: u64) {
+    let mut prng = Prng::new(seed);
+    let entries = prng.between(3, 40);
+    let slice = prng.between(16, 4096) as usize;
+    let retain = prng.below(10);
+    let mut world = World::three_with(seed, |settings| {
+        settings.snapshot_entries = entries;
+        settings.snapshot_turn_bytes = slice;
+        settings.retain_entries = retain;
+        settings.layout.segment_bytes = 256 << 10;
+        settings.layout.block_bytes_max = 32 << 10;
+        settings.segments_soft = 3;
+    });
+    let ids = [PartitionId(1), PartitionId(2), PartitionId(3)];
+    for id in ids {
+        world.found_everywhere(id, &[member(1), member(2), member(3)]);
+    }
+    world.mischief(Some(prng.fork(1)));
+    let mut asked: Vec<(PartitionId, crate::id::Ticket)> = Vec::new();
+    for _ in 0..600 {
+        let node = prng.below(3) as usize;
+        match prng.below(100) {
+            0..=1 => world.crash(node),
+            2..=4 => {
+                let off = prng.chance(500);
+                world.cut(node, off);
+            }
+            5..=9 => {
+                let held = prng.chance(400);
+                world.hold_disk(node, held);
+            }
+            10..=60 => {
+                let id = *prng.pick(&ids);
+                asked.push((id, world.ask(node, id, Ask::Command, &open_session())));
+            }
+            _ => world.pass(Span::millis(prng.below(60))),
+        }
+        world.round();
+    }
+    world.mischief(None);
+    for node in 0..3 {
+        world.cut(node, false);
+        world.hold_disk(node, false);
+    }
+    for _ in 0..10 {
+        world.settle();
+    }
+    for id in ids {
+        let digests = world.digests(id);
+        assert!(digests.iter().all(|digest| *digest == digests[0]), "seed {seed}: {digests:?}");
+        let leaders = (0..3).filter(|node| world.partition(*node, id).is_leader()).count();
+        assert_eq!(leaders, 1, "seed {seed}: partition {id}");
+        let index = world.partition(0, id).machine().index();
+        let mut seen = std::collections::BTreeSet::new();
+        for (_, ticket) in asked.iter().filter(|(asked, _)| *asked == id) {
+            let replies = world.replies(*ticket);
+            assert!(replies.len() <= 1, "seed {seed}: {replies:?}");
+            if let Some(Body::Output(output)) = replies.first().map(|reply| &reply.body) {
+                assert!(output.index <= index, "seed {seed}: {} of {index} is lost", output.index);
+                assert!(seen.insert(output.index), "seed {seed}: {} twice", output.index);
+            }
+        }
+    }
+}

@@ -12,6 +12,7 @@ use crate::{
         Partition,
         reply::{Body, Event, Refusal, Reply, Status},
     },
+    prng::Prng,
     shard::{
         Peers, Settings, Shard, Stats,
         inbox::{Ask, Delivery, DiskRoom, Inbox, Member, Role},
@@ -52,6 +53,9 @@ pub struct World {
     tickets: u32,
     /// Shards are cores of one node, or nodes of one core.
     cores: bool,
+    /// Loses, doubles and delays what goes between nodes.
+    mischief: Option<Prng>,
+    delayed: Vec<(u64, usize, NodeId, Bytes)>,
 }
 
 struct Place {
@@ -70,7 +74,8 @@ struct Disk {
     segments: BTreeMap<u64, Vec<u8>>,
     history: Vec<Step>,
     writes: usize,
-    pending: Option<Mark>,
+    /// Ordered and not reported, with what they reach.
+    pending: Vec<(Mark, Step)>,
     held: bool,
 }
 
@@ -150,6 +155,8 @@ impl World {
             loses: BTreeSet::new(),
             tickets: 0,
             cores,
+            mischief: None,
+            delayed: Vec::new(),
         }
     }
 
@@ -255,6 +262,7 @@ impl World {
 
     /// One turn for each shard that has something to do.
     pub fn round(&mut self) -> bool {
+        self.deliver_delayed();
         let now = self.now.monotonic;
         let due: Vec<usize> =
             (0..self.shards.len()).filter(|at| self.shards[*at].has_work(now)).collect();
@@ -299,7 +307,7 @@ impl World {
             let to = to.0 as usize - 1;
             self.shards[from].counts.bundles += 1;
             if !self.cut.contains(&from) && !self.cut.contains(&to) {
-                self.shards[to].inbox.bundles.push((node, bytes));
+                self.post(to, node, bytes);
             }
         }
         for snapshot in outbox.snapshots.drain(..) {
@@ -325,6 +333,41 @@ impl World {
         self.shards[from].outbox = outbox;
     }
 
+    fn post(&mut self, to: usize, from: NodeId, bytes: Bytes) {
+        let Some(prng) = &mut self.mischief else {
+            return self.shards[to].inbox.bundles.push((from, bytes));
+        };
+        if prng.chance(30) {
+            return;
+        }
+        for _ in 0..if prng.chance(30) { 2 } else { 1 } {
+            if prng.chance(200) {
+                let until = self.now.monotonic.0 + prng.below(Span::millis(400).0);
+                self.delayed.push((until, to, from, bytes.clone()));
+            } else {
+                self.shards[to].inbox.bundles.push((from, bytes.clone()));
+            }
+        }
+    }
+
+    /// From now on messages are lost, doubled and delayed; or no more.
+    pub fn mischief(&mut self, prng: Option<Prng>) {
+        self.mischief = prng;
+    }
+
+    fn deliver_delayed(&mut self) {
+        let now = self.now.monotonic.0;
+        let delayed = std::mem::take(&mut self.delayed);
+        let (due, rest) = delayed.into_iter().partition(|(until, ..)| *until <= now);
+        self.delayed = rest;
+        let due: Vec<(u64, usize, NodeId, Bytes)> = due;
+        for (_, to, from, bytes) in due {
+            if !self.cut.contains(&to) {
+                self.shards[to].inbox.bundles.push((from, bytes));
+            }
+        }
+    }
+
     pub fn cut(&mut self, at: usize, off: bool) {
         if off {
             self.cut.insert(at);
@@ -345,9 +388,23 @@ impl World {
 
     /// The process ends, with writes in flight undone, and starts again.
     pub fn crash(&mut self, at: usize) {
+        let mut prng = Prng::new(self.trace.len() as u64);
         let place = &mut self.shards[at];
         let mut disk = std::mem::take(&mut place.disk);
-        disk.pending = None;
+        // Of the writes in flight some prefix is done, the next one perhaps by half.
+        let done = prng.below(disk.pending.len() as u64 + 1) as usize;
+        let pending = std::mem::take(&mut disk.pending);
+        for (place, (_, mut step)) in pending.into_iter().enumerate() {
+            if place == done
+                && let Step::Write { bytes, .. } = &mut step
+            {
+                bytes.truncate(prng.below(bytes.len() as u64) as usize);
+            }
+            if place <= done {
+                disk.obey(step);
+            }
+        }
+        disk.held = false;
         *place = Place::start(place.settings.clone(), disk, self.now);
     }
 
@@ -463,7 +520,6 @@ impl Place {
         self.fresh = false;
         self.counts.turns += 1;
         self.shard.turn(&mut self.inbox, now, &mut self.outbox);
-        let writes = self.disk.writes;
         for order in self.outbox.orders.drain(..) {
             match order {
                 Order::Open { sequence, header } => {
@@ -472,25 +528,27 @@ impl Place {
                     self.disk.obey(Step::Open(sequence, bytes));
                 }
                 Order::Write(block) => {
-                    self.disk.pending = Some(block.mark);
-                    self.disk.obey(Step::Write {
+                    self.counts.writes += 1;
+                    let step = Step::Write {
                         segment: block.segment,
                         offset: block.offset as usize,
                         bytes: block.as_bytes().to_vec(),
-                    });
+                    };
+                    self.disk.pending.push((block.mark, step));
                     self.inbox.spent.push(block.buffer);
                 }
                 Order::Recycle { sequence } => self.disk.obey(Step::Recycle(sequence)),
             }
         }
-        self.counts.writes += usize::from(self.disk.writes > writes);
         self.finish_writes();
     }
 
     fn finish_writes(&mut self) {
-        if !self.disk.held
-            && let Some(mark) = self.disk.pending.take()
-        {
+        if self.disk.held {
+            return;
+        }
+        for (mark, step) in std::mem::take(&mut self.disk.pending) {
+            self.disk.obey(step);
             self.inbox.durable = Some(mark);
         }
     }
