@@ -391,7 +391,9 @@ impl Journal {
 
     /// Takes a written block's memory back for another.
     pub fn recycle(&mut self, buffer: Aligned) {
-        if self.pool.len() < POOL_BUFFERS_MAX && buffer.capacity() <= POOL_BUFFER_BYTES_MAX {
+        let pooled: usize = self.pool.iter().map(Aligned::capacity).sum();
+        let room = pooled + buffer.capacity() <= POOL_BYTES_MAX;
+        if room && self.pool.len() < POOL_BUFFERS_MAX {
             self.pool.push(buffer);
         }
     }
@@ -651,8 +653,9 @@ impl Standing {
 
 /// What a new block's memory starts with: a busy turn's worth, so that growing is rare.
 const POOL_BUFFER_BYTES: usize = 64 << 10;
-/// Memory of larger blocks is given back to the allocator.
-const POOL_BUFFER_BYTES_MAX: usize = 1 << 20;
+/// Memory kept for blocks to come; more goes back to the allocator. One of the largest blocks fits:
+/// fresh memory for a block of 1.6 MB costs ten times what filling it does.
+const POOL_BYTES_MAX: usize = crate::limits::BLOCK_BYTES_MAX;
 /// As many blocks as are in flight and being filled, twice.
 const POOL_BUFFERS_MAX: usize = 2 * (crate::limits::WRITES_IN_FLIGHT_MAX + 1);
 
