@@ -92,6 +92,8 @@ pub struct Resume {
     kept: Mark,
     partitions: BTreeMap<PartitionId, Standing>,
     retain: Retain,
+    /// Segments found without a block that counts.
+    blank: Vec<u64>,
 }
 
 impl Resume {
@@ -104,6 +106,7 @@ impl Resume {
             kept: Mark(0),
             partitions: BTreeMap::new(),
             retain: Retain::default(),
+            blank: Vec::new(),
         }
     }
 
@@ -172,6 +175,7 @@ impl Journal {
             kept,
             partitions,
             retain,
+            blank,
         } = resume;
         let checkpoint_bytes = partitions.values().map(Standing::checkpoint_bytes).sum();
         assert!(
@@ -200,6 +204,11 @@ impl Journal {
         };
         journal.open(sequence);
         journal.open(sequence + 1);
+        // After the new headers, which say again all that theirs said.
+        let blank = blank.into_iter();
+        journal
+            .orders
+            .extend(blank.map(|sequence| Order::Recycle { sequence }));
         journal
     }
 
