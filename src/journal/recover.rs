@@ -224,8 +224,8 @@ pub fn recover(owner: Owner, segments: &[SegmentBytes]) -> Result<Recovered, Ref
         Verdict::Cut => cut = Some(step.damage()),
         Verdict::Skip | Verdict::End => {}
     });
-    // Starts that wrote nothing leave segments without a block that counts; nobody needs those. With
-    // damage about, nothing is thrown away.
+    // Starts that wrote nothing leave segments without a block that counts; nobody needs those.
+    // With damage about, nothing is thrown away.
     let sequences = survey.segments.iter().map(|segment| segment.sequence);
     let (sequences, blank): (VecDeque<u64>, VecDeque<u64>) =
         sequences.partition(|sequence| used.contains(sequence) || !damage.is_empty());
