@@ -14,14 +14,14 @@ use bytes::Bytes;
 use raft::eraftpb::{HardState, Message};
 
 use crate::{
+    id::PartitionId,
     id::{NodeId, Position},
+    limits::SNAPSHOT_SLICE_BYTES_MAX,
     partition::{
         effects::{Effects, Record, SnapshotFacts},
         machine::Machine,
         snapshot::{Cursor, Progress},
     },
-    id::PartitionId,
-    limits::SNAPSHOT_SLICE_BYTES_MAX,
 };
 
 /// Ticks that a snapshot on the shelf is kept without a follower that needs it.
@@ -146,7 +146,8 @@ impl Capturing {
         let recorded = facts.position > self.at;
         let kept = keep.then(Vec::new);
         let cursor = Cursor::default();
-        self.state = State::Taking(Box::new(Taking { facts, cursor, kept, recorded, begun: false }));
+        self.state =
+            State::Taking(Box::new(Taking { facts, cursor, kept, recorded, begun: false }));
         (self.entries, self.bytes, self.wanted) = (0, 0, false);
     }
 

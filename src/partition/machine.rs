@@ -40,7 +40,14 @@ impl Machine {
             self.index = self.index.next();
             self.log.extend_from_slice(&self.index.0.to_be_bytes());
             if let Some(ticket) = callers.get(number).copied().flatten() {
-                replies.output(ticket, self.index, 1, crate::partition::reply::Status::Ok, b"", true);
+                replies.output(
+                    ticket,
+                    self.index,
+                    1,
+                    crate::partition::reply::Status::Ok,
+                    b"",
+                    true,
+                );
             }
             number += 1;
         }

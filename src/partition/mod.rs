@@ -347,8 +347,9 @@ impl Partition {
         };
         let from = NodeId(u32::try_from(message.from).unwrap_or(0));
         if facts.position > self.replica.committed() && message.term >= self.replica.term().0 {
-            let restored =
-                catch_unwind(AssertUnwindSafe(|| Machine::restore(self.id, rules.bounds.clone(), &state)));
+            let restored = catch_unwind(AssertUnwindSafe(|| {
+                Machine::restore(self.id, rules.bounds.clone(), &state)
+            }));
             let Ok(Ok(machine)) = restored else { return };
             (facts.index, facts.digest) = (machine.index(), machine.digest());
             self.capturing.receive(facts, machine, state, from);

@@ -251,9 +251,11 @@ impl Replica {
     /// Whether some follower waits for a snapshot that is under way.
     #[must_use]
     pub fn sends_snapshot(&self) -> bool {
-        self.node.raft.prs().iter().any(|(_, progress)| {
-            progress.state == raft::ProgressState::Snapshot
-        })
+        self.node
+            .raft
+            .prs()
+            .iter()
+            .any(|(_, progress)| progress.state == raft::ProgressState::Snapshot)
     }
 
     /// The voter that has most of the log, this one excepted.

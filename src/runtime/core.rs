@@ -71,9 +71,10 @@ impl Core {
     }
 
     async fn serve(mut self) -> Result<(), Fatal> {
-        let peers = self.peer_socket.take().map(|socket| {
-            glommio::spawn_local(peer::accept(tcp::listener(socket)))
-        });
+        let peers = self
+            .peer_socket
+            .take()
+            .map(|socket| glommio::spawn_local(peer::accept(tcp::listener(socket))));
         let recovered = self.recover()?;
         let directory = disk::shard_directory(&self.config.data_dir, self.shard);
         let mut disk = Disk::open(&directory, self.layout()).map_err(disk_fault)?;

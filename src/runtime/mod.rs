@@ -245,17 +245,13 @@ fn usable_cores() -> Vec<usize> {
 
 fn resolve(address: &Address) -> Result<SocketAddr, Fatal> {
     let named = |error| Fatal::Name(address.clone(), error);
-    let mut found =
-        (address.host.as_str(), address.port).to_socket_addrs().map_err(named)?;
+    let mut found = (address.host.as_str(), address.port).to_socket_addrs().map_err(named)?;
     let none = || named(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     found.next().ok_or_else(none)
 }
 
 /// Each core listens on the same address; the kernel spreads connections over them.
-fn take_addresses(
-    address: SocketAddr,
-    shards: u16,
-) -> Result<(Vec<OwnedFd>, SocketAddr), Fatal> {
+fn take_addresses(address: SocketAddr, shards: u16) -> Result<(Vec<OwnedFd>, SocketAddr), Fatal> {
     let taken = |error| Fatal::Address(address, error);
     // A socket that shares its address also shares it with a stranger of the same user. One that does
     // not share finds out whether there is one.

@@ -209,8 +209,7 @@ impl Pump {
         let due = [self.outbox.wake, self.front.borrow().wake()].into_iter().flatten().min();
         let is_due = due.is_some_and(|due| due <= self.clock.monotonic());
         let front = self.front.borrow();
-        let is_drained =
-            self.listeners.is_empty() && self.drained.is_some() && front.is_empty();
+        let is_drained = self.listeners.is_empty() && self.drained.is_some() && front.is_empty();
         if is_due || is_drained || front.has_work() || self.mesh.bell().is_rung() {
             return Poll::Ready(());
         }

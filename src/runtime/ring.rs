@@ -67,16 +67,7 @@ impl Ring {
         // is an open, connected Unix stream socket.
         let bell = unsafe { UnixStream::from_raw_fd(bell.into_raw_fd()) };
         let slots = [const { None }; WRITES_IN_FLIGHT_MAX];
-        Ok((
-            Ring {
-                ring,
-                slots,
-                flying: 0,
-                unsubmitted: false,
-                ringer,
-            },
-            bell,
-        ))
+        Ok((Ring { ring, slots, flying: 0, unsubmitted: false, ringer }, bell))
     }
 
     /// Another handle on the bell's far end: a byte written to it wakes the executor.
@@ -95,11 +86,7 @@ impl Ring {
     /// Queues the durable write of a block; `submit` hands it to the kernel.
     pub fn write(&mut self, file: Rc<File>, block: Block) {
         assert!(self.has_room(), "{} writes are in flight", self.flying);
-        let slot = self
-            .slots
-            .iter()
-            .position(Option::is_none)
-            .expect("there is room");
+        let slot = self.slots.iter().position(Option::is_none).expect("there is room");
         let (fd, offset) = (types::Fd(file.as_raw_fd()), block.offset);
         let bytes = block.as_bytes();
         let (start, length) = (bytes.as_ptr(), bytes.len() as u32);
@@ -149,10 +136,7 @@ impl Ring {
             let Flying { block, file } = self.slots[slot].take().expect("a write in flight");
             drop(file);
             self.flying -= 1;
-            landed(Landed {
-                block,
-                result: completion.result(),
-            });
+            landed(Landed { block, result: completion.result() });
         }
     }
 }

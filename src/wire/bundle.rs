@@ -172,7 +172,9 @@ fn written(partition: PartitionId, mut message: Message) -> peer::RaftMessage {
         term: message.term,
         log_term: message.log_term,
         index: message.index,
-        entries: entries.map(|entry| peer::LogEntry { term: entry.term, data: entry.data }).collect(),
+        entries: entries
+            .map(|entry| peer::LogEntry { term: entry.term, data: entry.data })
+            .collect(),
         commit: message.commit,
         commit_term: message.commit_term,
         reject: message.reject,
@@ -235,7 +237,8 @@ mod tests {
     fn append() -> Message {
         let mut message = envelope(MessageType::MsgAppend, NodeId(1), NodeId(2));
         (message.term, message.log_term, message.index, message.commit) = (7, 6, 41, 40);
-        let entry = |index, term| Entry { index, term, data: vec![9; 30].into(), ..Entry::default() };
+        let entry =
+            |index, term| Entry { index, term, data: vec![9; 30].into(), ..Entry::default() };
         message.set_entries(vec![entry(42, 6), entry(43, 7)].into());
         message
     }
