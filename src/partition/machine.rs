@@ -1,7 +1,7 @@
 //! Apply: the replicated state of one partition.
 
 use crate::id::{Index, PartitionId, Position, Term, Ticket};
-pub use crate::limits::Bounds;
+use crate::limits::Bounds;
 use crate::partition::entry;
 use crate::partition::reply::{Refusal, Replies};
 use crate::partition::snapshot::{Broken, Cursor, Progress};

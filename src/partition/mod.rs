@@ -38,18 +38,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
+use raft::eraftpb::{Entry, HardState, Message, MessageType};
 
 use crate::{
     id::{Index, NodeId, PartitionId, Position, Term, Ticket},
-    limits::{PARTITION_IN_FLIGHT_BYTES_MAX, PARTITION_TURN_BYTES_MAX},
+    limits::{
+        Bounds, KEEP_ALIVES_IN_FLIGHT_MAX, PARTITION_IN_FLIGHT_BYTES_MAX, PARTITION_TURN_BYTES_MAX,
+    },
     partition::{
         capture::Capturing,
         clock::Clock,
         effects::SnapshotFacts,
         entry::EntryBuilder,
         log::Log,
-        machine::{Bounds, Machine},
+        machine::Machine,
         member::Group,
         read::{Patience, Reads},
         replica::{Pace, Replica},
@@ -174,6 +176,26 @@ pub struct Load {
     pub bytes: usize,
 }
 
+/// Whether a command may use the room that is kept for keep-alives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lane {
+    /// It may not.
+    Ordinary,
+    /// It may: without it a session dies.
+    Urgent,
+}
+
+impl Lane {
+    /// Commands in flight beyond the bound.
+    #[must_use]
+    pub const fn reserve(self) -> usize {
+        match self {
+            Lane::Ordinary => 0,
+            Lane::Urgent => KEEP_ALIVES_IN_FLIGHT_MAX,
+        }
+    }
+}
+
 /// What is counted for a command beside its body: its length in the entry.
 const COMMAND_OVERHEAD_BYTES: usize = 5;
 
@@ -254,6 +276,7 @@ impl Partition {
         &mut self,
         ticket: Ticket,
         body: &[u8],
+        lane: Lane,
         now: Now,
         rules: &Rules,
     ) -> Result<(), Refusal> {
@@ -268,7 +291,7 @@ impl Partition {
         let turn_bytes = self.fresh.as_ref().map_or(0, |fresh| fresh.bytes);
         if turn_bytes + bytes > PARTITION_TURN_BYTES_MAX
             || self.load.bytes + bytes > PARTITION_IN_FLIGHT_BYTES_MAX
-            || self.load.commands >= rules.commands_max
+            || self.load.commands >= rules.commands_max + lane.reserve()
         {
             return Err(Refusal::Full("too many commands in flight in this partition"));
         }
@@ -417,6 +440,12 @@ impl Partition {
     #[must_use]
     pub fn id(&self) -> PartitionId {
         self.id
+    }
+
+    /// Whose replica it is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.replica.node()
     }
 
     /// Its term, and who leads in it as far as it knows.

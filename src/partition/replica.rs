@@ -199,6 +199,12 @@ impl Replica {
         self.node.mut_store()
     }
 
+    /// Whose it is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        NodeId(u32::try_from(self.me).expect("it was a node's number"))
+    }
+
     /// Whether this replica leads, as far as it knows.
     #[must_use]
     pub fn is_leader(&self) -> bool {

@@ -1,8 +1,8 @@
 //! Has segments ready before they are needed, on a thread of its own.
 //!
-//! Filling a segment with zeros, syncing and renaming block for as long as the disk likes, so none of
-//! it happens on a shard's core. A segment gets its name last: a file called `segment-…` always has
-//! its whole size in written extents and a durable header. What does not go on:
+//! Filling a segment with zeros, syncing and renaming block for as long as the disk likes, so none
+//! of it happens on a shard's core. A segment gets its name last: a file called `segment-…` always
+//! has its whole size in written extents and a durable header. What does not go on:
 //!
 //! ```text
 //! new-<seq>      being filled; removed at the next start
@@ -63,7 +63,9 @@ pub(super) struct Preparer {
 impl Preparer {
     /// Asks for something; false when the thread has ended, after it said why.
     pub fn ask(&self, job: Job) -> bool {
-        self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok())
+        self.jobs
+            .as_ref()
+            .is_some_and(|jobs| jobs.send(job).is_ok())
     }
 
     /// What was done since the last time.
@@ -92,16 +94,33 @@ pub(super) fn start(
     let (done, results) = mpsc::channel();
     let spares = tidy(&directory, segment_bytes)?;
     let opening = VecDeque::new();
-    let bench = Bench { directory, segment_bytes, ringer, done, spares, opening, full: false };
+    let bench = Bench {
+        directory,
+        segment_bytes,
+        ringer,
+        done,
+        spares,
+        opening,
+        full: false,
+    };
     let named = thread::Builder::new().name("ringraft-prepare".into());
     let thread = named.spawn(move || bench.run(&todo))?;
-    Ok(Preparer { jobs: Some(jobs), done: results, thread: Some(thread) })
+    Ok(Preparer {
+        jobs: Some(jobs),
+        done: results,
+        thread: Some(thread),
+    })
 }
 
 /// Opens a segment for durable writes, past the page cache where the filesystem lets us.
 pub(super) fn open_for_writes(path: &Path) -> io::Result<File> {
     let direct = OFlags::DIRECT.bits() as i32;
-    match OpenOptions::new().read(true).write(true).custom_flags(direct).open(path) {
+    match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(direct)
+        .open(path)
+    {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             OpenOptions::new().read(true).write(true).open(path)
         }
@@ -271,7 +290,10 @@ impl Bench {
 }
 
 fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 const NEW: &str = "new-";

@@ -17,7 +17,7 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType, Snapshot};
 
 use crate::{
     id::{NodeId, PartitionId},
-    limits::{BUNDLE_BYTES_MAX, GROUP_MEMBERS_MAX, SNAPSHOT_BYTES_MAX},
+    limits::{BUNDLE_BYTES_MAX, REPLICAS_MAX, SNAPSHOT_BYTES_MAX},
     wire::peer,
 };
 
@@ -121,7 +121,7 @@ pub fn decode_snapshot(
     }
     let header = peer::SnapshotHeader::decode(&body[4..4 + length]).map_err(|_| Broken::Body)?;
     let members = header.voters.len() + header.learners.len();
-    if header.position == 0 || header.voters.is_empty() || members > GROUP_MEMBERS_MAX {
+    if header.position == 0 || header.voters.is_empty() || members > REPLICAS_MAX {
         return Err(Broken::Body);
     }
     let mut message = envelope(MessageType::MsgSnapshot, from, to);

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use prost::Message;
 
 use crate::id::{Index, NodeId, PartitionId, Ticket};
-use crate::limits::GROUP_MEMBERS_MAX;
+use crate::limits::REPLICAS_MAX;
 use crate::partition::reply::Refusal;
 use crate::shard::inbox::{Ask, Member, Requests, Role};
 use crate::time::{Instant, LogTime, Now, Span};
@@ -599,8 +599,8 @@ fn check_group(group: u32, members: &[Member]) -> Result<(), Refusal> {
     if group == 0 {
         return refused("group_id 0 names no group".to_owned());
     }
-    if members.len() > GROUP_MEMBERS_MAX {
-        return refused(format!("{} members, at most {GROUP_MEMBERS_MAX}", members.len()));
+    if members.len() > REPLICAS_MAX {
+        return refused(format!("{} members, at most {REPLICAS_MAX}", members.len()));
     }
     for (at, member) in members.iter().enumerate() {
         if member.node.0 == 0 {
