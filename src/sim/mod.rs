@@ -1,0 +1,12 @@
+pub mod check;
+pub mod client;
+pub mod clock;
+pub mod disk;
+pub mod fault;
+pub mod filter;
+pub mod history;
+pub mod linear;
+pub mod net;
+pub mod queue;
+pub mod speech;
+pub mod trace;
