@@ -11,7 +11,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::id::{Index, Kind, NodeId, PartitionId};
-use crate::partition::reply::{Refusal, Status};
+use crate::partition::reply::{Event, Refusal, Status};
 use crate::prng::Prng;
 use crate::shard::inbox::Ask;
 use crate::sim::history::{History, Record, Session, Stream};
@@ -72,12 +72,22 @@ pub enum Act {
 pub enum Heard {
     /// An output; nothing follows when `last`.
     Output { index: u64, number: u64, status: Status, bytes: Bytes, last: bool },
+    /// Something happened that it watches for.
+    Event(Event),
     /// The stream ended regularly.
     End,
     /// The call ended without a value.
     Refused(Refusal),
     /// The connection broke.
     Broken,
+}
+
+impl Heard {
+    /// Whether nothing follows on the call.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        !matches!(self, Heard::Output { last: false, .. } | Heard::Event(_))
+    }
 }
 
 /// A client.
@@ -257,7 +267,7 @@ impl Client {
     /// Takes what came back on a call; an answer to a forgotten call is nobody's.
     pub fn heard(&mut self, call: u64, heard: Heard, now_ns: u64, history: &mut History) {
         let Some(known) = self.calls.get(&call) else { return };
-        let last = !matches!(&heard, Heard::Output { last: false, .. });
+        let last = heard.is_last();
         if matches!(&heard, Heard::Output { .. }) {
             self.target = known.node;
         }
@@ -353,7 +363,7 @@ impl Client {
             Heard::Refused(Refusal::Malformed(why)) => {
                 self.complain(format!("a keep-alive was refused: {why}"));
             }
-            Heard::End | Heard::Refused(_) | Heard::Broken => {
+            Heard::Event(_) | Heard::End | Heard::Refused(_) | Heard::Broken => {
                 live.keep_alive_ns = now_ns + 20_000_000;
                 self.elsewhere();
             }
@@ -396,7 +406,9 @@ impl Client {
                 self.complain(format!("a request was refused: {why}"));
                 self.forget(run);
             }
-            Heard::End | Heard::Refused(Refusal::Cancelled | Refusal::Deadline) => self.forget(run),
+            Heard::Event(_)
+            | Heard::End
+            | Heard::Refused(Refusal::Cancelled | Refusal::Deadline) => self.forget(run),
             Heard::Refused(_) | Heard::Broken => {
                 let others = self.calls.iter().any(|(other, known)| {
                     *other != call && matches!(known.what, What::Run { run: its, .. } if its == run)

@@ -73,6 +73,11 @@ impl Net {
         self.cuts.insert((from, to));
     }
 
+    /// These links carry again.
+    pub fn join(&mut self, links: &[(NodeId, NodeId)]) {
+        self.cuts.retain(|cut| !links.contains(cut));
+    }
+
     /// All links carry again.
     pub fn mend(&mut self) {
         self.cuts.clear();
