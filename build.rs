@@ -22,6 +22,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .out_dir(&out)
         .compile_fds(descriptors)?;
 
+    let peer = Path::new("proto/peer");
+    let mut files = Vec::new();
+    proto_files(peer, &mut files)?;
+    prost_build::Config::new()
+        .bytes(["."])
+        .include_file("peer.rs")
+        .out_dir(&out)
+        .compile_fds(protox::compile(&files, [peer])?)?;
+
     record_commit();
     Ok(())
 }

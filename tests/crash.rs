@@ -5,12 +5,15 @@
 //! whatever the recycled file held before. What is found must hold everything reported durable,
 //! nothing invented, in order; and a journal resumed from it must stand the same test again.
 
+#[path = "crash/model.rs"]
+mod model;
+
 use bytes::Bytes;
+use model::Model;
 use ringraft::{
-    id::{Index, Mark, NodeId, PartitionId, Position, ShardId, Term},
+    id::{Mark, NodeId, PartitionId, ShardId},
     journal::{
-        ConfState, Entry, Founding, HardState, Journal, Layout, Member, Order, Origin, Owner,
-        Recovered, Resume, SegmentBytes, Snapshot, SnapshotMeta, Tail, TailEntry,
+        Journal, Layout, Order, Owner, Recovered, Resume, SegmentBytes, Tail,
         inspect::{Item, inspect},
         recover,
         recover::{After, Sight, Verdict, verdict},
@@ -18,14 +21,20 @@ use ringraft::{
     prng::Prng,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     fmt::Write as _,
     fs,
 };
 
 const SECTOR: usize = 4096;
-const OWNER: Owner = Owner { node: NodeId(3), shard: ShardId(1) };
-const LAYOUT: Layout = Layout { segment_bytes: 64 << 10, block_bytes_max: 32 << 10 };
+const OWNER: Owner = Owner {
+    node: NodeId(3),
+    shard: ShardId(1),
+};
+const LAYOUT: Layout = Layout {
+    segment_bytes: 64 << 10,
+    block_bytes_max: 32 << 10,
+};
 const IN_FLIGHT_MAX: usize = 4;
 
 #[test]
@@ -43,8 +52,15 @@ fn after_every_turn_the_files_hold_what_was_written() {
             assert_same(&found.partitions, &run.model.tails(), &context);
             assert_eq!(found.left, run.model.left(), "{context}");
         }
-        assert!(run.recycled > 3, "seed {seed} recycled {} segments only", run.recycled);
-        assert!(run.files.segments.len() < 40, "seed {seed}: segments pile up");
+        assert!(
+            run.recycled > 3,
+            "seed {seed} recycled {} segments only",
+            run.recycled
+        );
+        assert!(
+            run.files.segments.len() < 40,
+            "seed {seed}: segments pile up"
+        );
     }
 }
 
@@ -93,14 +109,24 @@ fn damage_in_a_durable_block_is_named_and_never_silent() {
         let clean = run.files.recover();
         let mut blocks = Vec::new();
         inspect(None, &run.files.read(), |item| {
-            if let Item::Block { segment, offset, header: Some(header), verdict, .. } = item
+            if let Item::Block {
+                segment,
+                offset,
+                header: Some(header),
+                verdict,
+                ..
+            } = item
                 && verdict == Verdict::Take
             {
                 blocks.push((segment, offset, header));
             }
         })
         .expect("a clean journal");
-        let vouched = blocks.iter().map(|(_, _, header)| header.durable).max().expect("blocks");
+        let vouched = blocks
+            .iter()
+            .map(|(_, _, header)| header.durable)
+            .max()
+            .expect("blocks");
         let mut chance = Prng::new(seed);
         for &(segment, offset, header) in blocks.iter().filter(|(_, _, h)| h.mark <= vouched) {
             let at = offset + chance.below(u64::from(header.used));
@@ -109,8 +135,15 @@ fn damage_in_a_durable_block_is_named_and_never_silent() {
             let bytes = files.segments.get_mut(&segment).expect("the segment");
             bytes[at as usize] ^= 1 << chance.below(8);
             let found = files.recover();
-            let damage = found.damage.first().unwrap_or_else(|| panic!("unnoticed: {context}"));
-            assert_eq!((damage.segment, damage.offset), (segment, offset), "{context}");
+            let damage = found
+                .damage
+                .first()
+                .unwrap_or_else(|| panic!("unnoticed: {context}"));
+            assert_eq!(
+                (damage.segment, damage.offset),
+                (segment, offset),
+                "{context}"
+            );
             assert_eq!(found.damage.len(), 1, "{context}: {:?}", found.damage);
             assert_eq!(found.cut, None, "{context}");
             for (partition, tail) in &clean.partitions {
@@ -162,7 +195,10 @@ fn the_table_of_verdicts() {
             writeln!(table, "{sight_name:8} {after_name:9} {becomes:?}").expect("a string");
         }
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/journal/verdict.table");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/golden/journal/verdict.table"
+    );
     if std::env::var_os("UPDATE").is_some() {
         fs::write(path, &table).expect("the golden file can be written");
     }
@@ -183,7 +219,11 @@ fn stays_faulty_until_left(mut files: Files, found: &Recovered, context: &str) {
     journal.durable(mark, &mut orders);
     files.obey_all(orders.drain(..));
     let again = files.recover();
-    assert_eq!(again.faults.keys().copied().collect::<Vec<_>>(), faulty, "{context}");
+    assert_eq!(
+        again.faults.keys().copied().collect::<Vec<_>>(),
+        faulty,
+        "{context}"
+    );
     assert_eq!(again.partitions, found.partitions, "{context}");
     for &partition in &faulty {
         journal.left(partition);
@@ -201,12 +241,17 @@ fn stays_faulty_until_left(mut files: Files, found: &Recovered, context: &str) {
 type Fates = Vec<Vec<bool>>;
 
 fn fates(in_flight: &VecDeque<Flying>, chance: &mut Prng) -> Vec<Fates> {
-    let sectors: Vec<usize> = in_flight.iter().map(|block| block.bytes.len() / SECTOR).collect();
+    let sectors: Vec<usize> = in_flight
+        .iter()
+        .map(|block| block.bytes.len() / SECTOR)
+        .collect();
     let all = |whole| sectors.iter().map(|&n| vec![whole; n]).collect::<Fates>();
     let mut cases = vec![all(true)];
     for lost in 0..sectors.len() {
         let mut prefix = all(true);
-        prefix[lost..].iter_mut().for_each(|block| block.fill(false));
+        prefix[lost..]
+            .iter_mut()
+            .for_each(|block| block.fill(false));
         cases.push(prefix);
         for cut in 0..=sectors[lost] {
             let (mut head, mut tail) = (all(true), all(true));
@@ -222,7 +267,9 @@ fn fates(in_flight: &VecDeque<Flying>, chance: &mut Prng) -> Vec<Fates> {
 fn random_fates(in_flight: &VecDeque<Flying>, chance: &mut Prng) -> Fates {
     let each = in_flight.iter().map(|block| {
         let survive = *chance.pick(&[0, 500, 900, 1000]);
-        (0..block.bytes.len() / SECTOR).map(|_| chance.chance(survive)).collect()
+        (0..block.bytes.len() / SECTOR)
+            .map(|_| chance.chance(survive))
+            .collect()
     });
     each.collect()
 }
@@ -248,17 +295,27 @@ impl Files {
     fn obey(&mut self, order: &Order) {
         match order {
             Order::Open { sequence, header } => {
-                let mut bytes = self.spares.pop().unwrap_or_else(|| vec![0; LAYOUT.segment_bytes]);
+                let mut bytes = self
+                    .spares
+                    .pop()
+                    .unwrap_or_else(|| vec![0; LAYOUT.segment_bytes]);
                 bytes[..SECTOR].copy_from_slice(&header.as_ref()[..SECTOR]);
-                assert!(self.segments.insert(*sequence, bytes).is_none(), "{sequence} exists");
+                assert!(
+                    self.segments.insert(*sequence, bytes).is_none(),
+                    "{sequence} exists"
+                );
             }
             Order::Write(block) => {
-                let segment = self.segments.get_mut(&block.segment).expect("an open segment");
+                let segment = self
+                    .segments
+                    .get_mut(&block.segment)
+                    .expect("an open segment");
                 let offset = block.offset as usize;
                 segment[offset..offset + block.bytes].copy_from_slice(block.as_bytes());
             }
             Order::Recycle { sequence } => {
-                self.spares.push(self.segments.remove(sequence).expect("a segment"));
+                self.spares
+                    .push(self.segments.remove(sequence).expect("a segment"));
             }
         }
     }
@@ -270,7 +327,10 @@ impl Files {
     fn read(&self) -> Vec<SegmentBytes> {
         let segments = self.segments.iter();
         segments
-            .map(|(&sequence, bytes)| SegmentBytes { sequence, bytes: Bytes::from(bytes.clone()) })
+            .map(|(&sequence, bytes)| SegmentBytes {
+                sequence,
+                bytes: Bytes::from(bytes.clone()),
+            })
             .collect()
     }
 
@@ -294,7 +354,11 @@ impl Files {
             1 | 2 => bytes[near.min(at)] = chance.next_u64() as u8,
             3 => bytes[at..at + length].fill(0),
             4 => bytes.truncate(at),
-            5 => drop(self.segments.remove(&sequence).filter(|_| sequences.len() == 1)),
+            5 => drop(
+                self.segments
+                    .remove(&sequence)
+                    .filter(|_| sequences.len() == 1),
+            ),
             _ => {
                 let end = (at + length).min(other.len()).max(at.min(other.len()));
                 let start = at.min(other.len());
@@ -373,12 +437,18 @@ impl Run {
                 let bytes = block.as_bytes().to_vec();
                 let old = &self.files.segments[&segment][offset..offset + bytes.len()];
                 self.under.push_back(old.to_vec());
-                self.in_flight.push_back(Flying { mark: block.mark, segment, offset, bytes });
+                self.in_flight.push_back(Flying {
+                    mark: block.mark,
+                    segment,
+                    offset,
+                    bytes,
+                });
             }
             self.files.obey(&order);
             match order {
                 Order::Write(block) => {
-                    self.then.insert(block.mark, self.files.recover().partitions);
+                    self.then
+                        .insert(block.mark, self.files.recover().partitions);
                     self.journal.recycle(block.buffer);
                 }
                 Order::Open { .. } | Order::Recycle { .. } => {}
@@ -405,7 +475,10 @@ impl Run {
     fn crashed(&self, fates: &Fates) -> Files {
         let mut files = self.files.clone();
         for ((block, under), fate) in self.in_flight.iter().zip(&self.under).zip(fates) {
-            let segment = files.segments.get_mut(&block.segment).expect("not recycled in flight");
+            let segment = files
+                .segments
+                .get_mut(&block.segment)
+                .expect("not recycled in flight");
             for (n, reached) in fate.iter().enumerate() {
                 let from = if *reached { &block.bytes } else { under };
                 let (start, end) = (n * SECTOR, (n + 1) * SECTOR);
@@ -422,11 +495,26 @@ impl Run {
         let kept = found.resume.kept();
         assert_eq!(found.damage, [], "{context}");
         assert!(found.faults.is_empty(), "{context}: {:?}", found.faults);
-        assert!(kept >= self.journal.durable_mark(), "{context}: {kept} loses durable blocks");
-        assert!(kept <= self.journal.recorded(), "{context}: {kept} was never written");
-        let whole = fates.iter().take_while(|fate| fate.iter().all(|reached| *reached)).count();
-        assert!(kept.0 >= self.journal.durable_mark().0 + whole as u64, "{context}: {kept}");
-        let then = self.then.get(&kept).unwrap_or_else(|| panic!("{context}: mark {kept}"));
+        assert!(
+            kept >= self.journal.durable_mark(),
+            "{context}: {kept} loses durable blocks"
+        );
+        assert!(
+            kept <= self.journal.recorded(),
+            "{context}: {kept} was never written"
+        );
+        let whole = fates
+            .iter()
+            .take_while(|fate| fate.iter().all(|reached| *reached))
+            .count();
+        assert!(
+            kept.0 >= self.journal.durable_mark().0 + whole as u64,
+            "{context}: {kept}"
+        );
+        let then = self
+            .then
+            .get(&kept)
+            .unwrap_or_else(|| panic!("{context}: mark {kept}"));
         assert_same(&found.partitions, then, context);
         (files, found)
     }
@@ -455,215 +543,16 @@ fn assert_same(
     for (partition, tail) in wanted {
         let other = &found[partition];
         let brief = |tail: &Tail| {
-            let snapshot = tail.snapshot.as_ref().map(|snapshot| snapshot.meta.position);
+            let snapshot = tail
+                .snapshot
+                .as_ref()
+                .map(|snapshot| snapshot.meta.position);
             (tail.first, tail.entries.len(), tail.hard, snapshot)
         };
         assert_eq!(brief(other), brief(tail), "{context} partition {partition}");
-        assert!(other == tail, "{context} partition {partition}: other bytes");
-    }
-}
-
-// ---- What the files should hold -------------------------------------------------------------
-
-#[derive(Default)]
-struct Model {
-    partitions: BTreeMap<PartitionId, Modelled>,
-    gone: BTreeSet<PartitionId>,
-    draws: u64,
-}
-
-#[derive(Default)]
-struct Modelled {
-    tail: Tail,
-    commit: Position,
-    writing: Option<(SnapshotMeta, Vec<Bytes>)>,
-}
-
-impl Model {
-    fn from(found: &Recovered) -> Model {
-        let modelled = |tail: &Tail| Modelled {
-            tail: tail.clone(),
-            commit: tail.hard.commit,
-            writing: None,
-        };
-        let partitions = found.partitions.iter().map(|(&id, tail)| (id, modelled(tail))).collect();
-        Model { partitions, gone: found.left.iter().copied().collect(), draws: 1 << 40 }
-    }
-
-    fn tails(&self) -> BTreeMap<PartitionId, Tail> {
-        let tails = self.partitions.iter().map(|(&id, partition)| (id, partition.tail()));
-        tails.collect()
-    }
-
-    fn left(&self) -> Vec<PartitionId> {
-        self.gone.iter().copied().collect()
-    }
-
-    /// One random thing, to the journal and to the model.
-    fn step(&mut self, journal: &mut Journal, chance: &mut Prng) {
-        self.draws += 1;
-        let id = PartitionId(chance.between(1, 4) as u32);
-        let holders: Vec<_> = journal.holders().collect();
-        if journal.segments() > 6 && chance.chance(700) && !holders.is_empty() {
-            let held = *chance.pick(&holders);
-            return self.partitions.get_mut(&held).expect("it is live").snapshot(
-                held,
-                journal,
-                chance,
-                true,
-            );
-        }
-        let Some(partition) = self.partitions.get_mut(&id) else {
-            let founding = founding(self.draws);
-            assert!(journal.has_room_for(&founding));
-            journal.founded(id, &founding);
-            self.gone.remove(&id);
-            let tail = Tail { founding, first: Position(1), ..Tail::default() };
-            self.partitions.insert(id, Modelled { tail, ..Modelled::default() });
-            return;
-        };
-        match chance.below(100) {
-            0..55 => partition.append(id, journal, chance),
-            55..75 => partition.state(id, journal, chance, self.draws),
-            75..98 => partition.snapshot(id, journal, chance, false),
-            _ => {
-                journal.left(id);
-                self.partitions.remove(&id);
-                self.gone.insert(id);
-            }
-        }
-    }
-}
-
-impl Modelled {
-    fn tail(&self) -> Tail {
-        let mut tail = self.tail.clone();
-        let last = self.last();
-        tail.hard.commit = Position(self.commit.0.clamp(tail.first.0 - 1, last.0));
-        tail
-    }
-
-    fn last(&self) -> Position {
-        Position(self.tail.first.0 + self.tail.entries.len() as u64 - 1)
-    }
-
-    fn append(&mut self, id: PartitionId, journal: &mut Journal, chance: &mut Prng) {
-        let last = self.last().0 + 1;
-        let back = if chance.chance(150) { chance.below(12) } else { 0 };
-        // What a snapshot is being taken of is committed, and raft never truncates that.
-        let committed = self.writing.as_ref().map_or(0, |(meta, _)| meta.position.0);
-        let lowest = self.tail.first.0.max(committed + 1).min(last);
-        let first = Position(last.saturating_sub(back).max(lowest));
-        let run: Vec<TailEntry> = (0..chance.between(1, 12))
-            .map(|_| {
-                let bytes = *chance.pick(&[0, 1, 20, 100, 700, 3000, 9000]);
-                let fill = chance.next_u64() as u8;
-                let kind = chance.below(3) as u8;
-                TailEntry { term: Term(chance.below(9)), kind, data: vec![fill; bytes].into() }
-            })
-            .collect();
-        let entry = |e: &'_ TailEntry| (e.term, e.kind, e.data.clone());
-        let owned: Vec<_> = run.iter().map(entry).collect();
-        let borrowed = owned.iter().map(|(term, kind, data)| Entry { term: *term, kind: *kind, data });
-        journal.entries(id, first, borrowed);
-        self.tail.entries.truncate((first.0 - self.tail.first.0) as usize);
-        self.tail.entries.extend(run);
-    }
-
-    fn state(&mut self, id: PartitionId, journal: &mut Journal, chance: &mut Prng, draw: u64) {
-        let commit = Position(chance.between(self.tail.first.0 - 1, self.last().0));
-        let hard = HardState { term: Term(draw), vote: chance.below(4), commit };
-        let conf = chance.chance(200).then(|| conf(draw));
-        journal.state(id, hard, conf.as_ref());
-        self.tail.hard = hard;
-        self.commit = commit;
-        self.tail.conf = conf.or(self.tail.conf.take());
-    }
-
-    /// The next step of a snapshot, or all of one when somebody waits for it.
-    fn snapshot(
-        &mut self,
-        id: PartitionId,
-        journal: &mut Journal,
-        chance: &mut Prng,
-        all_of_it: bool,
-    ) {
-        loop {
-            let Some((meta, chunks)) = &mut self.writing else {
-                let meta = self.meta(chance, all_of_it);
-                journal.snapshot_begin(id, meta.position);
-                self.writing = Some((meta, Vec::new()));
-                if all_of_it {
-                    continue;
-                }
-                return;
-            };
-            if chance.chance(600) {
-                let slice = vec![chance.next_u64() as u8; chance.below(9000) as usize];
-                journal.snapshot_chunk(id, &slice);
-                chunks.push(slice.into());
-                if all_of_it {
-                    continue;
-                }
-                return;
-            }
-            journal.snapshot_end(id, meta);
-            if let Some((meta, chunks)) = self.writing.take() {
-                self.complete(meta, chunks);
-            }
-            return;
-        }
-    }
-
-    fn meta(&self, chance: &mut Prng, all_of_it: bool) -> SnapshotMeta {
-        let (floor, last) = (self.tail.first.0 - 1, self.last().0);
-        let installed = chance.chance(200);
-        let (origin, position) = match installed {
-            true => (Origin::Installed, last + chance.below(5)),
-            false if all_of_it => (Origin::Taken, last),
-            false => (Origin::Taken, chance.between(floor, last)),
-        };
-        SnapshotMeta {
-            position: Position(position),
-            term: Term(chance.below(9)),
-            index: Index(chance.below(1000)),
-            digest: chance.next_u64(),
-            origin,
-            conf: conf(position),
-        }
-    }
-
-    fn complete(&mut self, meta: SnapshotMeta, chunks: Vec<Bytes>) {
-        let tail = &mut self.tail;
-        let after = meta.position.0 + 1;
-        match meta.origin {
-            Origin::Taken => {
-                let covered = after.saturating_sub(tail.first.0).min(tail.entries.len() as u64);
-                tail.entries.drain(..covered as usize);
-            }
-            Origin::Installed => tail.entries.clear(),
-        }
-        tail.first = Position(after);
-        tail.snapshot = Some(Snapshot { meta, chunks });
-    }
-}
-
-fn founding(draw: u64) -> Founding {
-    let member = |n: u64| Member {
-        id: n,
-        role: (draw % 3) as u8,
-        host: format!("node-{n}.example"),
-        port: 5679,
-    };
-    Founding { replica: draw, members: (1..=draw % 4).map(member).collect() }
-}
-
-fn conf(draw: u64) -> ConfState {
-    ConfState {
-        voters: (1..=draw % 5).collect(),
-        learners: vec![draw],
-        voters_outgoing: (0..draw % 2).collect(),
-        learners_next: Vec::new(),
-        auto_leave: draw.is_multiple_of(3),
+        assert!(
+            other == tail,
+            "{context} partition {partition}: other bytes"
+        );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0       4     8        12        16     24        32            40        48     52      64
-//! | magic | crc | length | records | mark | segment | incarnation | durable | used | zero | records …
+//! | magic | crc | length | records | mark | segment | incarnation | durable | used | zero | rec…
 //! ```
 //!
 //! The header's checksum covers the header. Each record's checksum covers that record and starts
@@ -68,8 +68,8 @@ pub struct BlockHeader {
 }
 
 impl BlockHeader {
-    /// The header at the beginning of `bytes`, if there is one that holds and makes sense. Whether it
-    /// belongs to this segment and incarnation is for the caller.
+    /// The header at the beginning of `bytes`, if there is one that holds and makes sense. Whether
+    /// it belongs to this segment and incarnation is for the caller.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<BlockHeader> {
         let bytes = bytes.get(..BLOCK_HEADER_BYTES)?;
@@ -141,7 +141,11 @@ pub(super) struct Spot {
 
 impl Filling {
     pub fn new(buffer: Aligned, spot: &Spot) -> Filling {
-        assert!(spot.room.is_multiple_of(SECTOR_BYTES) && spot.room > 0, "room {}", spot.room);
+        assert!(
+            spot.room.is_multiple_of(SECTOR_BYTES) && spot.room > 0,
+            "room {}",
+            spot.room
+        );
         Filling {
             buffer,
             used: BLOCK_HEADER_BYTES,
@@ -169,7 +173,11 @@ impl Filling {
     /// Appends bytes to the open record; the caller has checked that there is room.
     pub fn put(&mut self, bytes: &[u8]) {
         let end = self.used + bytes.len();
-        assert!(end <= self.room, "a block of {} cannot hold {end}", self.room);
+        assert!(
+            end <= self.room,
+            "a block of {} cannot hold {end}",
+            self.room
+        );
         self.buffer.grow(end, self.used);
         self.buffer.as_mut()[self.used..end].copy_from_slice(bytes);
         self.used = end;
@@ -186,9 +194,17 @@ impl Filling {
     pub fn seal(mut self, durable: Mark) -> Block {
         assert!(self.record.is_none(), "a record is open");
         assert!(self.records > 0, "an empty block says nothing");
-        assert!(durable < self.mark, "durable {durable} reaches block {}", self.mark);
+        assert!(
+            durable < self.mark,
+            "durable {durable} reaches block {}",
+            self.mark
+        );
         let length = self.used.next_multiple_of(SECTOR_BYTES);
-        assert!(length <= self.room, "a block of {length} in room for {}", self.room);
+        assert!(
+            length <= self.room,
+            "a block of {length} in room for {}",
+            self.room
+        );
         let header = BlockHeader {
             length: u32::try_from(length).expect("a block's length fits 32 bits"),
             records: self.records,

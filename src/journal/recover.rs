@@ -1,16 +1,16 @@
 //! Recovery: bytes of segments to what each partition had, and what the next start needs to know.
 //!
 //! Every block is looked at where it should be and judged by two questions: what is there, and does
-//! anything later say it was durable? A later block does when its `durable` reaches the mark, and so
-//! does the segment header of a later start that kept it. The answer is the table [`verdict`], which
-//! a test prints. A mark nobody vouches for was in flight when the process ended and never reported;
-//! a mark somebody vouches for is missed, and the partitions that had records there do not start.
-//! They are found by the numbers of records: a gap names its partition, and a partition that shows
-//! no record after the damage cannot prove that it lost nothing.
+//! anything later say it was durable? A later block does when its `durable` reaches the mark, and
+//! so does the segment header of a later start that kept it. The answer is the table [`verdict`],
+//! which a test prints. A mark nobody vouches for was in flight when the process ended and never
+//! reported; a mark somebody vouches for is missed, and the partitions that had records there do
+//! not start. They are found by the numbers of records: a gap names its partition, and a partition
+//! that shows no record after the damage cannot prove that it lost nothing.
 //!
 //! Nothing here panics, whatever the bytes. Entries and snapshot slices are slices of what was
-//! given, not copies: they keep their segment in memory for as long as they live. Absent on purpose:
-//! reading files, mending (nothing is ever written into a segment that was found).
+//! given, not copies: they keep their segment in memory for as long as they live. Absent on
+//! purpose: reading files, mending (nothing is ever written into a segment that was found).
 
 use crate::{
     id::{Mark, PartitionId},
@@ -72,7 +72,13 @@ pub struct Damage {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Damage { segment, offset, first, last, sight } = self;
+        let Damage {
+            segment,
+            offset,
+            first,
+            last,
+            sight,
+        } = self;
         let what = match sight {
             Sight::Broken => "does not match its checksum",
             Sight::Missing => "is not there",
@@ -83,7 +89,10 @@ impl fmt::Display for Damage {
         if first == last {
             write!(f, "{name}, offset {offset}: block {first} {what}")
         } else {
-            write!(f, "{name}, offset {offset}: blocks {first} to {last}: the first {what}")
+            write!(
+                f,
+                "{name}, offset {offset}: blocks {first} to {last}: the first {what}"
+            )
         }
     }
 }
@@ -210,7 +219,11 @@ pub fn recover(owner: Owner, segments: &[SegmentBytes]) -> Result<Recovered, Ref
         Verdict::Cut => cut = Some(step.damage()),
         Verdict::Skip | Verdict::End => {}
     });
-    let sequences = survey.segments.iter().map(|segment| segment.sequence).collect();
+    let sequences = survey
+        .segments
+        .iter()
+        .map(|segment| segment.sequence)
+        .collect();
     let (partitions, faults, left, standings, retain) = replay.end(sequences);
     let newest = survey.segments.last();
     let resume = Resume {
@@ -220,7 +233,15 @@ pub fn recover(owner: Owner, segments: &[SegmentBytes]) -> Result<Recovered, Ref
         partitions: standings,
         retain,
     };
-    Ok(Recovered { partitions, faults, left, damage, cut, roster_whole, resume })
+    Ok(Recovered {
+        partitions,
+        faults,
+        left,
+        damage,
+        cut,
+        roster_whole,
+        resume,
+    })
 }
 
 /// The segments with every block header in them, before anything is judged.
@@ -268,8 +289,11 @@ impl<'a> Survey<'a> {
         let mut sorted: Vec<&SegmentBytes> = segments.iter().collect();
         sorted.sort_by_key(|segment| segment.sequence);
         sorted.dedup_by_key(|segment| segment.sequence);
-        let mut survey =
-            Survey { segments: Vec::with_capacity(sorted.len()), kept: BTreeMap::new(), incarnation_max: 0 };
+        let mut survey = Survey {
+            segments: Vec::with_capacity(sorted.len()),
+            kept: BTreeMap::new(),
+            incarnation_max: 0,
+        };
         for segment in sorted {
             let surveyed = Surveyed::of(owner, segment)?;
             survey.incarnation_max = survey.incarnation_max.max(surveyed.incarnation);
@@ -315,7 +339,11 @@ impl<'a> Survey<'a> {
                     continue;
                 }
             }
-            let sight = if segment.holds(offset, &header) { Sight::Whole } else { Sight::Broken };
+            let sight = if segment.holds(offset, &header) {
+                Sight::Whole
+            } else {
+                Sight::Broken
+            };
             let after = match (header.mark <= vouched, blocks.peek()) {
                 (true, _) => After::Vouched,
                 (false, Some(_)) => After::InFlight,
@@ -323,7 +351,11 @@ impl<'a> Survey<'a> {
             };
             let judged = step(sight, after);
             cut = judged.verdict == Verdict::Cut;
-            due = Some(if cut { expected } else { Mark(expected.0.saturating_add(1)) });
+            due = Some(if cut {
+                expected
+            } else {
+                Mark(expected.0.saturating_add(1))
+            });
             place = Some((segment, offset + header.length as usize));
             tell(judged);
         }
@@ -332,7 +364,11 @@ impl<'a> Survey<'a> {
             return Mark(due.0 - 1);
         }
         if let Some((segment, offset)) = place {
-            let after = if due <= vouched { After::Vouched } else { After::Nothing };
+            let after = if due <= vouched {
+                After::Vouched
+            } else {
+                After::Nothing
+            };
             tell(segment.missing(offset, due, due.max(vouched), after));
         }
         Mark(due.0 - 1).max(vouched)
@@ -340,9 +376,12 @@ impl<'a> Survey<'a> {
 
     /// Every block header in the order of places.
     fn blocks(&self) -> impl Iterator<Item = (&Surveyed<'a>, usize, BlockHeader)> {
-        self.segments
-            .iter()
-            .flat_map(|segment| segment.found.iter().map(move |&(at, header)| (segment, at, header)))
+        self.segments.iter().flat_map(|segment| {
+            segment
+                .found
+                .iter()
+                .map(move |&(at, header)| (segment, at, header))
+        })
     }
 
     /// The highest mark that something says was durable.
@@ -350,7 +389,9 @@ impl<'a> Survey<'a> {
         let counts = |segment: &Surveyed<'_>, header: &BlockHeader| {
             header.mark <= self.ceiling(segment.incarnation)
         };
-        let blocks = self.blocks().filter(|(segment, _, header)| counts(segment, header));
+        let blocks = self
+            .blocks()
+            .filter(|(segment, _, header)| counts(segment, header));
         let durable = blocks.map(|(_, _, header)| header.durable).max();
         let kept = self.kept.values().copied().max();
         durable.max(kept).unwrap_or(Mark(0))
@@ -364,7 +405,10 @@ impl<'a> Survey<'a> {
 
     /// The mark that is due first, seen from the first block there is, `mark` at `offset`.
     fn first_mark(&self, offset: usize, mark: Mark) -> Mark {
-        let never_recycled = self.segments.first().is_some_and(|first| first.sequence == 1);
+        let never_recycled = self
+            .segments
+            .first()
+            .is_some_and(|first| first.sequence == 1);
         match (never_recycled, offset == SECTOR_BYTES) {
             (true, _) => Mark(1),
             (false, true) => mark,
@@ -372,10 +416,12 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// An unreadable header costs nothing as long as another segment of that incarnation has one, or
-    /// nothing came before it that could have been cut.
+    /// An unreadable header costs nothing as long as another segment of that incarnation has one,
+    /// or nothing came before it that could have been cut.
     fn check_headers(&self) -> Result<(), Refused> {
-        let Some(first) = self.segments.first() else { return Ok(()) };
+        let Some(first) = self.segments.first() else {
+            return Ok(());
+        };
         let unknown = |segment: &&Surveyed<'_>| {
             segment.header.is_none()
                 && !segment.found.is_empty()
@@ -383,7 +429,9 @@ impl<'a> Survey<'a> {
                 && !self.kept.contains_key(&segment.incarnation)
         };
         match self.segments.iter().find(unknown) {
-            Some(segment) => Err(Refused::Header { segment: segment.sequence }),
+            Some(segment) => Err(Refused::Header {
+                segment: segment.sequence,
+            }),
             None => Ok(()),
         }
     }
@@ -395,11 +443,17 @@ impl<'a> Surveyed<'a> {
         let sequence = *sequence;
         let header = match SegmentHeader::decode(bytes) {
             Ok(header) if header.owner != owner => {
-                return Err(Refused::Foreign { segment: sequence, owner: header.owner });
+                return Err(Refused::Foreign {
+                    segment: sequence,
+                    owner: header.owner,
+                });
             }
             Ok(header) => Some(header).filter(|header| header.sequence == sequence),
             Err(HeaderFault::Newer(format)) => {
-                return Err(Refused::Newer { segment: sequence, format });
+                return Err(Refused::Newer {
+                    segment: sequence,
+                    format,
+                });
             }
             Err(HeaderFault::Unreadable) => None,
         };
@@ -408,7 +462,13 @@ impl<'a> Surveyed<'a> {
             |header| header.incarnation,
         );
         let found = find_blocks(bytes, sequence, incarnation);
-        Ok(Surveyed { sequence, bytes, header, incarnation, found })
+        Ok(Surveyed {
+            sequence,
+            bytes,
+            header,
+            incarnation,
+            found,
+        })
     }
 
     /// Whether all records of the block there hold, and are as many as its header says.
@@ -451,7 +511,14 @@ impl<'a> Step<'a> {
         let Some(header) = self.header else { return };
         let (segment, bytes) = (self.segment, self.bytes);
         let hashed = self.sight == Sight::Whole;
-        let mut tell = |offset, header| tell(&RecordAt { segment, offset, header, bytes });
+        let mut tell = |offset, header| {
+            tell(&RecordAt {
+                segment,
+                offset,
+                header,
+                bytes,
+            })
+        };
         if hashed {
             each_header(bytes, self.offset, &header, |offset, record| {
                 tell(offset, record);
@@ -539,5 +606,7 @@ fn find_blocks(bytes: &[u8], sequence: u64, incarnation: u64) -> Vec<(usize, Blo
 fn first_incarnation(bytes: &[u8], sequence: u64) -> u64 {
     let sectors = bytes.chunks(SECTOR_BYTES).skip(1);
     let mut headers = sectors.filter_map(BlockHeader::decode);
-    headers.find(|header| header.segment == sequence).map_or(0, |header| header.incarnation)
+    headers
+        .find(|header| header.segment == sequence)
+        .map_or(0, |header| header.incarnation)
 }

@@ -3,6 +3,17 @@
 //! This file holds the generated messages, included once, under our words. Absent on purpose: I/O, clocks,
 //! and any knowledge of what the messages mean to the state.
 
+pub mod bloom;
+pub mod bundle;
+pub mod field;
+
+/// What nodes tell each other, as generated from `proto/peer`.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod peer {
+    include!(concat!(env!("OUT_DIR"), "/peer.rs"));
+    pub use ringraft::peer::v1::*;
+}
+
 /// The messages of the documented dialect, as generated from `proto/documented`.
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
 pub mod documented {
