@@ -5,6 +5,8 @@ pub mod journal;
 pub mod limits;
 pub mod partition;
 pub mod prng;
+#[cfg(feature = "io")]
+pub mod runtime;
 pub mod shard;
 pub mod sim;
 pub mod time;
