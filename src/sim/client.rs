@@ -295,9 +295,9 @@ impl Client {
     }
 
     fn opened(&mut self, heard: Heard, stamp: u64, now_ns: u64, history: &mut History) {
+        self.next_open_ns = now_ns + self.backoff_ns();
         let Heard::Output { status: Status::Ok, bytes, index, .. } = heard else {
             self.elsewhere();
-            self.next_open_ns = now_ns + self.backoff_ns();
             return;
         };
         let id = match OpenSessionOutput::decode(bytes) {

@@ -10,6 +10,7 @@
 //! alice lock door acquire timeout=1s                 any verb of sim/verbs.rs; opens the primitive first
 //! alice again 3 [node=2]    alice hangup 3           by sequence number
 //! keep alice [open=1,4] [last=9] [heard=4:2] [filter={…}]               without words: as a client would
+//! found 9 members=1,2:observer node=1    leave 9 node=1                as an operator would
 //! advance 6s    crash 2    start 2    pause 2 3s    cut 2    heal    step 1 10s    leader 1    replicas
 //! ```
 //!
@@ -24,7 +25,7 @@ use prost::Message;
 
 use crate::id::{Index, Kind, NodeId, PartitionId, ShardId};
 use crate::partition::reply::{Refusal, Status};
-use crate::shard::inbox::Ask;
+use crate::shard::inbox::{Ask, Member, Role};
 use crate::sim::client::{Heard, decoded};
 use crate::sim::fault::What;
 use crate::sim::node::Caller;
@@ -130,6 +131,11 @@ impl Story {
                 return Ok(());
             }
             "crash" | "start" | "pause" | "cut" | "heal" | "step" => self.fault(&words)?,
+            "found" => self.found(&words)?,
+            "leave" => {
+                let partition = words.number(1)?;
+                self.operate(partition, words.number_named("node", 1)?, Ask::Leave);
+            }
             "leader" => self.say_leader(words.number(1)?),
             "replicas" => self.say_replicas(),
             _ => self.speak(&words)?,
@@ -153,6 +159,31 @@ impl Story {
         self.world = Some(World::new(setup, false));
         self.run(Span::secs(2));
         Ok(())
+    }
+
+    fn found(&mut self, words: &Words<'_>) -> Result<(), String> {
+        let members = words.named("members").unwrap_or("1").split(',').map(|word| {
+            let (node, role) = word.split_once(':').unwrap_or((word, "member"));
+            let role = match role {
+                "observer" => Role::Observer,
+                "witness" => Role::Witness,
+                _ => Role::Member,
+            };
+            let node = node.parse().map_err(|_| format!("{node} is no node"))?;
+            Ok(Member { node: NodeId(node), host: format!("node-{node}"), port: 5679, role })
+        });
+        let members = members.collect::<Result<Vec<_>, String>>()?;
+        let node = words.number_named("node", 1)?;
+        self.operate(words.number(1)?, node, Ask::Bootstrap(members));
+        Ok(())
+    }
+
+    /// What an operator asks of a node.
+    fn operate(&mut self, partition: u32, node: u32, ask: Ask) {
+        let operator = Person { partition, node: Some(node), ..Person::default() };
+        self.people.insert("operator".to_owned(), operator);
+        let sent = self.send("operator", Purpose::Keep, ask, Vec::new(), Some(node));
+        sent.expect("the operator is there");
     }
 
     fn open(&mut self, words: &Words<'_>) -> Result<(), String> {
@@ -208,18 +239,18 @@ impl Story {
         let kind = verbs::kind(words.word(1)?).ok_or("no such kind")?;
         let primitive = words.word(2)?.to_owned();
         self.create(name, kind, &primitive)?;
+        // A wrong kind on purpose: `as=map` names the operation's kind, the primitive's id stays.
+        let asked = words.named("as").map_or(Some(kind), verbs::kind).ok_or("no such kind")?;
         let op = match words.word(3)? {
             "create" => return Ok(()),
             "close" => return self.close_primitive(name, kind, &primitive),
-            _ => verbs::op(kind, words, 3)?,
+            _ => verbs::op(asked, words, 3)?,
         };
         let person = self.person(name)?;
         let session = person.session;
-        let id = *person.primitives.get(&(kind, primitive)).ok_or("the primitive did not open")?;
-        // A wrong kind on purpose: `as=map` names the operation's kind, the id stays.
-        let op = match words.named("as") {
-            Some(word) => verbs::op(verbs::kind(word).ok_or("no such kind")?, words, 3)?,
-            None => op,
+        let id = match words.named("id") {
+            Some(_) => words.number_named("id", 0)?,
+            None => *person.primitives.get(&(kind, primitive)).ok_or("it did not open")?,
         };
         if op.is_query() {
             let at_least = Index(person.max_index);
