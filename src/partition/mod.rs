@@ -20,17 +20,25 @@
 
 pub mod capture;
 pub mod clock;
+mod command;
 pub mod effects;
 pub mod entry;
+pub mod finished;
+pub mod kept;
+pub mod ledger;
 pub mod log;
 pub mod machine;
 pub mod member;
+pub mod primitive;
+mod query;
 pub mod read;
 pub mod replica;
 pub mod reply;
 pub mod schedule;
+pub mod session;
 mod settle;
 pub mod snapshot;
+pub mod watch;
 
 use std::{
     collections::{BTreeSet, VecDeque},
