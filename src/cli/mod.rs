@@ -15,6 +15,7 @@ pub mod hold;
 #[cfg(feature = "io")]
 pub mod lock;
 pub mod log;
+mod log_entry;
 #[cfg(feature = "io")]
 pub mod map;
 #[cfg(feature = "io")]

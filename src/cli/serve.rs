@@ -4,12 +4,20 @@
 //! standard output and ends with `ready HOST:PORT` once requests are served; diagnostics go to standard
 //! error.
 
+use std::io::IsTerminal;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 
 use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::{Exit, Failure, note};
-use crate::config::{Fault, NodeConfig};
+use super::target::DEFAULT_ENDPOINT;
+use super::{Exit, Failure, VERSION, note, say};
+use crate::config::{Dialect, Fault, NodeConfig, Trace};
+use crate::runtime::{Fatal, Node};
 
 /// What is typed.
 #[derive(Args, Default)]
@@ -49,8 +57,127 @@ pub struct Flags {
 /// As the table of exit statuses says.
 pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     let config = configure(flags)?;
-    let _ = config;
-    Err(Failure::new(Exit::Failed, "not in this build"))
+    trace(config.trace);
+    let signals = Signals::catch()?;
+    let node = Node::start(&config).map_err(|fatal| not_started(&fatal))?;
+    for fault in &node.ready.faults {
+        note(&format_args!("ringraft: not started: {fault}"));
+    }
+    banner(&config, &node);
+    signals.serving();
+    signals.wait();
+    node.stop();
+    Ok(Exit::Done)
+}
+
+/// The last line is for programs: `ready` and where clients come in.
+fn banner(config: &NodeConfig, node: &Node) {
+    let partitions = match node.ready.partitions {
+        0 => "none, waiting for Node.Bootstrap".to_owned(),
+        count => count.to_string(),
+    };
+    say(&format_args!("ringraft {VERSION}, node {}", config.id));
+    say(&format_args!("  clients     {} ({})", node.api, config.dialect.name()));
+    say(&format_args!("  peers       {}", node.peer));
+    say(&format_args!("  data        {}", config.data_dir.display()));
+    say(&format_args!("  shards      {}", node.ready.shards));
+    say(&format_args!("  partitions  {partitions}"));
+    if config.dialect == Dialect::Documented && node.ready.partitions > 0 {
+        let endpoint = endpoint_flag(node.api);
+        say(&"try");
+        say(&format_args!("  ringraft counter incr visits{endpoint}"));
+        say(&format_args!("  ringraft map put greetings hello world{endpoint}"));
+    }
+    say(&format_args!("ready {}", node.api));
+}
+
+/// What a client on this host must add to reach the node: nothing when it is where clients look anyway.
+fn endpoint_flag(api: SocketAddr) -> String {
+    let mut api = api;
+    if api.ip().is_unspecified() {
+        api.set_ip(match api {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let api = api.to_string();
+    if api == DEFAULT_ENDPOINT { String::new() } else { format!(" --endpoint {api}") }
+}
+
+fn trace(level: Trace) {
+    let level = match level {
+        Trace::Error => tracing::Level::ERROR,
+        Trace::Warn => tracing::Level::WARN,
+        Trace::Info => tracing::Level::INFO,
+        Trace::Debug => tracing::Level::DEBUG,
+        Trace::Trace => tracing::Level::TRACE,
+    };
+    let colours = std::io::stderr().is_terminal();
+    // A program that embeds this one may have set its own; that one stays.
+    drop(
+        tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_ansi(colours)
+            .with_writer(std::io::stderr)
+            .try_init(),
+    );
+}
+
+fn not_started(fatal: &Fatal) -> Failure {
+    let failure = |exit| Failure::new(exit, fatal);
+    match fatal {
+        Fatal::Host(check) => {
+            failure(Exit::Kernel).mend(format_args!("{} (see `ringraft doctor`)", check.mend))
+        }
+        Fatal::Address(_, error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            failure(Exit::Address).mend(
+                "another process has it: end that one, or choose another with --listen or --peer-listen",
+            )
+        }
+        Fatal::Address(..) | Fatal::Name(..) => failure(Exit::Address)
+            .mend("choose an address of this host with --listen and --peer-listen"),
+        Fatal::DataDir(_) => failure(Exit::DataDir),
+        Fatal::Disk(_) => failure(Exit::Disk),
+        Fatal::Core(_) => failure(Exit::Failed),
+    }
+}
+
+/// SIGTERM and SIGINT: before the node serves they end the process at once, for nothing was promised yet;
+/// then the first asks the node to stop and the second does not wait for it.
+struct Signals {
+    serving: Arc<AtomicBool>,
+    first: Receiver<()>,
+}
+
+impl Signals {
+    fn catch() -> Result<Signals, Failure> {
+        let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
+            .map_err(|error| Failure::new(Exit::Failed, error))?;
+        let serving = Arc::new(AtomicBool::new(false));
+        let (tell, first) = channel();
+        let told = Arc::clone(&serving);
+        std::thread::spawn(move || {
+            let mut asked = false;
+            for number in signals.forever() {
+                if asked || !told.load(Ordering::Acquire) {
+                    std::process::exit(128 + number);
+                }
+                asked = true;
+                // Nobody listens any more only when the process ends anyway.
+                let _ = tell.send(());
+            }
+        });
+        Ok(Signals { serving, first })
+    }
+
+    fn serving(&self) {
+        self.serving.store(true, Ordering::Release);
+    }
+
+    fn wait(&self) {
+        // The other end lives in a thread that never ends by itself.
+        let _ = self.first.recv();
+    }
 }
 
 fn configure(flags: &Flags) -> Result<NodeConfig, Failure> {

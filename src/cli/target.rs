@@ -38,7 +38,8 @@ pub struct Target {
     pub json: bool,
 }
 
-const DEFAULT_ENDPOINT: &str = "127.0.0.1:5678";
+/// Where `ringraft` alone serves.
+pub const DEFAULT_ENDPOINT: &str = "127.0.0.1:5678";
 
 impl Target {
     /// Runs `work` on this thread to its end.

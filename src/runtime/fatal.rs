@@ -14,12 +14,12 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// What the process exits with: from sysexits.h where there is one that fits.
+    /// What the process exits with: of the table in `cli/mod.rs`, which `--help` prints.
     #[must_use]
     pub const fn status(self) -> i32 {
         match self {
-            Reason::Journal => 74,
-            Reason::Bug => 70,
+            Reason::Journal => 5,
+            Reason::Bug => 1,
         }
     }
 }
