@@ -50,17 +50,12 @@ pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
 /// Read rounds that wait for their quorum in one partition; past it queries join the next one.
 pub const READ_ROUNDS_MAX: usize = 64;
 
-/// One slice of a snapshot that goes to the journal.
-pub const SNAPSHOT_SLICE_BYTES_MAX: usize = 1 << 20;
-
 /// One whole snapshot on its way to a peer or into memory.
 pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
 
-/// Members of one group.
-pub const GROUP_MEMBERS_MAX: usize = 64;
-
-/// A member's host name: the longest name DNS knows.
-pub const MEMBER_HOST_BYTES_MAX: usize = 253;
+/// Commands beyond the bound on those in flight that keep-alives may be, a shard or partition: refusing
+/// them would end the sessions that the load comes from.
+pub const KEEP_ALIVES_IN_FLIGHT_MAX: usize = 16 << 10;
 
 /// Watchers of one node, or of one partition.
 pub const WATCHERS_MAX: usize = 1024;
@@ -77,6 +72,7 @@ const _: () = {
     // A partition that is given all it may have does not starve the next turn's entry.
     assert!(APPLY_TURN_BYTES_MAX >= ENTRY_BYTES_MAX);
     assert!(SNAPSHOT_BYTES_MAX < u32::MAX as usize);
+    assert!(ENTRY_BYTES_MAX <= JOURNAL_ENTRY_BYTES_MAX);
 };
 
 const _: () = {

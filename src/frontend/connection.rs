@@ -31,7 +31,7 @@ use crate::wire::response::Failure;
 use crate::wire::{method, request, response};
 
 use super::pin::{self, Http, Passage};
-use super::{Caller, Front, Peer, Shared, concerns_all};
+use super::{Caller, Front, Peer, Shared};
 
 /// A connection's state, shared by its task and its core's front.
 #[derive(Debug)]
@@ -450,7 +450,6 @@ impl Link {
         }
         let before = self.calls[key.slot()].replace((key, ticket));
         assert!(before.is_none(), "the slot of a call is used once at a time");
-        let _ = concerns_all(method);
         call.write(ticket, deadline, &mut front.requests);
         front.ring();
     }

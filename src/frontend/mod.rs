@@ -36,7 +36,7 @@ use crate::time::{Instant, Now, Span};
 use crate::wire::dialect::Dialect;
 use crate::wire::grpc::Status;
 use crate::wire::http2::{Key, Limits};
-use crate::wire::method::{Method, What};
+use crate::wire::method::Method;
 use crate::wire::request::Rules;
 use crate::wire::response::{self, Failure};
 use connection::Link;
@@ -459,8 +459,3 @@ pub async fn accept(front: Shared, listener: TcpListener, dialect: Dialect) {
 }
 
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
-
-/// Whether a method's requests go to every core: `Node.Watch`.
-fn concerns_all(method: &Method) -> bool {
-    matches!(method.what, What::Node(crate::wire::method::Node::Watch))
-}

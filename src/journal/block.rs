@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0       4     8        12        16     24        32            40        48     52      64
-//! | magic | crc | length | records | mark | segment | incarnation | durable | used | zero | records …
+//! | magic | crc | length | records | mark | segment | incarnation | durable | used | zero | rec…
 //! ```
 //!
 //! The header's checksum covers the header. Each record's checksum covers that record and starts
@@ -68,8 +68,8 @@ pub struct BlockHeader {
 }
 
 impl BlockHeader {
-    /// The header at the beginning of `bytes`, if there is one that holds and makes sense. Whether it
-    /// belongs to this segment and incarnation is for the caller.
+    /// The header at the beginning of `bytes`, if there is one that holds and makes sense. Whether
+    /// it belongs to this segment and incarnation is for the caller.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<BlockHeader> {
         let bytes = bytes.get(..BLOCK_HEADER_BYTES)?;

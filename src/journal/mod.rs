@@ -19,7 +19,7 @@
 //! |---|---|
 //! | the process or the power ends | every block reported durable; of those in flight a prefix |
 //! | a block half written | it and those in flight behind it are cut off: a torn tail |
-//! | a recycled file's old bytes | never read: mark, segment and incarnation are in every checksum |
+//! | a recycled file's old bytes | never read: mark, segment, incarnation are in every checksum |
 //! | bytes go bad in a durable block | the partitions that had records there do not start |
 //! | a segment header goes bad | nothing is lost; its blocks and its neighbours say the same |
 //! | the very last blocks go bad | indistinguishable from torn: no later block vouches for them |

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0     4        8           12     16       24
-//! | crc | length | partition | kind | number | body …        crc from the block's seed over the rest
+//! | crc | length | partition | kind | number | body …      crc from the block's seed over the rest
 //!
 //! Entries       | first | (term, length, kind)(data) …        supersedes everything at >= first
 //! State         | term | vote | commit | conf?                the newest counts
@@ -13,9 +13,10 @@
 //! Left          |                                             the partition is gone from here
 //! ```
 //!
-//! `number` counts the records of one partition without a gap: a block that went bad shows as a jump
-//! in the numbers of exactly the partitions that had records in it. Everything is little endian.
-//! Decoding borrows and never panics. Absent on purpose: raft's own types; the shard translates.
+//! `number` counts the records of one partition without a gap: a block that went bad shows as a
+//! jump in the numbers of exactly the partitions that had records in it. Everything is little
+//! endian. Decoding borrows and never panics. Absent on purpose: raft's own types; the shard
+//! translates.
 
 use crate::{
     id::{Index, PartitionId, Position, Term},

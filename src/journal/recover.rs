@@ -1,16 +1,16 @@
 //! Recovery: bytes of segments to what each partition had, and what the next start needs to know.
 //!
 //! Every block is looked at where it should be and judged by two questions: what is there, and does
-//! anything later say it was durable? A later block does when its `durable` reaches the mark, and so
-//! does the segment header of a later start that kept it. The answer is the table [`verdict`], which
-//! a test prints. A mark nobody vouches for was in flight when the process ended and never reported;
-//! a mark somebody vouches for is missed, and the partitions that had records there do not start.
-//! They are found by the numbers of records: a gap names its partition, and a partition that shows
-//! no record after the damage cannot prove that it lost nothing.
+//! anything later say it was durable? A later block does when its `durable` reaches the mark, and
+//! so does the segment header of a later start that kept it. The answer is the table [`verdict`],
+//! which a test prints. A mark nobody vouches for was in flight when the process ended and never
+//! reported; a mark somebody vouches for is missed, and the partitions that had records there do
+//! not start. They are found by the numbers of records: a gap names its partition, and a partition
+//! that shows no record after the damage cannot prove that it lost nothing.
 //!
 //! Nothing here panics, whatever the bytes. Entries and snapshot slices are slices of what was
-//! given, not copies: they keep their segment in memory for as long as they live. Absent on purpose:
-//! reading files, mending (nothing is ever written into a segment that was found).
+//! given, not copies: they keep their segment in memory for as long as they live. Absent on
+//! purpose: reading files, mending (nothing is ever written into a segment that was found).
 
 use crate::{
     id::{Mark, PartitionId},
@@ -416,8 +416,8 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// An unreadable header costs nothing as long as another segment of that incarnation has one, or
-    /// nothing came before it that could have been cut.
+    /// An unreadable header costs nothing as long as another segment of that incarnation has one,
+    /// or nothing came before it that could have been cut.
     fn check_headers(&self) -> Result<(), Refused> {
         let Some(first) = self.segments.first() else {
             return Ok(());

@@ -280,9 +280,9 @@ impl Following {
         Ok(())
     }
 
-    /// Makes the log end right before `first`. A run that does not join what is there starts the log
-    /// anew: what lies between may be gone with an older segment because of a snapshot that is yet
-    /// to come. `settle` sees whether one came.
+    /// Makes the log end right before `first`. A run that does not join what is there starts the
+    /// log anew: what lies between may be gone with an older segment because of a snapshot that is
+    /// yet to come. `settle` sees whether one came.
     fn truncate(&mut self, first: Position) {
         let tail = &mut self.tail;
         let kept = first.0.checked_sub(tail.first.0);

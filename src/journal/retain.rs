@@ -1,11 +1,11 @@
 //! Which segments some partition still needs, and who is in the way of recycling the oldest.
 //!
 //! A segment is needed for entries after its partition's snapshot, for the chunks of that snapshot,
-//! and for those of one being written. Everything else a partition has is repeated in the checkpoint
-//! at each segment's start. What makes a segment needless (a snapshot's end, a truncation, a leave,
-//! a checkpoint) counts only once its own block is durable; until then it waits here as a release.
-//! Segments go in order, oldest first. Absent on purpose: files, and the wish for a snapshot; the
-//! shard asks who is holding back and decides.
+//! and for those of one being written. Everything else a partition has is repeated in the
+//! checkpoint at each segment's start. What makes a segment needless (a snapshot's end, a
+//! truncation, a leave, a checkpoint) counts only once its own block is durable; until then it
+//! waits here as a release. Segments go in order, oldest first. Absent on purpose: files, and the
+//! wish for a snapshot; the shard asks who is holding back and decides.
 
 use crate::id::{Mark, PartitionId, Position};
 use std::collections::{BTreeMap, VecDeque};

@@ -14,14 +14,14 @@ use bytes::Bytes;
 use raft::eraftpb::{HardState, Message};
 
 use crate::{
+    id::PartitionId,
     id::{NodeId, Position},
+    limits::SNAPSHOT_CHUNK_BYTES_MAX,
     partition::{
         effects::{Effects, Record, SnapshotFacts},
         machine::Machine,
         snapshot::{Cursor, Progress},
     },
-    id::PartitionId,
-    limits::SNAPSHOT_SLICE_BYTES_MAX,
 };
 
 /// Ticks that a snapshot on the shelf is kept without a follower that needs it.
@@ -128,25 +128,27 @@ impl Capturing {
         self.bytes += bytes;
     }
 
+    /// Take one soon, also when nothing changed since the last: the journal wants it elsewhere.
     pub fn want(&mut self) {
         self.wanted = true;
     }
 
     /// Whether one is to be taken of the state at `applied`.
     pub fn is_due(&self, applied: Position, entries: u64, bytes: usize, asked: bool) -> bool {
-        let grown = self.entries >= entries || self.bytes >= bytes || self.wanted;
+        let grown = self.entries >= entries || self.bytes >= bytes;
         matches!(self.state, State::Idle)
             && applied > Position(0)
-            && (asked || grown && applied > self.at)
+            && (asked || self.wanted || grown && applied > self.at)
     }
 
     /// Begins to take one.
     pub fn take(&mut self, facts: SnapshotFacts, keep: bool) {
         assert!(self.is_idle(), "one snapshot at a time");
-        let recorded = facts.position > self.at;
+        let recorded = self.wanted || facts.position > self.at;
         let kept = keep.then(Vec::new);
         let cursor = Cursor::default();
-        self.state = State::Taking(Box::new(Taking { facts, cursor, kept, recorded, begun: false }));
+        self.state =
+            State::Taking(Box::new(Taking { facts, cursor, kept, recorded, begun: false }));
         (self.entries, self.bytes, self.wanted) = (0, 0, false);
     }
 
@@ -161,7 +163,7 @@ impl Capturing {
         let mut progress = Progress::More;
         while progress == Progress::More && effects.snapshot_budget_bytes > 0 {
             let mut slice = Vec::new();
-            let budget = effects.snapshot_budget_bytes.min(SNAPSHOT_SLICE_BYTES_MAX);
+            let budget = effects.snapshot_budget_bytes.min(SNAPSHOT_CHUNK_BYTES_MAX);
             progress = machine.snapshot(&mut taking.cursor, budget, &mut slice);
             let spent = slice.len().max(1);
             effects.snapshot_budget_bytes = effects.snapshot_budget_bytes.saturating_sub(spent);
@@ -334,7 +336,7 @@ impl Capturing {
 fn push_slices(partition: PartitionId, bytes: &Bytes, effects: &mut Effects) {
     let mut start = 0;
     while start < bytes.len() {
-        let end = bytes.len().min(start + SNAPSHOT_SLICE_BYTES_MAX);
+        let end = bytes.len().min(start + SNAPSHOT_CHUNK_BYTES_MAX);
         effects.records.push((partition, Record::SnapshotSlice(bytes.slice(start..end))));
         start = end;
     }

@@ -74,14 +74,13 @@ pub enum Origin {
 }
 
 impl Effects {
-    /// Empties it for turn `turn` and keeps its room.
+    /// Empties it for turn `turn` and keeps its room. The replies are lent by the outbox.
     pub fn begin(&mut self, turn: u64, snapshot_budget_bytes: usize) {
         assert!(turn > self.turn, "turn {turn} does not follow {}", self.turn);
         assert!(self.records.is_empty(), "records of turn {} were never sealed", self.turn);
         self.turn = turn;
         self.messages.clear();
         self.snapshots.clear();
-        self.replies.clear();
         self.events.clear();
         self.snapshot_budget_bytes = snapshot_budget_bytes;
     }

@@ -202,7 +202,11 @@ impl Storage for Log {
         if low <= self.base.0 {
             return Err(Error::Store(StorageError::Compacted));
         }
-        assert!(high <= self.last().0 + 1, "asked for {low}..{high}, the log ends at {}", self.last());
+        assert!(
+            high <= self.last().0 + 1,
+            "asked for {low}..{high}, the log ends at {}",
+            self.last()
+        );
         let offset = (low - self.base.0 - 1) as usize;
         let room = max_size.into().unwrap_or(u64::MAX);
         let mut taken = Vec::new();
@@ -238,9 +242,7 @@ impl Storage for Log {
     fn snapshot(&self, request_index: u64, _to: u64) -> Result<Snapshot> {
         match &self.shelf {
             // One before the base would leave a gap that no append can fill.
-            Some(snapshot)
-                if snapshot.get_metadata().index >= request_index.max(self.base.0) =>
-            {
+            Some(snapshot) if snapshot.get_metadata().index >= request_index.max(self.base.0) => {
                 Ok(snapshot.clone())
             }
             _ => {

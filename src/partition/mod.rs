@@ -20,17 +20,25 @@
 
 pub mod capture;
 pub mod clock;
+mod command;
 pub mod effects;
 pub mod entry;
+pub mod finished;
+pub mod kept;
+pub mod ledger;
 pub mod log;
 pub mod machine;
 pub mod member;
+pub mod primitive;
+mod query;
 pub mod read;
 pub mod replica;
 pub mod reply;
 pub mod schedule;
+pub mod session;
 mod settle;
 pub mod snapshot;
+pub mod watch;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -38,18 +46,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
+use raft::eraftpb::{Entry, HardState, Message, MessageType};
 
 use crate::{
     id::{Index, NodeId, PartitionId, Position, Term, Ticket},
-    limits::{PARTITION_IN_FLIGHT_BYTES_MAX, PARTITION_TURN_BYTES_MAX},
+    limits::{
+        Bounds, KEEP_ALIVES_IN_FLIGHT_MAX, PARTITION_IN_FLIGHT_BYTES_MAX, PARTITION_TURN_BYTES_MAX,
+    },
     partition::{
         capture::Capturing,
         clock::Clock,
         effects::SnapshotFacts,
         entry::EntryBuilder,
         log::Log,
-        machine::{Bounds, Machine},
+        machine::Machine,
         member::Group,
         read::{Patience, Reads},
         replica::{Pace, Replica},
@@ -174,6 +184,26 @@ pub struct Load {
     pub bytes: usize,
 }
 
+/// Whether a command may use the room that is kept for keep-alives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lane {
+    /// It may not.
+    Ordinary,
+    /// It may: without it a session dies.
+    Urgent,
+}
+
+impl Lane {
+    /// Commands in flight beyond the bound.
+    #[must_use]
+    pub const fn reserve(self) -> usize {
+        match self {
+            Lane::Ordinary => 0,
+            Lane::Urgent => KEEP_ALIVES_IN_FLIGHT_MAX,
+        }
+    }
+}
+
 /// What is counted for a command beside its body: its length in the entry.
 const COMMAND_OVERHEAD_BYTES: usize = 5;
 
@@ -254,6 +284,7 @@ impl Partition {
         &mut self,
         ticket: Ticket,
         body: &[u8],
+        lane: Lane,
         now: Now,
         rules: &Rules,
     ) -> Result<(), Refusal> {
@@ -268,7 +299,7 @@ impl Partition {
         let turn_bytes = self.fresh.as_ref().map_or(0, |fresh| fresh.bytes);
         if turn_bytes + bytes > PARTITION_TURN_BYTES_MAX
             || self.load.bytes + bytes > PARTITION_IN_FLIGHT_BYTES_MAX
-            || self.load.commands >= rules.commands_max
+            || self.load.commands >= rules.commands_max + lane.reserve()
         {
             return Err(Refusal::Full("too many commands in flight in this partition"));
         }
@@ -347,8 +378,9 @@ impl Partition {
         };
         let from = NodeId(u32::try_from(message.from).unwrap_or(0));
         if facts.position > self.replica.committed() && message.term >= self.replica.term().0 {
-            let restored =
-                catch_unwind(AssertUnwindSafe(|| Machine::restore(self.id, rules.bounds.clone(), &state)));
+            let restored = catch_unwind(AssertUnwindSafe(|| {
+                Machine::restore(self.id, rules.bounds.clone(), &state)
+            }));
             let Ok(Ok(machine)) = restored else { return };
             (facts.index, facts.digest) = (machine.index(), machine.digest());
             self.capturing.receive(facts, machine, state, from);
@@ -416,6 +448,12 @@ impl Partition {
     #[must_use]
     pub fn id(&self) -> PartitionId {
         self.id
+    }
+
+    /// Whose replica it is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.replica.node()
     }
 
     /// Its term, and who leads in it as far as it knows.

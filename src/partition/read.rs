@@ -99,12 +99,7 @@ impl Reads {
     }
 
     /// Runs what is due now that everything up to `applied`, and `index` commands, are applied.
-    pub fn run(
-        &mut self,
-        applied: Position,
-        index: Index,
-        mut query: impl FnMut(Ticket, &[u8]),
-    ) {
+    pub fn run(&mut self, applied: Position, index: Index, mut query: impl FnMut(Ticket, &[u8])) {
         let mut kept = 0;
         for place in 0..self.due.len() {
             let (position, batch) = &mut self.due[place];

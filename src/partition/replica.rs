@@ -199,6 +199,12 @@ impl Replica {
         self.node.mut_store()
     }
 
+    /// Whose it is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        NodeId(u32::try_from(self.me).expect("it was a node's number"))
+    }
+
     /// Whether this replica leads, as far as it knows.
     #[must_use]
     pub fn is_leader(&self) -> bool {
@@ -251,9 +257,11 @@ impl Replica {
     /// Whether some follower waits for a snapshot that is under way.
     #[must_use]
     pub fn sends_snapshot(&self) -> bool {
-        self.node.raft.prs().iter().any(|(_, progress)| {
-            progress.state == raft::ProgressState::Snapshot
-        })
+        self.node
+            .raft
+            .prs()
+            .iter()
+            .any(|(_, progress)| progress.state == raft::ProgressState::Snapshot)
     }
 
     /// The voter that has most of the log, this one excepted.

@@ -207,6 +207,11 @@ impl Replies {
         self.list.push(Reply { ticket, body, last });
     }
 
+    /// Adds the answer of a call that has nothing to give but that it is done.
+    pub fn done(&mut self, ticket: Ticket) {
+        self.output(ticket, Index(0), 0, Status::Ok, &[], true);
+    }
+
     /// Adds the regular end of a stream.
     pub fn end(&mut self, ticket: Ticket) {
         self.list.push(Reply { ticket, body: Body::End, last: true });

@@ -31,8 +31,13 @@ pub struct Schedule {
 impl Schedule {
     /// Arms a timer. `created` is the index of the command that does so.
     pub fn arm(&mut self, due: LogTime, created: Index, timer: Timer) {
-        let new = self.queue.insert((due, created, timer));
+        let new = self.try_arm(due, created, timer);
         assert!(new, "{timer:?} is armed twice for {} by command {created}", due.0);
+    }
+
+    /// Arms a timer that comes from outside; `false` when there is such a one already.
+    pub fn try_arm(&mut self, due: LogTime, created: Index, timer: Timer) -> bool {
+        self.queue.insert((due, created, timer))
     }
 
     /// Cancels a timer that was armed with exactly these; it is no error when it has run already.

@@ -124,9 +124,10 @@ impl Partition {
             assert!(self.fresh.is_none(), "commands were taken without leading");
             return;
         };
-        let due = self.machine.next_timer().is_some_and(|timer| {
-            timer > clock.newest() && timer <= clock.read(now)
-        });
+        let due = self
+            .machine
+            .next_timer()
+            .is_some_and(|timer| timer > clock.newest() && timer <= clock.read(now));
         let ticks = self.greet || due;
         if self.fresh.is_none() {
             if !ticks {

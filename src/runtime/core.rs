@@ -13,14 +13,18 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use super::clock::Clock;
 use super::disk::{self, Disk};
-use super::pump::{Pump, Stop, Turn};
+use super::pump::{NOBODY, Pump, Stop, Turn};
 use super::{Fatal, peer, tcp};
 use crate::config::{self, NodeConfig};
 use crate::frontend::{self, Front};
-use crate::id::ShardId;
+use crate::id::{PartitionId, ShardId, Ticket};
 use crate::journal::{self, Layout, Owner, Recovered};
 use crate::mesh::Mesh;
+use crate::limits::Bounds;
 use crate::prng::Prng;
+use crate::shard::inbox::{Ask, Member, Requests, Role};
+use crate::shard::{Peers, Settings, Shard, route};
+use crate::time::Span;
 use crate::wire::dialect::Dialect;
 use crate::wire::http2;
 use crate::wire::request::Rules;
@@ -32,6 +36,8 @@ pub struct Core {
     pub config: NodeConfig,
     /// Where this node's clients come in, for watchers of partitions.
     pub api: SocketAddr,
+    /// Where other nodes come in.
+    pub peer: SocketAddr,
     pub clock: Clock,
     pub prng: Prng,
     pub mesh: Mesh,
@@ -71,33 +77,40 @@ impl Core {
     }
 
     async fn serve(mut self) -> Result<(), Fatal> {
-        let peers = self.peer_socket.take().map(|socket| {
-            glommio::spawn_local(peer::accept(tcp::listener(socket)))
-        });
+        let peers = self
+            .peer_socket
+            .take()
+            .map(|socket| glommio::spawn_local(peer::accept(tcp::listener(socket))));
         let recovered = self.recover()?;
         let directory = disk::shard_directory(&self.config.data_dir, self.shard);
-        let mut disk = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
-        let (turn, partitions, faults) = self.shard(recovered, &mut disk.0);
-        disk.0.prepared(&mut disk.1).await.map_err(disk_fault)?;
+        let disk = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
+        let faults = recovered.faults.iter().map(|(id, fault)| format!("partition {id}: {fault}"));
+        let faults = faults.collect();
+        let missing = self.missing(&recovered);
+        let partitions = recovered.partitions.len() + missing.len();
 
         let front = Front::new(self.front_settings(), self.clock, self.prng.fork(1));
         let front = Rc::new(RefCell::new(front));
-        self.tell(Report::Known { partitions, faults });
-        if self.gate.recv().is_err() {
+        let mut shard = Shard::new(self.shard_settings(), recovered, self.clock.now());
+        let turn: Box<Turn> = Box::new(move |inbox, now, outbox| shard.turn(inbox, now, outbox));
+        let founding = self.founding(&missing);
+        let Core { shard: id, mesh, clock, stop, ready, gate, drained, .. } = self;
+        let mut pump = Pump::new(id, turn, front.clone(), mesh, disk, clock, stop, drained);
+        pump.start(founding).await.map_err(disk_fault)?;
+        // The node's start has failed elsewhere when nobody listens; the gate says so.
+        let _ = ready.send(Report::Known { partitions, faults });
+        if gate.recv().is_err() {
             return Ok(());
         }
-        let at = |error| Fatal::Address(self.api, error);
-        tcp::listen(&self.api_socket).map_err(at)?;
-        self.tell(Report::Listening);
-        let listener = tcp::listener(self.api_socket);
+
+        tcp::listen(&self.api_socket).map_err(|error| Fatal::Address(self.api, error))?;
+        let _ = ready.send(Report::Listening);
         let dialect = match self.config.dialect {
             config::Dialect::Documented => Dialect::Documented,
             config::Dialect::Released => Dialect::Released,
         };
-        let accept = frontend::accept(front.clone(), listener, dialect);
-        let listeners = vec![glommio::spawn_local(accept)];
-        let Core { shard, mesh, clock, stop, drained, .. } = self;
-        Pump::new(shard, turn, front, mesh, disk, clock, stop, drained).run(listeners).await;
+        let accept = frontend::accept(front, tcp::listener(self.api_socket), dialect);
+        pump.run(vec![glommio::spawn_local(accept)]).await;
         drop(peers);
         Ok(())
     }
@@ -112,6 +125,63 @@ impl Core {
 
     fn layout(&self) -> Layout {
         Layout { segment_bytes: self.config.segment_bytes as usize, ..Layout::default() }
+    }
+
+    /// The partitions of a new node that belong here and have never been here.
+    fn missing(&self, recovered: &Recovered) -> Vec<PartitionId> {
+        let here = |id: &PartitionId| route::owner(*id, self.shards) == self.shard;
+        let known = |id: &PartitionId| {
+            recovered.partitions.contains_key(id)
+                || recovered.faults.contains_key(id)
+                || recovered.left.contains(id)
+        };
+        let all = (1..=self.config.cluster.partitions).map(PartitionId);
+        all.filter(|id| here(id) && !known(id)).collect()
+    }
+
+    /// Orders to found these with this node as the only member.
+    fn founding(&self, partitions: &[PartitionId]) -> Requests {
+        let member = Member {
+            node: self.config.id,
+            host: self.config.peer_listen.host.clone(),
+            port: self.peer.port(),
+            role: Role::Member,
+        };
+        let mut requests = Requests::default();
+        let ticket = Ticket { shard: self.shard, slot: NOBODY, generation: 0 };
+        for id in partitions {
+            requests.push(ticket, *id, None, Ask::Bootstrap(vec![member.clone()]), |_| {});
+        }
+        requests
+    }
+
+    fn shard_settings(&self) -> Settings {
+        let (config, cluster) = (&self.config, &self.config.cluster);
+        let ticks = |span: Span| (span.0 / cluster.tick.0.max(1)) as usize;
+        let defaults = Settings::default();
+        Settings {
+            node: config.id,
+            shard: self.shard,
+            shards: self.shards,
+            seed: self.prng.clone().next_u64(),
+            peers: Peers::Alone,
+            api_address: format!("{}:{}", config.listen.host, self.api.port()),
+            api_port: self.api.port(),
+            tick: cluster.tick,
+            election_ticks: ticks(cluster.election).max(3),
+            heartbeat_ticks: ticks(cluster.heartbeat).max(1),
+            snapshot_entries: config.snapshot_entries,
+            snapshot_bytes: config.snapshot_bytes as usize,
+            retain_entries: config.retain_entries,
+            state_bytes_max: cluster.partition_memory_bytes as usize,
+            bounds: Bounds {
+                session_timeout_default: cluster.session_default,
+                session_timeout_max: cluster.session_max,
+                ..defaults.bounds.clone()
+            },
+            layout: self.layout(),
+            ..defaults
+        }
     }
 
     fn front_settings(&self) -> frontend::Settings {
@@ -134,11 +204,6 @@ impl Core {
             },
             connections_max: connections_max.div_ceil(usize::from(self.shards)),
         }
-    }
-
-    fn tell(&self, report: Report) {
-        // The node's start has failed elsewhere when nobody listens; the gate says so.
-        let _ = self.ready.send(report);
     }
 }
 

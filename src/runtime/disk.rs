@@ -4,8 +4,8 @@
 //! a time, and complete in any order; what is told is the highest mark with none missing below it.
 //! Segments are made ready by `prepare.rs` on a thread of its own, ahead of need; a block whose
 //! segment is not ready yet waits here. A short or failed write ends the process with its reason
-//! (design decision 8). A full disk does not: it shows as `Harvest::full`, while the segment at hand
-//! still has its space, so that the shard can refuse what would grow it.
+//! (design decision 8). A full disk does not: it shows as `Harvest::full`, while the segment at
+//! hand still has its space, so that the shard can refuse what would grow it.
 //!
 //! ```text
 //! pump:  journal.seal(&mut orders);  disk.obey(&mut orders);

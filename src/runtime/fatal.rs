@@ -1,8 +1,8 @@
 //! Ends of the process that nobody can do anything about from inside, an exit status each.
 //!
-//! A failed write or sync is final: after one the page cache lies, so it is not retried and the other
-//! replicas have the data (design decision 8). Absent on purpose: unwinding; nothing that is left to
-//! do may touch the disk again.
+//! A failed write or sync is final: after one the page cache lies, so it is not retried and the
+//! other replicas have the data (design decision 8). Absent on purpose: unwinding; nothing that is
+//! left to do may touch the disk again.
 
 /// Why the process ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

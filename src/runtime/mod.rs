@@ -21,7 +21,6 @@ mod peer;
 mod prepare;
 pub mod pump;
 mod ring;
-mod stub;
 pub mod tcp;
 
 use std::fmt;
@@ -40,6 +39,7 @@ use crate::limits::SHARDS_MAX;
 use crate::mesh;
 use crate::prng::Prng;
 use clock::Clock;
+use directory::{DataDirectory, Identity};
 use pump::{Phase, Stop};
 
 /// A running node.
@@ -54,6 +54,8 @@ pub struct Node {
     drained: Receiver<ShardId>,
     cores: Vec<ExecutorJoinHandle<()>>,
     drain: Duration,
+    /// Locked until the last core has ended.
+    _directory: DataDirectory,
 }
 
 /// What a node says of itself once it serves.
@@ -111,6 +113,14 @@ impl Node {
         };
         // Pinned only when each shard has a core to itself: two on one core would starve each other.
         let pinned = usize::from(shards) == cores.len() && config.shards == 0;
+        let identity = Identity {
+            node: config.id,
+            cluster: config.cluster.digest(),
+            shards,
+        };
+        let created = Clock::start().now().wall.0 / 1_000_000_000;
+        let directory = DataDirectory::open(&config.data_dir, &identity, created)
+            .map_err(|fault| Fatal::DataDir(fault.to_string()))?;
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
         let (api_sockets, api) = take_addresses(resolve(&config.listen)?, shards)?;
 
@@ -128,6 +138,7 @@ impl Node {
             drained,
             cores: Vec::new(),
             drain: Duration::from_nanos(config.drain.0),
+            _directory: directory,
         };
         let mut peer_socket = Some(peer_socket);
         let mut gates = Vec::new();
@@ -140,6 +151,7 @@ impl Node {
                 shards,
                 config: config.clone(),
                 api,
+                peer,
                 clock,
                 prng: prng.fork(at as u64),
                 mesh,
@@ -245,17 +257,13 @@ fn usable_cores() -> Vec<usize> {
 
 fn resolve(address: &Address) -> Result<SocketAddr, Fatal> {
     let named = |error| Fatal::Name(address.clone(), error);
-    let mut found =
-        (address.host.as_str(), address.port).to_socket_addrs().map_err(named)?;
+    let mut found = (address.host.as_str(), address.port).to_socket_addrs().map_err(named)?;
     let none = || named(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     found.next().ok_or_else(none)
 }
 
 /// Each core listens on the same address; the kernel spreads connections over them.
-fn take_addresses(
-    address: SocketAddr,
-    shards: u16,
-) -> Result<(Vec<OwnedFd>, SocketAddr), Fatal> {
+fn take_addresses(address: SocketAddr, shards: u16) -> Result<(Vec<OwnedFd>, SocketAddr), Fatal> {
     let taken = |error| Fatal::Address(address, error);
     // A socket that shares its address also shares it with a stranger of the same user. One that does
     // not share finds out whether there is one.

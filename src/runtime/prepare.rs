@@ -1,8 +1,8 @@
 //! Has segments ready before they are needed, on a thread of its own.
 //!
-//! Filling a segment with zeros, syncing and renaming block for as long as the disk likes, so none of
-//! it happens on a shard's core. A segment gets its name last: a file called `segment-…` always has
-//! its whole size in written extents and a durable header. What does not go on:
+//! Filling a segment with zeros, syncing and renaming block for as long as the disk likes, so none
+//! of it happens on a shard's core. A segment gets its name last: a file called `segment-…` always
+//! has its whole size in written extents and a durable header. What does not go on:
 //!
 //! ```text
 //! new-<seq>      being filled; removed at the next start

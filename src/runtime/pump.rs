@@ -18,14 +18,18 @@ use std::task::{Context, Poll};
 use glommio::timer::Timer;
 
 use super::clock::Clock;
-use super::disk::{self, Disk, Harvest};
+use super::disk::{self, Disk, DiskFault, Harvest};
 use super::tcp::Socket;
 use crate::frontend::{Shared, connection};
 use crate::id::ShardId;
 use crate::mesh::{Bell, Mesh, Parcel};
-use crate::shard::inbox::{DiskRoom, Inbox};
+use crate::shard::inbox::{DiskRoom, Inbox, Requests};
+use crate::partition::reply::Body;
 use crate::shard::outbox::{Admission, Outbox};
 use crate::time::{Instant, Now};
+
+/// The slot of the node's own orders, for whose answers nobody waits.
+pub const NOBODY: u32 = u32::MAX;
 
 /// What a pump drives: the pure core.
 pub type Turn = dyn FnMut(&mut Inbox, Now, &mut Outbox);
@@ -124,6 +128,22 @@ impl Pump {
         }
     }
 
+    /// Takes turns until what was recovered and what `founding` orders is durable and nothing is left to
+    /// do: then the shard knows its partitions, and those with one member have their leader.
+    pub async fn start(&mut self, founding: Requests) -> Result<(), DiskFault> {
+        self.inbox.requests = founding;
+        self.cycle();
+        self.disk.prepared(&mut self.disk_bell).await?;
+        loop {
+            self.cycle();
+            let is_due = self.outbox.wake.is_some_and(|due| due <= self.clock.monotonic());
+            if !is_due && self.disk.backlog_bytes() == 0 {
+                return Ok(());
+            }
+            poll_fn(|context| self.poll_work(context)).await;
+        }
+    }
+
     /// Takes turns until the node is halted. `listeners` end when it is drained.
     pub async fn run(mut self, listeners: Vec<glommio::Task<()>>) {
         self.listeners = listeners;
@@ -131,14 +151,18 @@ impl Pump {
         self.front.borrow_mut().hang_bell(Some(waker.clone()));
         self.mesh.bell().hang(Some(waker));
         while self.stop.phase() < Phase::Halt {
-            self.gather();
-            (self.turn)(&mut self.inbox, self.clock.now(), &mut self.outbox);
-            self.hand_out();
+            self.cycle();
             self.drain();
             poll_fn(|context| self.poll_work(context)).await;
         }
         self.front.borrow_mut().hang_bell(None);
         self.mesh.bell().hang(None);
+    }
+
+    fn cycle(&mut self) {
+        self.gather();
+        (self.turn)(&mut self.inbox, self.clock.now(), &mut self.outbox);
+        self.hand_out();
     }
 
     fn gather(&mut self) {
@@ -157,6 +181,7 @@ impl Pump {
         }
         let room = if self.harvest.full { DiskRoom::Full } else { DiskRoom::Enough };
         inbox.disk = Some(room);
+        inbox.spent.append(&mut self.harvest.buffers);
         let mut front = front.borrow_mut();
         front.advance(self.clock.now());
         front.gather(&mut inbox.requests, &mut inbox.gone);
@@ -164,6 +189,10 @@ impl Pump {
 
     fn hand_out(&mut self) {
         let outbox = &mut self.outbox;
+        // The disk first: everything else can be done while it works.
+        self.disk.obey(&mut outbox.orders);
+        // Groups have no members elsewhere yet, so nothing is addressed to a peer.
+        assert!(outbox.bundles.is_empty() && outbox.snapshots.is_empty(), "there are no peers");
         for (to, letter) in outbox.letters.drain(..) {
             self.mesh.send(to, Parcel::Letter(letter));
         }
@@ -172,6 +201,11 @@ impl Pump {
             self.mesh.send(to, parcel);
         }
         self.mesh.flush();
+        for reply in &outbox.replies.list {
+            if let (NOBODY, Body::Refused(refusal)) = (reply.ticket.slot, &reply.body) {
+                tracing::error!(?refusal, "a partition could not be founded");
+            }
+        }
         front.hand_out(&outbox.replies);
         outbox.replies.clear();
         front.admit(std::mem::replace(&mut outbox.admission, Admission::Open));
@@ -209,8 +243,7 @@ impl Pump {
         let due = [self.outbox.wake, self.front.borrow().wake()].into_iter().flatten().min();
         let is_due = due.is_some_and(|due| due <= self.clock.monotonic());
         let front = self.front.borrow();
-        let is_drained =
-            self.listeners.is_empty() && self.drained.is_some() && front.is_empty();
+        let is_drained = self.listeners.is_empty() && self.drained.is_some() && front.is_empty();
         if is_due || is_drained || front.has_work() || self.mesh.bell().is_rung() {
             return Poll::Ready(());
         }

@@ -3,11 +3,11 @@
 //! It lives on its shard's thread beside glommio's own rings, from `Disk::open` to the end of the
 //! executor. A write is submitted with RWF_DSYNC and hard-linked to a one-byte send into a socket
 //! pair whose other end glommio awaits: the completion wakes the executor as any socket does, with
-//! no helper thread and no polling. The link is hard so that a failed write rings too; a ring that is
-//! full already has unread bytes in it, so a refused send loses nothing.
+//! no helper thread and no polling. The link is hard so that a failed write rings too; a ring that
+//! is full already has unread bytes in it, so a refused send loses nothing.
 //!
-//! glommio's DmaFile needs a write and an fdatasync, 76 µs of CPU a sync against 20 here with four in
-//! flight, and a third of the syncs (notes/field-notes.md D.6).
+//! glommio's DmaFile needs a write and an fdatasync, 76 µs of CPU a sync against 20 here with four
+//! in flight, and a third of the syncs (notes/field-notes.md D.6).
 
 #![allow(unsafe_code)]
 
@@ -63,8 +63,8 @@ impl Ring {
         let (bell, ringer) = Socket::pair()?;
         bell.set_nonblocking(true)?;
         ringer.set_nonblocking(true)?;
-        // SAFETY: `into_raw_fd` gives up the descriptor, so the new stream is its only owner, and it
-        // is an open, connected Unix stream socket.
+        // SAFETY: `into_raw_fd` gives up the descriptor, so the new stream is its only owner, and
+        // it is an open, connected Unix stream socket.
         let bell = unsafe { UnixStream::from_raw_fd(bell.into_raw_fd()) };
         let slots = [const { None }; WRITES_IN_FLIGHT_MAX];
         Ok((

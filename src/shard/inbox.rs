@@ -9,6 +9,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::id::{Index, Mark, NodeId, PartitionId, ShardId, Ticket};
+use crate::journal::Aligned;
 use crate::partition::reply::Replies;
 use crate::time::Instant;
 
@@ -17,7 +18,8 @@ use crate::time::Instant;
 pub struct Inbox {
     /// Calls that arrived on this core's connections, for whichever partition.
     pub requests: Requests,
-    /// Callers who are gone: hung up, or reset their stream. Their commands go on (core.md 4.10).
+    /// Callers who are gone: hung up, or reset their stream. Their commands go on (core.md 4.10). The
+    /// partition is 0 for a watcher of the node.
     pub gone: Vec<(PartitionId, Ticket)>,
     /// From the node's other cores.
     pub letters: Vec<(ShardId, Letter)>,
@@ -31,6 +33,8 @@ pub struct Inbox {
     pub sent: Vec<(PartitionId, NodeId, Delivery)>,
     /// Every block up to this is durable.
     pub durable: Option<Mark>,
+    /// Buffers of blocks that are written, for the journal to fill again.
+    pub spent: Vec<Aligned>,
     /// Whether the disk still takes new segments; `None`: as before.
     pub disk: Option<DiskRoom>,
 }
@@ -89,7 +93,7 @@ pub enum Ask {
     },
     /// `Partition.Watch`.
     WatchPartition,
-    /// `Node.Watch`, sent to every shard with the same ticket.
+    /// `Node.Watch`. Comes on the watcher's core, which asks every other shard with the same ticket.
     WatchNode,
     /// `Node.Bootstrap`: found the group here with these members.
     Bootstrap(Vec<Member>),

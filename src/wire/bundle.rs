@@ -17,7 +17,7 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType, Snapshot};
 
 use crate::{
     id::{NodeId, PartitionId},
-    limits::{BUNDLE_BYTES_MAX, GROUP_MEMBERS_MAX, SNAPSHOT_BYTES_MAX},
+    limits::{BUNDLE_BYTES_MAX, REPLICAS_MAX, SNAPSHOT_BYTES_MAX},
     wire::peer,
 };
 
@@ -121,7 +121,7 @@ pub fn decode_snapshot(
     }
     let header = peer::SnapshotHeader::decode(&body[4..4 + length]).map_err(|_| Broken::Body)?;
     let members = header.voters.len() + header.learners.len();
-    if header.position == 0 || header.voters.is_empty() || members > GROUP_MEMBERS_MAX {
+    if header.position == 0 || header.voters.is_empty() || members > REPLICAS_MAX {
         return Err(Broken::Body);
     }
     let mut message = envelope(MessageType::MsgSnapshot, from, to);
@@ -172,7 +172,9 @@ fn written(partition: PartitionId, mut message: Message) -> peer::RaftMessage {
         term: message.term,
         log_term: message.log_term,
         index: message.index,
-        entries: entries.map(|entry| peer::LogEntry { term: entry.term, data: entry.data }).collect(),
+        entries: entries
+            .map(|entry| peer::LogEntry { term: entry.term, data: entry.data })
+            .collect(),
         commit: message.commit,
         commit_term: message.commit_term,
         reject: message.reject,
@@ -235,7 +237,8 @@ mod tests {
     fn append() -> Message {
         let mut message = envelope(MessageType::MsgAppend, NodeId(1), NodeId(2));
         (message.term, message.log_term, message.index, message.commit) = (7, 6, 41, 40);
-        let entry = |index, term| Entry { index, term, data: vec![9; 30].into(), ..Entry::default() };
+        let entry =
+            |index, term| Entry { index, term, data: vec![9; 30].into(), ..Entry::default() };
         message.set_entries(vec![entry(42, 6), entry(43, 7)].into());
         message
     }

@@ -7,7 +7,6 @@ pub mod bloom;
 pub mod bundle;
 pub mod dialect;
 pub mod field;
-pub mod fields;
 pub mod grpc;
 pub mod http2;
 pub mod method;

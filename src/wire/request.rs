@@ -11,13 +11,13 @@ use std::borrow::Cow;
 use prost::Message;
 
 use crate::id::{Index, NodeId, PartitionId, Ticket};
-use crate::limits::GROUP_MEMBERS_MAX;
+use crate::limits::REPLICAS_MAX;
 use crate::partition::reply::Refusal;
 use crate::shard::inbox::{Ask, Member, Requests, Role};
 use crate::time::{Instant, LogTime, Now, Span};
 use crate::wire::dialect::Dialect;
-use crate::wire::fields::{
-    Broken, Fields, Value, framed_bytes, number_bytes, put_frame, put_number, varint_bytes,
+use crate::wire::field::{
+    Broken, Fields, Value, delimited_bytes, put_head, put_uint, uint_bytes, varint_bytes,
 };
 use crate::wire::method::{Absent, Life, Method, Node, Operation, Session, What};
 use crate::wire::shape::{self, Fault};
@@ -132,11 +132,11 @@ impl Call<'_> {
             }
             Form::Open { timeout } => push(Ask::Command, &|bytes| put_open(bytes, timeout)),
             Form::KeepAlive { input } => push(Ask::Command, &|bytes| {
-                put_frame(bytes, KEEP_ALIVE, input.length);
+                put_head(bytes, KEEP_ALIVE, input.length);
                 input.put(bytes);
             }),
             Form::Close { input } => push(Ask::Command, &|bytes| {
-                put_frame(bytes, CLOSE_SESSION, input.length);
+                put_head(bytes, CLOSE_SESSION, input.length);
                 input.put(bytes);
             }),
             Form::WatchPartition => push(Ask::WatchPartition, &|_| {}),
@@ -210,7 +210,7 @@ impl<'a> Input<'a> {
             return with(self.last);
         }
         let mut fields = Fields::new(self.message);
-        while let Ok(Some((number, value))) = fields.next_field() {
+        while let Ok(Some((number, value))) = fields.field() {
             if let (2, Value::Bytes(piece)) = (number, value) {
                 with(piece)?;
             }
@@ -258,7 +258,7 @@ fn enveloped(
     let mut input = Input { message, last: &[], length: 0, pieces: 0 };
     let mut headed = false;
     let mut fields = Fields::new(message);
-    while let Some((number, value)) = fields.next_field().map_err(malformed)? {
+    while let Some((number, value)) = fields.field().map_err(malformed)? {
         match number {
             1 => {
                 let bytes = value.bytes().map_err(malformed)?;
@@ -288,19 +288,19 @@ fn enveloped(
 #[inline]
 fn operation_header(bytes: &[u8], number_field: u32, ids: &mut Ids) -> Result<(), Broken> {
     let mut fields = Fields::new(bytes);
-    while let Some((number, value)) = fields.next_field()? {
+    while let Some((number, value)) = fields.field()? {
         if number == 1 {
             let mut operation = Fields::new(value.bytes()?);
-            while let Some((number, value)) = operation.next_field()? {
+            while let Some((number, value)) = operation.field()? {
                 if number == 1 {
                     primitive_header(value.bytes()?, ids)?;
                 }
             }
         } else if number == number_field {
-            ids.number = value.number()?;
+            ids.number = value.uint()?;
         } else if number == 2 {
             // The released query's own sequence number: it has its form, and no use here.
-            value.number()?;
+            value.uint()?;
         }
     }
     Ok(())
@@ -309,19 +309,19 @@ fn operation_header(bytes: &[u8], number_field: u32, ids: &mut Ids) -> Result<()
 #[inline]
 fn primitive_header(bytes: &[u8], ids: &mut Ids) -> Result<(), Broken> {
     let mut primitive = Fields::new(bytes);
-    while let Some((number, value)) = primitive.next_field()? {
+    while let Some((number, value)) = primitive.field()? {
         match number {
             1 => {
                 let mut session = Fields::new(value.bytes()?);
-                while let Some((number, value)) = session.next_field()? {
+                while let Some((number, value)) = session.field()? {
                     match number {
                         1 => partition_header(value.bytes()?, ids)?,
-                        2 => ids.session = value.number()?,
+                        2 => ids.session = value.uint()?,
                         _ => {}
                     }
                 }
             }
-            2 => ids.primitive = value.number()?,
+            2 => ids.primitive = value.uint()?,
             _ => {}
         }
     }
@@ -331,10 +331,10 @@ fn primitive_header(bytes: &[u8], ids: &mut Ids) -> Result<(), Broken> {
 #[inline]
 fn partition_header(bytes: &[u8], ids: &mut Ids) -> Result<(), Broken> {
     let mut fields = Fields::new(bytes);
-    while let Some((number, value)) = fields.next_field()? {
+    while let Some((number, value)) = fields.field()? {
         if number == 1 {
             // A uint32 keeps its low half, as every protobuf reader does.
-            ids.partition = value.number()? as u32;
+            ids.partition = value.uint()? as u32;
         }
     }
     Ok(())
@@ -367,8 +367,8 @@ fn put_command(
     deadline: Option<LogTime>,
 ) {
     let primitive = primitive_bytes(operation, ids, input);
-    put_session_proposal(into, ids, deadline, framed_bytes(PRIMITIVE_PROPOSAL, primitive));
-    put_frame(into, PRIMITIVE_PROPOSAL, primitive);
+    put_session_proposal(into, ids, deadline, delimited_bytes(PRIMITIVE_PROPOSAL, primitive));
+    put_head(into, PRIMITIVE_PROPOSAL, primitive);
     put_primitive(into, operation, ids, input);
 }
 
@@ -383,22 +383,22 @@ fn put_life(
         Life::CreatePrimitive => CREATE_PRIMITIVE,
         Life::ClosePrimitive => CLOSE_PRIMITIVE,
     };
-    put_session_proposal(into, ids, deadline, framed_bytes(member, input.length));
-    put_frame(into, member, input.length);
+    put_session_proposal(into, ids, deadline, delimited_bytes(member, input.length));
+    put_head(into, member, input.length);
     input.put(into);
 }
 
 /// The frame of a `SessionProposalInput` whose oneof member, `rest` bytes in all, follows.
 #[inline]
 fn put_session_proposal(into: &mut Vec<u8>, ids: &Ids, deadline: Option<LogTime>, rest: usize) {
-    let proposal = number_bytes(1, ids.session)
-        + number_bytes(2, ids.number)
+    let proposal = uint_bytes(1, ids.session)
+        + uint_bytes(2, ids.number)
         + deadline_bytes(PROPOSAL_DEADLINE, deadline)
         + rest;
-    into.reserve(framed_bytes(SESSION_PROPOSAL, proposal));
-    put_frame(into, SESSION_PROPOSAL, proposal);
-    put_number(into, 1, ids.session);
-    put_number(into, 2, ids.number);
+    into.reserve(delimited_bytes(SESSION_PROPOSAL, proposal));
+    put_head(into, SESSION_PROPOSAL, proposal);
+    put_uint(into, 1, ids.session);
+    put_uint(into, 2, ids.number);
     put_deadline(into, PROPOSAL_DEADLINE, deadline);
 }
 
@@ -411,29 +411,29 @@ fn put_query(
     deadline: Option<LogTime>,
 ) {
     let primitive = primitive_bytes(operation, ids, input);
-    put_number(into, 1, ids.session);
+    put_uint(into, 1, ids.session);
     put_deadline(into, QUERY_DEADLINE, deadline);
-    put_frame(into, PRIMITIVE_QUERY, primitive);
+    put_head(into, PRIMITIVE_QUERY, primitive);
     put_primitive(into, operation, ids, input);
 }
 
 #[inline]
 fn primitive_bytes(operation: Operation, ids: &Ids, input: &Input<'_>) -> usize {
     let payload = payload_bytes(operation, input);
-    let payload = if payload == 0 { 0 } else { framed_bytes(PAYLOAD, payload) };
-    number_bytes(1, ids.primitive) + payload + number_bytes(KIND, operation.kind as u64)
+    let payload = if payload == 0 { 0 } else { delimited_bytes(PAYLOAD, payload) };
+    uint_bytes(1, ids.primitive) + payload + uint_bytes(KIND, operation.kind as u64)
 }
 
 #[inline]
 fn put_primitive(into: &mut Vec<u8>, operation: Operation, ids: &Ids, input: &Input<'_>) {
-    put_number(into, 1, ids.primitive);
+    put_uint(into, 1, ids.primitive);
     let payload = payload_bytes(operation, input);
     if payload > 0 {
-        put_frame(into, PAYLOAD, payload);
-        put_frame(into, u32::from(operation.tag), input.length);
+        put_head(into, PAYLOAD, payload);
+        put_head(into, u32::from(operation.tag), input.length);
         input.put(into);
     }
-    put_number(into, KIND, operation.kind as u64);
+    put_uint(into, KIND, operation.kind as u64);
 }
 
 /// The length of `<P>Input`; 0 when there is no input and none can be thought of.
@@ -441,42 +441,42 @@ fn put_primitive(into: &mut Vec<u8>, operation: Operation, ids: &Ids, input: &In
 fn payload_bytes(operation: Operation, input: &Input<'_>) -> usize {
     match operation.absent {
         Absent::Invalid if input.pieces == 0 => 0,
-        Absent::Empty | Absent::Invalid => framed_bytes(u32::from(operation.tag), input.length),
+        Absent::Empty | Absent::Invalid => delimited_bytes(u32::from(operation.tag), input.length),
     }
 }
 
 #[inline]
 fn deadline_bytes(field: u32, deadline: Option<LogTime>) -> usize {
-    deadline.map_or(0, |deadline| framed_bytes(field, timestamp_bytes(deadline)))
+    deadline.map_or(0, |deadline| delimited_bytes(field, timestamp_bytes(deadline)))
 }
 
 #[inline]
 fn put_deadline(into: &mut Vec<u8>, field: u32, deadline: Option<LogTime>) {
     if let Some(deadline) = deadline {
-        put_frame(into, field, timestamp_bytes(deadline));
-        put_number(into, 1, deadline.0 / SECOND);
-        put_number(into, 2, deadline.0 % SECOND);
+        put_head(into, field, timestamp_bytes(deadline));
+        put_uint(into, 1, deadline.0 / SECOND);
+        put_uint(into, 2, deadline.0 % SECOND);
     }
 }
 
 #[inline]
 fn timestamp_bytes(time: LogTime) -> usize {
-    number_bytes(1, time.0 / SECOND) + number_bytes(2, time.0 % SECOND)
+    uint_bytes(1, time.0 / SECOND) + uint_bytes(2, time.0 % SECOND)
 }
 
 const SECOND: u64 = 1_000_000_000;
 
 fn put_open(into: &mut Vec<u8>, timeout: Span) {
     let (seconds, nanos) = (timeout.0 / SECOND, timeout.0 % SECOND);
-    let duration = number_bytes(1, seconds) + number_bytes(2, nanos);
-    put_frame(
+    let duration = uint_bytes(1, seconds) + uint_bytes(2, nanos);
+    put_head(
         into,
         OPEN_SESSION,
         varint_bytes(1 << 3 | 2) + varint_bytes(duration as u64) + duration,
     );
-    put_frame(into, 1, duration);
-    put_number(into, 1, seconds);
-    put_number(into, 2, nanos);
+    put_head(into, 1, duration);
+    put_uint(into, 1, seconds);
+    put_uint(into, 2, nanos);
 }
 
 fn session_form<'a>(
@@ -523,7 +523,7 @@ fn check_filter(input: &Input<'_>) -> Result<(), Refusal> {
     let mut filter: &[u8] = &[];
     let found = input.each(|piece| {
         let mut fields = Fields::new(piece);
-        while let Some((number, value)) = fields.next_field()? {
+        while let Some((number, value)) = fields.field()? {
             if number == 2 {
                 filter = value.bytes()?;
             }
@@ -599,8 +599,8 @@ fn check_group(group: u32, members: &[Member]) -> Result<(), Refusal> {
     if group == 0 {
         return refused("group_id 0 names no group".to_owned());
     }
-    if members.len() > GROUP_MEMBERS_MAX {
-        return refused(format!("{} members, at most {GROUP_MEMBERS_MAX}", members.len()));
+    if members.len() > REPLICAS_MAX {
+        return refused(format!("{} members, at most {REPLICAS_MAX}", members.len()));
     }
     for (at, member) in members.iter().enumerate() {
         if member.node.0 == 0 {

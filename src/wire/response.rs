@@ -12,8 +12,8 @@ use prost::Message;
 use crate::id::NodeId;
 use crate::partition::reply::{Event, Happening, Output, Refusal, Status};
 use crate::wire::dialect::Dialect;
+use crate::wire::field::{delimited_bytes, put_head, put_uint, uint_bytes};
 use crate::wire::grpc::Status as Code;
-use crate::wire::fields::{framed_bytes, number_bytes, put_frame, put_number};
 use crate::wire::method::{Method, What};
 use crate::wire::{proto, released};
 
@@ -52,9 +52,9 @@ pub fn compose(
         }
         What::Query(_) => put_operation(into, dialect, output, 0, bytes),
         What::Session(_) => {
-            put_frame(into, 1, number_bytes(1, output.index.0));
-            put_number(into, 1, output.index.0);
-            put_frame(into, 2, bytes.len());
+            put_head(into, 1, uint_bytes(1, output.index.0));
+            put_uint(into, 1, output.index.0);
+            put_head(into, 2, bytes.len());
             into.extend_from_slice(bytes);
         }
         What::WatchPartition | What::Node(_) => into.extend_from_slice(bytes),
@@ -134,28 +134,28 @@ fn put_operation(into: &mut Vec<u8>, dialect: Dialect, output: &Output, number: 
         _ => (bytes, None),
     };
     let status = dialect.status(output.status);
-    let partition = number_bytes(1, output.index.0);
-    let session = framed_bytes(1, partition);
-    let primitive = framed_bytes(1, session);
-    let text_bytes = if text.is_empty() { 0 } else { framed_bytes(3, text.len()) };
-    let operation = framed_bytes(1, primitive) + number_bytes(2, status) + text_bytes;
-    let headers = framed_bytes(1, operation) + number_bytes(2, number);
+    let partition = uint_bytes(1, output.index.0);
+    let session = delimited_bytes(1, partition);
+    let primitive = delimited_bytes(1, session);
+    let text_bytes = if text.is_empty() { 0 } else { delimited_bytes(3, text.len()) };
+    let operation = delimited_bytes(1, primitive) + uint_bytes(2, status) + text_bytes;
+    let headers = delimited_bytes(1, operation) + uint_bytes(2, number);
 
     into.reserve(headers + bytes.len() + RESPONSE_FRAMES_BYTES);
-    put_frame(into, 1, headers);
-    put_frame(into, 1, operation);
-    put_frame(into, 1, primitive);
-    put_frame(into, 1, session);
-    put_frame(into, 1, partition);
-    put_number(into, 1, output.index.0);
-    put_number(into, 2, status);
+    put_head(into, 1, headers);
+    put_head(into, 1, operation);
+    put_head(into, 1, primitive);
+    put_head(into, 1, session);
+    put_head(into, 1, partition);
+    put_uint(into, 1, output.index.0);
+    put_uint(into, 2, status);
     if !text.is_empty() {
-        put_frame(into, 3, text.len());
+        put_head(into, 3, text.len());
         into.extend_from_slice(text);
     }
-    put_number(into, 2, number);
+    put_uint(into, 2, number);
     if let Some(payload) = payload {
-        put_frame(into, 2, payload.len());
+        put_head(into, 2, payload.len());
         into.extend_from_slice(payload);
     }
 }

@@ -4,7 +4,7 @@
 //! (wire.md, decision 9). Bytes that pass decode later on every replica alike. Fields that a shape does not
 //! name are skipped, as readers of protobuf do. A test holds the shapes against the generated messages.
 
-use crate::wire::fields::{Fields, Value};
+use crate::wire::field::{Fields, Value};
 
 /// The fields of one message that are known.
 pub type Shape = &'static [(u32, Part)];
@@ -35,10 +35,10 @@ pub enum Fault {
 #[inline]
 pub fn check(bytes: &[u8], shape: Shape) -> Result<(), Fault> {
     let mut fields = Fields::new(bytes);
-    while let Some((number, value)) = fields.next_field().map_err(|_| Fault::Malformed)? {
+    while let Some((number, value)) = fields.field().map_err(|_| Fault::Malformed)? {
         let Some((_, part)) = shape.iter().find(|(known, _)| *known == number) else { continue };
         match (part, value) {
-            (Part::Number, Value::Number(_)) | (Part::Bytes, Value::Bytes(_)) => {}
+            (Part::Number, Value::Varint(_)) | (Part::Bytes, Value::Bytes(_)) => {}
             (Part::Text, Value::Bytes(text)) => {
                 std::str::from_utf8(text).map_err(|_| Fault::Text)?;
             }

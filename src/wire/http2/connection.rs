@@ -178,8 +178,11 @@ impl<R: Router> Connection<R> {
                 *pos = input.len();
                 return None;
             }
-            let step =
-                if self.rest.is_some() { self.messages(input, pos) } else { self.frame(input, pos) };
+            let step = if self.rest.is_some() {
+                self.messages(input, pos)
+            } else {
+                self.frame(input, pos)
+            };
             match step {
                 Ok(Progress::Event(event)) => return Some(event),
                 Ok(Progress::Next) => {}

@@ -332,7 +332,10 @@ impl Kind {
             b"content-length" => Kind::ContentLength,
             b"" | b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding"
             | b"upgrade" => Kind::Forbidden,
-            _ if name.iter().all(|&c| matches!(c, 0x21..=0x7e) && !c.is_ascii_uppercase() && c != b':') => {
+            _ if name
+                .iter()
+                .all(|&c| matches!(c, 0x21..=0x7e) && !c.is_ascii_uppercase() && c != b':') =>
+            {
                 Kind::Other
             }
             _ => Kind::Forbidden,

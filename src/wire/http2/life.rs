@@ -152,8 +152,7 @@ impl<R: Router> Connection<R> {
     /// of this file says.
     #[must_use]
     pub fn closing(&self) -> bool {
-        let is_drained =
-            matches!(self.life.drain, Drain::Last { .. }) && self.streams.live() == 0;
+        let is_drained = matches!(self.life.drain, Drain::Last { .. }) && self.streams.live() == 0;
         self.life.is_dead || is_drained
     }
 

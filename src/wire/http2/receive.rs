@@ -144,7 +144,11 @@ impl<R: Router> Connection<R> {
             }
         }
         *pos += rest.padding;
-        if rest.end && self.streams.at(slot).id == id { self.ended(slot) } else { Ok(Progress::Next) }
+        if rest.end && self.streams.at(slot).id == id {
+            self.ended(slot)
+        } else {
+            Ok(Progress::Next)
+        }
     }
 
     /// Takes octets of a call up to the end of a message. Says how many, and the message if it is
@@ -170,7 +174,10 @@ impl<R: Router> Connection<R> {
         let want = Prefix::read(&stream.prefix).len as usize;
         let missing = want - stream.body.len();
         if missing == 0 {
-            return Err((Status::Internal, "more than one message in the request of a call".into()));
+            return Err((
+                Status::Internal,
+                "more than one message in the request of a call".into(),
+            ));
         }
         let taken = missing.min(octets.len());
         if self.assembling + taken > self.limits.assembly_bytes {
@@ -249,7 +256,8 @@ impl<R: Router> Connection<R> {
         let is_single = stream.has(is::SINGLE);
         if stream.is_inside_message() {
             let want = Prefix::read(&stream.prefix).len as usize;
-            let is_whole = usize::from(stream.prefix_len) == PREFIX_BYTES && stream.body.len() == want;
+            let is_whole =
+                usize::from(stream.prefix_len) == PREFIX_BYTES && stream.body.len() == want;
             if !is_whole {
                 let text = "the request ended inside a message";
                 self.refuse(slot, Status::Internal, text, Encodings::Untold);

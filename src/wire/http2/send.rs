@@ -104,7 +104,8 @@ impl<R: Router> Connection<R> {
             let octets = self.out.len() - body_at + PREFIX_BYTES;
             let prefix = grpc::prefix(octets - PREFIX_BYTES);
             self.out[start + HEAD_BYTES..body_at].copy_from_slice(&prefix);
-            if octets <= self.peer_frame && octets as i64 <= self.send_window.min(stream.send_window)
+            if octets <= self.peer_frame
+                && octets as i64 <= self.send_window.min(stream.send_window)
             {
                 let head = frame::head(octets, kind::DATA, 0, key.id);
                 self.out[start..start + HEAD_BYTES].copy_from_slice(&head);
@@ -289,7 +290,11 @@ impl<R: Router> Connection<R> {
         frame::put_head(&mut self.out, 0, kind::HEADERS, flag::END_HEADERS | end, id);
         self.encoder.put_plain(
             &mut self.out,
-            if wrong_verb { HttpStatus::MethodNotAllowed } else { HttpStatus::UnsupportedMediaType },
+            if wrong_verb {
+                HttpStatus::MethodNotAllowed
+            } else {
+                HttpStatus::UnsupportedMediaType
+            },
         );
         frame::close_frame(&mut self.out, at);
         if is_bodiless {

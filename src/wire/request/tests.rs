@@ -3,7 +3,7 @@
 use super::*;
 use crate::id::{Kind, ShardId};
 use crate::prng::Prng;
-use crate::wire::fields::put_varint;
+use crate::wire::field::put_varint;
 use crate::wire::method::{self, SERVICES};
 use proto::v1::{session_proposal_input, state_machine_proposal_input};
 
@@ -66,7 +66,7 @@ fn a_query_has_its_index_where_its_dialect_says() {
 fn parts_that_come_in_pieces_are_merged() {
     let mut request = Vec::new();
     let piece = |field, message: Vec<u8>, request: &mut Vec<u8>| {
-        put_frame(request, field, message.len());
+        put_head(request, field, message.len());
         request.extend_from_slice(&message);
     };
     let input = |key: &str, value: &'static [u8]| proto::map::v1::PutInput {
@@ -97,7 +97,7 @@ fn parts_that_come_in_pieces_are_merged() {
 fn a_missing_input_is_the_empty_one_where_that_means_something() {
     let mut request = Vec::new();
     let headers = command_headers(1, 5, 7, 9).encode_to_vec();
-    put_frame(&mut request, 1, headers.len());
+    put_head(&mut request, 1, headers.len());
     request.extend_from_slice(&headers);
     for (path, payload) in [
         ("/atomix.multiraft.map.v1.Map/Clear", &[0x3A, 0][..]),
@@ -296,7 +296,7 @@ fn check_written(call: Call<'_>, method: &Method, envelope: &Envelope, what: &st
     let mut expected = Vec::new();
     let input = envelope.input.iter().map(|piece| &piece[..]).collect::<Vec<_>>().concat();
     if !envelope.input.is_empty() || operation.absent == Absent::Empty {
-        put_frame(&mut expected, u32::from(operation.tag), input.len());
+        put_head(&mut expected, u32::from(operation.tag), input.len());
         expected.extend_from_slice(&input);
     }
     assert_eq!(&payload[..], &expected[..], "{what}");
@@ -322,9 +322,9 @@ fn random_request(prng: &mut Prng, method: &Method) -> Vec<u8> {
         }
     }
     let mut request = Vec::new();
-    put_frame(&mut request, 1, headers.len());
+    put_head(&mut request, 1, headers.len());
     request.extend_from_slice(&headers);
-    put_frame(&mut request, 2, input.len());
+    put_head(&mut request, 2, input.len());
     request.extend_from_slice(&input);
     request
 }
@@ -345,7 +345,7 @@ fn random_part(prng: &mut Prng, field: u32, part: shape::Part, into: &mut Vec<u8
             }
         }
     }
-    put_frame(into, field, bytes.len());
+    put_head(into, field, bytes.len());
     into.extend_from_slice(&bytes);
 }
 
