@@ -16,5 +16,7 @@ pub mod prng;
 #[cfg(feature = "io")]
 pub mod runtime;
 pub mod shard;
+pub mod sim;
 pub mod time;
 pub mod wire;
+pub mod workload;
