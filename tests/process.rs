@@ -73,7 +73,8 @@ fn nothing_acknowledged_is_lost_or_done_twice_when_the_process_is_killed() {
                     counter.add(1).await.expect("asked again until it is done");
                     let key = format!("{worker}-{round}");
                     // Absent: done twice it would be refused the second time.
-                    let put = client.map("all").put(&key, key.clone().into(), None, Demand::Absent);
+                    let all = client.map("all");
+                    let put = all.put(&key, key.clone().into(), None, Demand::Absent);
                     put.await.expect("asked again until it is done, and done once");
                     puts.insert(key);
                     done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
