@@ -1,4 +1,5 @@
-//! Compiles `proto/` into Rust with a protobuf compiler that is itself Rust, and records the commit for
+//! Compiles `proto/` into Rust with a protobuf compiler that is itself Rust, and records the commit
+//! for
 //! `--version`. Absent on purpose: a system protoc, generated services (the gRPC edge is our own).
 
 use std::{

@@ -42,6 +42,55 @@ fn recover_two_segments(bencher: Bencher<'_, '_>, entry_bytes: usize) {
     bencher.counter(BytesCount::new(bytes)).bench_local(|| recover(OWNER, black_box(&segments)));
 }
 
+/// Blocks of so many KiB to real files, each waited for, or four in flight.
+#[cfg(feature = "io")]
+#[divan::bench(args = [(1, 4), (1, 64), (4, 4), (4, 64)], sample_count = 3, sample_size = 1)]
+fn write_5000_blocks(bencher: Bencher<'_, '_>, (in_flight, kib): (usize, usize)) {
+    bencher
+        .counter(divan::counter::ItemsCount::new(5000_usize))
+        .bench_local(|| {
+            if let Err(error) = wet::write(5000, in_flight, kib << 10) {
+                eprintln!("not measured, io_uring is missing: {error}");
+            }
+        });
+}
+
+#[cfg(feature = "io")]
+mod wet {
+    use super::*;
+    use glommio::{GlommioError, LocalExecutorBuilder};
+    use ringraft::runtime::disk::{Disk, Harvest, load, shard_directory};
+
+    /// Preparing the segments is in the figure.
+    pub fn write(blocks: u64, in_flight: usize, bytes: usize) -> Result<(), GlommioError<()>> {
+        let executor = LocalExecutorBuilder::default().spawn(move || async move {
+            let data = tempfile::tempdir().expect("a directory");
+            let directory = shard_directory(data.path(), ShardId(0));
+            load(&directory).expect("an empty directory");
+            let (mut disk, mut bell) = Disk::open(&directory, Layout::default()).expect("a disk");
+            let mut journal = journal(1);
+            let (mut orders, mut harvest) = (Vec::new(), Harvest::default());
+            let data = vec![7; bytes - 512];
+            for next in 1..=blocks {
+                turn(&mut journal, 1, next, &data, &mut orders);
+                disk.obey(&mut orders);
+                while disk.in_flight() >= in_flight || next == blocks && disk.backlog_bytes() > 0 {
+                    bell.rung().await.expect("a bell");
+                    disk.harvest(&mut harvest);
+                    harvest
+                        .buffers
+                        .drain(..)
+                        .for_each(|buffer| journal.recycle(buffer));
+                    if let Some(mark) = harvest.durable {
+                        journal.durable(mark, &mut orders);
+                    }
+                }
+            }
+        })?;
+        executor.join()
+    }
+}
+
 fn journal(partitions: u32) -> Journal {
     let mut journal = Journal::resume(Layout::default(), OWNER, Resume::fresh());
     for partition in 1..=partitions {

@@ -1,7 +1,8 @@
 //! Every bound in the program, tied together by const assertions, with the sums shown.
 //!
-//! A bound ends in `_MAX` or names its unit. Past a bound the client gets a clear refusal and nothing is
-//! lost (design.md, decision 14). What an operator may change is in `config.rs`; these are its edges.
+//! A bound ends in `_MAX` or names its unit. Past a bound the client gets a clear refusal and
+//! nothing is lost (design.md, decision 14). What an operator may change is in `config.rs`; these
+//! are its edges.
 
 use crate::time::Span;
 
@@ -9,8 +10,8 @@ use crate::time::Span;
 /// (core.md 1.3).
 pub const REQUEST_BYTES_MAX: usize = 4 << 20;
 
-/// One command as it stands in an entry: the request's input and the ids around it. The ids, their tags
-/// and lengths are below 256 bytes.
+/// One command as it stands in an entry: the request's input and the ids around it. The ids, their
+/// tags and lengths are below 256 bytes.
 pub const COMMAND_BYTES_MAX: usize = REQUEST_BYTES_MAX + 256;
 
 /// All commands that one turn admits for one partition; they leave as one entry.

@@ -48,6 +48,8 @@ pub struct Link {
     pub(super) dirty: bool,
     /// Its task waits until the kernel takes more; nobody else writes then.
     blocked: bool,
+    /// Its task waits for room in the output.
+    reading_stopped: bool,
     /// The socket failed or the peer is gone: its task ends it.
     broken: bool,
     /// Its first request has been seen: it stays on this core.
@@ -176,6 +178,7 @@ impl Link {
             at: u32::MAX,
             dirty: false,
             blocked: false,
+            reading_stopped: false,
             broken: false,
             settled: false,
             task: None,
@@ -229,11 +232,10 @@ impl Link {
             }
         }
         self.events(front);
-        if self.blocked || self.broken || self.http.closing() || self.http.wants_input() {
-            // Reading may have stopped for want of room in the output.
-            if self.blocked || self.broken || self.http.closing() || self.is_reading_stopped() {
-                self.wake();
-            }
+        // Reading stops for want of room in the output, and nothing else wakes it when there is room.
+        let reads_on = std::mem::take(&mut self.reading_stopped) && self.http.wants_input();
+        if self.blocked || self.broken || self.http.closing() || reads_on {
+            self.wake();
         }
     }
 
@@ -308,6 +310,7 @@ impl Link {
             }
             if self.http.closing() || !self.http.wants_input() {
                 // The core writes, and wakes this task when that made room.
+                self.reading_stopped = true;
                 front.borrow_mut().touch_from(self, peer);
                 return Poll::Pending;
             }
@@ -329,10 +332,6 @@ impl Link {
         // Others are to have their turn.
         context.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    fn is_reading_stopped(&self) -> bool {
-        self.task.is_some() && !self.carry.is_empty() && self.http.wants_input()
     }
 
     /// Writes until all has left or the kernel takes no more.

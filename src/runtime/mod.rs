@@ -113,11 +113,7 @@ impl Node {
         };
         // Pinned only when each shard has a core to itself: two on one core would starve each other.
         let pinned = usize::from(shards) == cores.len() && config.shards == 0;
-        let identity = Identity {
-            node: config.id,
-            cluster: config.cluster.digest(),
-            shards,
-        };
+        let identity = Identity { node: config.id, cluster: config.cluster.digest(), shards };
         let created = Clock::start().now().wall.0 / 1_000_000_000;
         let directory = DataDirectory::open(&config.data_dir, &identity, created)
             .map_err(|fault| Fatal::DataDir(fault.to_string()))?;

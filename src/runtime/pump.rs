@@ -23,8 +23,8 @@ use super::tcp::Socket;
 use crate::frontend::{Shared, connection};
 use crate::id::ShardId;
 use crate::mesh::{Bell, Mesh, Parcel};
-use crate::shard::inbox::{DiskRoom, Inbox, Requests};
 use crate::partition::reply::Body;
+use crate::shard::inbox::{DiskRoom, Inbox, Requests};
 use crate::shard::outbox::{Admission, Outbox};
 use crate::time::{Instant, Now};
 

@@ -1,7 +1,7 @@
 //! Every byte format that crosses a socket.
 //!
-//! This file holds the generated messages, included once, under our words. Absent on purpose: I/O, clocks,
-//! and any knowledge of what the messages mean to the state.
+//! This file holds the generated messages, included once, under our words. Absent on purpose: I/O,
+//! clocks, and any knowledge of what the messages mean to the state.
 
 pub mod bloom;
 pub mod bundle;

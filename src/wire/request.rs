@@ -15,6 +15,7 @@ use crate::limits::REPLICAS_MAX;
 use crate::partition::reply::Refusal;
 use crate::shard::inbox::{Ask, Member, Requests, Role};
 use crate::time::{Instant, LogTime, Now, Span};
+use crate::wire::bloom::Filter;
 use crate::wire::dialect::Dialect;
 use crate::wire::field::{
     Broken, Fields, Value, delimited_bytes, put_head, put_uint, uint_bytes, varint_bytes,
@@ -531,8 +532,8 @@ fn check_filter(input: &Input<'_>) -> Result<(), Refusal> {
         Ok::<(), Broken>(())
     });
     found.map_err(|_| Refusal::Malformed("malformed input".to_owned()))?;
-    let _ = filter;
-    Ok(())
+    let parsed = Filter::parse(filter);
+    parsed.map(drop).map_err(|why| Refusal::Malformed(format!("invalid request filter: {}", why.0)))
 }
 
 fn node_call(node: Node, message: &[u8], dialect: Dialect) -> Result<Call<'static>, Refusal> {

@@ -323,3 +323,25 @@ impl<R: Router> Connection<R> {
         if self.resets.take(self.now_ms) { self.idle_frame() } else { Err(Code::EnhanceYourCalm) }
     }
 }
+
+impl<R> Connection<R> {
+    /// Panics if the sums kept here are not what the streams add up to. Walks all of them: for
+    /// tests and simulations.
+    pub fn audit(&mut self) {
+        let (mut live, mut held, mut assembling) = (0, 0, 0);
+        for slot in 0..self.streams.slots() {
+            let stream = self.streams.at(slot as u32);
+            if stream.id != 0 {
+                live += 1;
+            } else {
+                assert!(stream.held.capacity() + stream.body.capacity() == 0, "slot {slot} leaks");
+            }
+            held += stream.held_len();
+            assembling += stream.body.len();
+        }
+        assert_eq!(live, self.streams.live(), "live streams");
+        assert_eq!(held, self.held, "octets held back");
+        assert_eq!(assembling, self.assembling, "octets of messages under way");
+        assert!(self.queue.len() <= 64 + 2 * live as usize + 1, "{} in the queue", self.queue.len());
+    }
+}

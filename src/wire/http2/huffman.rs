@@ -109,7 +109,7 @@ const fn tables() -> Tables {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
 
     #[test]
@@ -136,8 +136,7 @@ pub mod tests {
         assert!(!refused(&[0b0000_0111]), "'0' and three ones");
     }
 
-    /// The code of `text`, for tests that speak as a client.
-    pub fn encode(text: &[u8]) -> Vec<u8> {
+    fn encode(text: &[u8]) -> Vec<u8> {
         let (mut out, mut bits, mut held) = (Vec::new(), 0u64, 0u32);
         for &octet in text {
             let len = u32::from(CODE_BITS[usize::from(octet)]);

@@ -215,6 +215,13 @@ impl<R: Router> Connection<R> {
         self.pump();
     }
 
+    /// Octets in the buffers of this connection: output, answers held back, messages and a header
+    /// block under way. Its fixed parts and what a pool keeps are not counted.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.output().len() + self.held + self.assembling + self.block_octets.len()
+    }
+
     /// Whether the shell should read. Not while the output is above its high-water mark.
     #[must_use]
     pub fn wants_input(&self) -> bool {

@@ -406,3 +406,31 @@ fn hex(text: &str) -> Vec<u8> {
         .map(|i| u8::from_str_radix(&text[i..i + 2], 16).expect("hex"))
         .collect()
 }
+
+#[test]
+fn filters_that_could_not_be_applied_are_refused() {
+    let ask = |filter: &'static str| {
+        let input = proto::v1::KeepAliveInput {
+            session_id: 5,
+            input_filter: filter.as_bytes().into(),
+            last_input_sequence_num: 9,
+            last_output_sequence_nums: [(3, 4)].into(),
+        };
+        let headers = Some(proto::v1::PartitionRequestHeaders { partition_id: 3 });
+        let request = proto::v1::KeepAliveRequest { headers, input: Some(input.clone()) };
+        let path = "/atomix.multiraft.v1.Partition/KeepAlive";
+        let requests =
+            put(path, &request.encode_to_vec(), Dialect::Documented, Deadline::default())?;
+        let body = requests.body(&requests.list[0]);
+        let put = proto::v1::StateMachineProposalInput::decode(body).expect("decodes").input;
+        assert_eq!(put, Some(state_machine_proposal_input::Input::KeepAlive(input)));
+        Ok::<(), Refusal>(())
+    };
+    ask(r#"{"m":1,"k":9223372036854775808,"b":"AAAAAAAAAAA="}"#).expect("an idle client's");
+    ask(r#"{"m":7,"k":5,"b":"AAAAAAAAAAcAAAAAAAAAFQ=="}"#).expect("one call is open");
+    for filter in ["", "{}", r#"{"m":0,"k":1,"b":"AAAAAAAAAAA="}"#, r#"{"m":1,"k":1}"#] {
+        let refusal = ask(filter).expect_err("no filter");
+        let named = matches!(&refusal, Refusal::Malformed(text) if text.starts_with("invalid request filter"));
+        assert!(named, "{filter}: {refusal:?}");
+    }
+}
