@@ -63,6 +63,24 @@ pub fn standings(shard: &Shard) -> Vec<Standing> {
         .collect()
 }
 
+/// How far each replica of a shard is, which costs nothing.
+pub fn positions(shard: &Shard) -> impl Iterator<Item = (PartitionId, Position)> {
+    shard.partitions().map(|partition| (partition.id(), partition.applied()))
+}
+
+/// Replicas that a panic stopped.
+pub fn halted(shard: &Shard) -> impl Iterator<Item = PartitionId> {
+    let halted = shard.partitions().filter(|partition| partition.is_halted());
+    halted.map(|partition| partition.id())
+}
+
+/// The digest of one replica's state.
+#[must_use]
+pub fn digest(shard: &Shard, of: PartitionId) -> Option<u64> {
+    let mut all = shard.partitions().filter(|partition| partition.id() == of);
+    all.next().map(|partition| partition.machine().digest())
+}
+
 /// A shard from what its disk holds.
 ///
 /// # Errors

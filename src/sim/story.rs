@@ -162,7 +162,8 @@ impl Story {
     }
 
     fn found(&mut self, words: &Words<'_>) -> Result<(), String> {
-        let members = words.named("members").unwrap_or("1").split(',').map(|word| {
+        let members = words.named("members").unwrap_or("1").split(',');
+        let members = members.filter(|word| !word.is_empty()).map(|word| {
             let (node, role) = word.split_once(':').unwrap_or((word, "member"));
             let role = match role {
                 "observer" => Role::Observer,

@@ -646,18 +646,23 @@ impl World {
 
     /// Replicas that have applied the same entries must be equal.
     fn compare(&mut self, id: NodeId, shard: ShardId) {
-        let core = &self.nodes[id.0 as usize - 1].cores[usize::from(shard.0)];
+        let core = &mut self.nodes[id.0 as usize - 1].cores[usize::from(shard.0)];
         let Some(shard) = &core.shard else { return };
-        for standing in shell::standings(shard) {
-            let key = (standing.partition, standing.applied);
-            let (other, digest) = *self.digests.entry(key).or_insert((id, standing.digest));
-            if digest != standing.digest {
+        for (partition, applied) in shell::positions(shard) {
+            if core.compared.insert(partition, applied) == Some(applied) {
+                continue;
+            }
+            let Some(digest) = shell::digest(shard, partition) else { continue };
+            let (other, known) = *self.digests.entry((partition, applied)).or_insert((id, digest));
+            if known != digest {
                 self.wrong.push(format!(
-                    "partition {} after {}: node {id} has digest {:016x}, node {other} had {digest:016x}",
-                    standing.partition, standing.applied, standing.digest
+                    "partition {partition} after {applied}: node {id} has digest {digest:016x}, \
+                     node {other} had {known:016x}"
                 ));
             }
         }
+        let halted = shell::halted(shard);
+        self.wrong.extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
     }
 }
 
