@@ -479,7 +479,7 @@ fn line(person: &mut Person, what: &Purpose, heard: &Heard) -> Option<String> {
     };
     let text = || String::from_utf8_lossy(bytes).into_owned();
     if *status != Status::Ok {
-        return Some(format!("{} \"{}\" at {index}", format!("{status:?}").to_uppercase(), text()));
+        return Some(format!("{} \"{}\" at {index}", shouted(*status), text()));
     }
     match what {
         Purpose::Open => {
@@ -500,6 +500,18 @@ fn line(person: &mut Person, what: &Purpose, heard: &Heard) -> Option<String> {
             Err((_, why)) => why,
         }),
     }
+}
+
+/// A status as clients of the protocol know it.
+fn shouted(status: Status) -> String {
+    let mut text = String::new();
+    for letter in format!("{status:?}").chars() {
+        if letter.is_ascii_uppercase() && !text.is_empty() {
+            text.push('_');
+        }
+        text.push(letter.to_ascii_uppercase());
+    }
+    text
 }
 
 fn refused(refusal: &Refusal) -> String {
