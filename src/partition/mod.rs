@@ -149,6 +149,9 @@ pub struct Partition {
     /// What was last told to watchers.
     announced: (Term, Option<NodeId>),
     lost: Option<replica::LogLost>,
+    /// Where the state machine panics, for tests of what follows.
+    #[cfg(test)]
+    poison: Option<Position>,
 }
 
 /// The commands of one turn.
@@ -276,6 +279,8 @@ impl Partition {
             capturing: Capturing::new(applied),
             announced: (Term(0), None),
             lost: None,
+            #[cfg(test)]
+            poison: None,
         }
     }
 
@@ -442,6 +447,12 @@ impl Partition {
             member::hand_over(&mut self.replica);
         }
         self.refuse_all(&Refusal::Unavailable("the partition leaves this node"), replies);
+    }
+
+    /// Makes the state machine panic at `position`.
+    #[cfg(test)]
+    pub fn poison(&mut self, position: Position) {
+        self.poison = Some(position);
     }
 
     /// Which one.

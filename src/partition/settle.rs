@@ -272,14 +272,20 @@ impl Partition {
         if !entry.data.is_empty() {
             let (machine, replies) = (&mut self.machine, &mut effects.replies);
             let said = replies.list.len();
-            guarded(|| machine.apply(position, term, &entry.data, &callers, replies)).inspect_err(
-                |_| {
-                    replies.list.truncate(said);
-                    for ticket in callers.iter().flatten() {
-                        replies.refuse(*ticket, Refusal::Unavailable(HALTED));
-                    }
-                },
-            )?;
+            #[cfg(test)]
+            let poison = self.poison;
+            let works = guarded(|| {
+                machine.apply(position, term, &entry.data, &callers, replies);
+                #[cfg(test)]
+                assert_ne!(poison, Some(position), "poisoned");
+            });
+            if works.is_err() {
+                replies.list.truncate(said);
+                for ticket in callers.iter().flatten() {
+                    replies.refuse(*ticket, Refusal::Unavailable(HALTED));
+                }
+                return works;
+            }
         }
         self.capturing.applied(entry.data.len());
         self.applied = position;
