@@ -34,6 +34,8 @@ mod query;
 pub mod read;
 pub mod replica;
 pub mod reply;
+#[cfg(test)]
+mod rig;
 pub mod schedule;
 pub mod session;
 mod settle;
