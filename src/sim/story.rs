@@ -338,7 +338,7 @@ impl Story {
     }
 
     fn say_leader(&mut self, partition: u32) {
-        let leader = self.leader(PartitionId(partition));
+        let leader = self.world().leader(PartitionId(partition));
         let line = match leader {
             Some((node, term)) => format!("node {node} leads partition {partition} in term {term}"),
             None => format!("nobody leads partition {partition}"),
@@ -363,16 +363,6 @@ impl Story {
         self.say(&format!("replicas are {level}"));
     }
 
-    fn leader(&mut self, partition: PartitionId) -> Option<(NodeId, u64)> {
-        let world = self.world();
-        let nodes: Vec<NodeId> = (1..=world.setup.nodes).map(NodeId).collect();
-        let all = nodes.into_iter().flat_map(|node| {
-            let standings = world.replicas(node).into_iter();
-            standings.filter(|it| it.leads && it.partition == partition).map(move |it| (node, it.term.0))
-        });
-        all.max_by_key(|(_, term)| *term)
-    }
-
     fn send(
         &mut self,
         name: &str,
@@ -384,7 +374,7 @@ impl Story {
         let person = self.person(name)?;
         let partition = PartitionId(person.partition);
         let node = node.or(person.node).map(NodeId);
-        let node = node.or_else(|| self.leader(partition).map(|(node, _)| node));
+        let node = node.or_else(|| self.world().leader(partition).map(|(node, _)| node));
         let call = self.next_call;
         self.next_call += 1;
         self.calls.insert(call, (name.to_owned(), what));
