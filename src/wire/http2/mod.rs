@@ -99,6 +99,12 @@ impl Key {
     pub const fn stream(self) -> u32 {
         self.id
     }
+
+    /// The slot, which no other open call of the connection has: for tables beside it.
+    #[must_use]
+    pub const fn slot(self) -> usize {
+        self.slot as usize
+    }
 }
 
 /// What the headers of a call said.

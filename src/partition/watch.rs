@@ -1,0 +1,196 @@
+//! Watches and listings: reads that go on. They live on the replica that answers them, in no
+//! snapshot and in no digest.
+//!
+//! A long listing leaves in pieces, a key after another, so that a turn stays short. A change to a
+//! key that the listing has passed is told to its watcher; a change ahead of it is not, because the
+//! listing will come there: so nothing is lost or told twice. What a listing shows is each entry as
+//! it is when the listing comes by, not one instant. Absent on purpose: numbers, acknowledgements
+//! and repeats; a client that comes again starts anew.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::id::{Index, PrimitiveId, SessionId, Ticket};
+use crate::partition::reply::{Refusal, Replies, Status};
+
+/// Everything that watches or lists here.
+#[derive(Default, Debug)]
+pub struct Watches {
+    all: BTreeMap<Name, Watch>,
+    by_ticket: BTreeMap<Ticket, Name>,
+    /// Those that still list, in the order in which they get their next piece.
+    listing: VecDeque<Name>,
+    arrivals: u64,
+}
+
+/// A watch: what it watches, and its place in the order of arrival.
+pub type Name = (PrimitiveId, u64);
+
+/// One of them.
+#[derive(Debug)]
+pub struct Watch {
+    /// Who gets it.
+    pub ticket: Ticket,
+    /// Whose it is.
+    pub session: SessionId,
+    /// Whether it stays when the listing is through.
+    pub stays: bool,
+    /// How far it is.
+    pub place: Place,
+}
+
+/// How far a watch is.
+#[derive(Debug)]
+pub enum Place {
+    /// The listing has come to this key, or nowhere yet.
+    Listing(Option<Box<str>>),
+    /// Every change is told.
+    Live,
+}
+
+impl Watches {
+    /// Attaches one. One that lists gets into the line with `again`.
+    pub fn add(&mut self, primitive: PrimitiveId, watch: Watch) -> Name {
+        self.remove(watch.ticket);
+        self.arrivals += 1;
+        let name = (primitive, self.arrivals);
+        self.by_ticket.insert(watch.ticket, name);
+        self.all.insert(name, watch);
+        name
+    }
+
+    /// Tells a change to every watcher of `primitive`.
+    pub fn tell(
+        &mut self,
+        primitive: PrimitiveId,
+        key: Option<&str>,
+        index: Index,
+        output: &[u8],
+        replies: &mut Replies,
+    ) {
+        let mut flooded = Vec::new();
+        for (name, watch) in self.all.range((primitive, 0)..=(primitive, u64::MAX)) {
+            let due = match (&watch.place, key) {
+                (Place::Live, _) => true,
+                (Place::Listing(Some(at)), Some(key)) => watch.stays && key <= &**at,
+                (Place::Listing(_), _) => false,
+            };
+            if due && !deliver(replies, watch.ticket, index, 0, Status::Ok, output, false) {
+                flooded.push(*name);
+            }
+        }
+        for name in flooded {
+            self.forget(name);
+        }
+    }
+
+    /// Whether anybody watches `primitive`.
+    #[must_use]
+    pub fn any(&self, primitive: PrimitiveId) -> bool {
+        !self.all.is_empty()
+            && self.all.range((primitive, 0)..=(primitive, u64::MAX)).next().is_some()
+    }
+
+    /// Ends, regularly, the watches of a session; of all primitives or of one.
+    pub fn end(
+        &mut self,
+        session: SessionId,
+        primitive: Option<PrimitiveId>,
+        replies: &mut Replies,
+    ) {
+        if self.all.is_empty() {
+            return;
+        }
+        let ended: Vec<Name> = self
+            .all
+            .iter()
+            .filter(|((of, _), watch)| {
+                watch.session == session && primitive.is_none_or(|primitive| primitive == *of)
+            })
+            .map(|(name, _)| *name)
+            .collect();
+        for name in ended {
+            if let Some(watch) = self.forget(name) {
+                replies.end(watch.ticket);
+            }
+        }
+    }
+
+    /// Takes the next one that lists out of the line.
+    pub fn next_listing(&mut self) -> Option<Name> {
+        while let Some(name) = self.listing.pop_front() {
+            if matches!(self.all.get(&name), Some(Watch { place: Place::Listing(_), .. })) {
+                return Some(name);
+            }
+        }
+        None
+    }
+
+    /// Puts one that still lists at the end of the line.
+    pub fn again(&mut self, name: Name) {
+        self.listing.push_back(name);
+    }
+
+    /// One of them.
+    pub fn get_mut(&mut self, name: Name) -> Option<&mut Watch> {
+        self.all.get_mut(&name)
+    }
+
+    /// Lets go of one.
+    pub fn forget(&mut self, name: Name) -> Option<Watch> {
+        let watch = self.all.remove(&name)?;
+        self.by_ticket.remove(&watch.ticket);
+        Some(watch)
+    }
+
+    /// The caller is gone.
+    pub fn remove(&mut self, ticket: Ticket) -> bool {
+        self.by_ticket.remove(&ticket).is_some_and(|name| self.all.remove(&name).is_some())
+    }
+
+    /// Refuses all of them.
+    pub fn detach(&mut self, refusal: &Refusal, replies: &mut Replies) {
+        for (_, watch) in std::mem::take(&mut self.all) {
+            replies.refuse(watch.ticket, refusal.clone());
+        }
+        self.by_ticket.clear();
+        self.listing.clear();
+    }
+
+    /// Whether one lists.
+    #[must_use]
+    pub fn is_listing(&self) -> bool {
+        !self.listing.is_empty()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+}
+
+/// Adds an output to the batch, or, when the batch is as large as it may get, tells the caller to
+/// come again: what it misses is kept, or listed anew. `false` in that case.
+#[inline]
+pub fn deliver(
+    replies: &mut Replies,
+    ticket: Ticket,
+    index: Index,
+    number: u64,
+    status: Status,
+    bytes: &[u8],
+    last: bool,
+) -> bool {
+    if replies.bytes.len() > crate::limits::REPLIES_BYTES_MAX {
+        replies.refuse(ticket, Refusal::Unavailable("too many events at once"));
+        return false;
+    }
+    replies.output(ticket, index, number, status, bytes, last);
+    true
+}
