@@ -20,9 +20,126 @@ pub const PARTITION_TURN_BYTES_MAX: usize = 8 << 20;
 /// Cores that one node may use.
 pub const SHARDS_MAX: usize = 256;
 
+// ---- Partitions and shards ------------------------------------------------------------------
+
+/// Entries of one partition that are proposed and not yet applied. With the turn's bound this is the
+/// memory that raft may hold before anything is decided.
+pub const PARTITION_IN_FLIGHT_BYTES_MAX: usize = 4 * PARTITION_TURN_BYTES_MAX;
+
+/// What raft itself counts as uncommitted before it drops a proposal: what admission lets in and one
+/// entry more, so that admission, which answers, always comes first.
+pub const RAFT_UNCOMMITTED_BYTES_MAX: usize =
+    PARTITION_IN_FLIGHT_BYTES_MAX + ENTRY_BYTES_MAX + RAFT_MESSAGE_BYTES_MAX;
+
+/// One entry: a turn's commands, each with its length before it (5 bytes at most), and the stamp.
+pub const ENTRY_BYTES_MAX: usize = PARTITION_TURN_BYTES_MAX + (PARTITION_TURN_BYTES_MAX >> 2);
+
+/// One raft append. At least one entry, or a turn's commands would need a second round trip.
+pub const RAFT_MESSAGE_BYTES_MAX: usize = ENTRY_BYTES_MAX;
+
+/// Appends to one follower that are under way. The log's tail is in memory anyway and messages share
+/// its bytes; the bound is for what a lost link makes us send again.
+pub const RAFT_MESSAGES_IN_FLIGHT_MAX: usize = 64;
+
+/// Committed entries that raft hands over at once, and a partition applies in one turn.
+pub const APPLY_TURN_BYTES_MAX: usize = 2 * ENTRY_BYTES_MAX;
+
+/// All messages of a shard to one peer shard in one turn. Past it messages are dropped and raft is told,
+/// as if the link had lost them.
+pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
+
+/// Read rounds that wait for their quorum in one partition; past it queries join the next one.
+pub const READ_ROUNDS_MAX: usize = 64;
+
+/// One whole snapshot on its way to a peer or into memory.
+pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
+
+/// Commands beyond the bound on those in flight that keep-alives may be, a shard or partition: refusing
+/// them would end the sessions that the load comes from.
+pub const KEEP_ALIVES_IN_FLIGHT_MAX: usize = 16 << 10;
+
+/// Watchers of one node, or of one partition.
+pub const WATCHERS_MAX: usize = 1024;
+
+/// Events that one watcher is given in one turn; past it the watcher has fallen behind.
+pub const WATCHER_TURN_EVENTS_MAX: usize = 4096;
+
+const _: () = {
+    assert!(PARTITION_TURN_BYTES_MAX <= RAFT_MESSAGE_BYTES_MAX);
+    assert!(ENTRY_BYTES_MAX <= RAFT_MESSAGE_BYTES_MAX);
+    assert!(RAFT_MESSAGE_BYTES_MAX < BUNDLE_BYTES_MAX);
+    assert!(BUNDLE_BYTES_MAX < u32::MAX as usize);
+    assert!(PARTITION_TURN_BYTES_MAX <= PARTITION_IN_FLIGHT_BYTES_MAX);
+    // A partition that is given all it may have does not starve the next turn's entry.
+    assert!(APPLY_TURN_BYTES_MAX >= ENTRY_BYTES_MAX);
+    assert!(SNAPSHOT_BYTES_MAX < u32::MAX as usize);
+    assert!(ENTRY_BYTES_MAX <= JOURNAL_ENTRY_BYTES_MAX);
+};
+
 const _: () = {
     // A lone command always fits the turn.
     assert!(COMMAND_BYTES_MAX <= PARTITION_TURN_BYTES_MAX);
+};
+
+// What an operator may set (config.rs).
+
+/// Partitions that one node holds: an idle one costs about a microsecond a tick, so this many cost a core
+/// some percent.
+pub const PARTITIONS_MAX: usize = 4096;
+
+/// The config file. Every key with a long comment is below 16 KiB.
+pub const CONFIG_BYTES_MAX: usize = 1 << 20;
+
+// ---- The journal: what touches a disk -------------------------------------------------------
+
+/// The unit of an O_DIRECT write; every block and segment header is a multiple of it.
+pub const SECTOR_BYTES: usize = 4096;
+
+/// One block, header and padding included: one write. Four may be in flight a shard, so this also
+/// bounds what a shard pins in memory for its disk (64 MiB at the very worst).
+pub const BLOCK_BYTES_MAX: usize = 16 << 20;
+
+/// One entry of a partition's log: a turn's commands, 8 MiB, with room for stamps and framing.
+pub const JOURNAL_ENTRY_BYTES_MAX: usize = 12 << 20;
+
+/// One slice of a snapshot in the journal.
+pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// One segment file, unless configured otherwise.
+pub const SEGMENT_BYTES: usize = 64 << 20;
+
+/// The smallest segment an operator may configure: a checkpoint of a quarter of it and the largest
+/// block must fit with room to make progress.
+pub const SEGMENT_BYTES_MIN: usize = 32 << 20;
+
+/// The largest: recovery holds a segment in memory at once.
+pub const SEGMENT_BYTES_MAX: usize = 1 << 30;
+
+/// Replicas of one partition, founding or later, per role list of a configuration.
+pub const REPLICAS_MAX: usize = 64;
+
+/// A host name, as in DNS.
+pub const HOST_BYTES_MAX: usize = 253;
+
+/// Block writes a shard's disk has in flight. Four gave three times the syncs of one for a third
+/// more latency (notes/baselines.md 3.2); more gave nothing.
+pub const WRITES_IN_FLIGHT_MAX: usize = 4;
+
+/// Recycled segments kept for later; more than that go back to the filesystem.
+pub const SPARE_SEGMENTS_MAX: usize = 4;
+
+const _: () = {
+    assert!(BLOCK_BYTES_MAX.is_multiple_of(SECTOR_BYTES));
+    assert!(SEGMENT_BYTES.is_multiple_of(SECTOR_BYTES));
+    assert!(SEGMENT_BYTES >= SEGMENT_BYTES_MIN && SEGMENT_BYTES <= SEGMENT_BYTES_MAX);
+    // A lone entry fits a block with every header there is (block, record, run, entry), so no
+    // record of entries ever spans blocks.
+    assert!(JOURNAL_ENTRY_BYTES_MAX + SECTOR_BYTES <= BLOCK_BYTES_MAX);
+    assert!(SNAPSHOT_CHUNK_BYTES_MAX + SECTOR_BYTES <= BLOCK_BYTES_MAX);
+    // A fresh segment holds its header, its checkpoint (a quarter at most) and the largest block.
+    assert!(SECTOR_BYTES + SEGMENT_BYTES_MIN / 4 + BLOCK_BYTES_MAX <= SEGMENT_BYTES_MIN);
+    // Lengths travel as 32 bits.
+    assert!(SEGMENT_BYTES_MAX <= u32::MAX as usize);
 };
 
 // --- The replicated state of one partition -------------------------------------------------------------
@@ -133,4 +250,118 @@ const _: () = {
     // A slice of sorting stays far below a keep-alive's range, and a range takes a bounded count of
     // slices.
     assert!(SWEEP_RANGE_MAX as usize / SWEEP_NUMBERS_MAX <= 2048);
+};
+
+// --- HTTP/2 and gRPC (wire/http2, wire/grpc.rs): the defaults of `http2::Limits` ---
+
+/// Calls at once on one connection, those included whose caller has gone and which the application
+/// still holds.
+pub const HTTP2_STREAMS_MAX: u32 = 4096;
+
+/// What a client may send on one stream before it hears that we took it. One message of the largest
+/// size takes a handful of round trips, an ordinary one none.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+/// What a client may send on all streams together before it hears that we took it.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Request headers of one call, counted as RFC 9113, 6.5.2 counts them.
+pub const HTTP2_HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
+
+/// Parts of messages that have arrived on one connection and wait for their rest.
+pub const HTTP2_ASSEMBLY_BYTES_MAX: usize = 64 << 20;
+
+/// Answers on one connection that the client's windows hold back; past it the connection ends.
+pub const HTTP2_HELD_BYTES_MAX: usize = 64 << 20;
+
+/// Above it a connection cuts no more DATA and its shell stops reading.
+pub const HTTP2_OUTPUT_HIGH_BYTES: usize = 1 << 20;
+
+/// The largest DATA frame we send, whatever a peer would take: streams share a connection frame by
+/// frame.
+pub const HTTP2_FRAME_OUT_BYTES_MAX: usize = 64 << 10;
+
+/// CONTINUATION frames of one header block. A block of twice the header list fits three frames.
+pub const HTTP2_CONTINUATIONS_MAX: u32 = 16;
+
+/// Frames that do nothing (PING, SETTINGS, PRIORITY, empty DATA, unknown kinds ...) at once.
+pub const HTTP2_IDLE_FRAMES_BURST: u64 = 20_000;
+
+/// And how many of them a millisecond after that. A client's pings are bounded by one in 100 ms
+/// (wire.md, decision 12), 2000 times below.
+pub const HTTP2_IDLE_FRAMES_PER_MS: u64 = 20;
+
+/// Calls given up before their answer, at once, for each stream of the limit on streams: a full set
+/// whose deadlines pass together, and the next one.
+pub const HTTP2_RESETS_BURST_PER_STREAM: u64 = 2;
+
+/// And how many of them a millisecond after that: full sets at two a second.
+pub const HTTP2_RESETS_PER_MS: u64 = 10;
+
+/// A body that is not gRPC is read up to here before it is refused.
+pub const HTTP2_DISCARD_BYTES_MAX: u64 = 64 << 10;
+
+/// The preface and the first SETTINGS of a client.
+pub const HTTP2_HANDSHAKE_MS: u64 = 10_000;
+
+/// The acknowledgement of our SETTINGS, once the client has spoken.
+pub const HTTP2_SETTINGS_ACK_MS: u64 = 20_000;
+
+/// Silence after which a client is asked whether it is still there.
+pub const HTTP2_KEEPALIVE_MS: u64 = 60_000;
+
+/// How long it has to answer; grpc-go's default.
+pub const HTTP2_KEEPALIVE_TIMEOUT_MS: u64 = 20_000;
+
+/// A connection without a call is told to go after this; clients connect again on their own.
+pub const HTTP2_IDLE_MS: u64 = 3_600_000;
+
+/// Between the two GOAWAY of a graceful end, when the client does not answer our PING.
+pub const HTTP2_DRAIN_PING_MS: u64 = 2_000;
+
+/// Calls in flight have so long to finish after the second GOAWAY.
+pub const HTTP2_DRAIN_MS: u64 = 30_000;
+
+/// The text of a status, before it is percent-encoded (three octets for one at worst).
+pub const GRPC_TEXT_BYTES_MAX: usize = 1024;
+
+const _: () = {
+    // A stream never has more room than the connection.
+    assert!(HTTP2_STREAM_WINDOW_BYTES <= HTTP2_CONNECTION_WINDOW_BYTES);
+    // A message of the largest size can be put together, and so can a few at once.
+    assert!(4 * REQUEST_BYTES_MAX <= HTTP2_ASSEMBLY_BYTES_MAX);
+    // Trailers with the longest text fit the smallest frame a peer must take.
+    assert!(3 * GRPC_TEXT_BYTES_MAX + 256 <= 16_384);
+    // Pings of an honest client never come near the guard (10 a second).
+    assert!(HTTP2_IDLE_FRAMES_PER_MS * 1000 >= 100 * 10);
+};
+
+// ---- The edge: runtime, frontend, mesh ------------------------------------------------------
+
+/// Calls that wait on one core, streams included. A slot is below 64 bytes: 64 MiB at most.
+pub const WAITING_CALLS_MAX: usize = 1 << 20;
+
+/// Requests that one core's connections take between two turns; past it they stop reading.
+pub const TURN_REQUEST_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes that one event stream's reader may be behind, beyond its flow control window; past it the
+/// stream ends with UNAVAILABLE and the client resumes from the replicated outputs.
+pub const STREAM_HELD_BYTES_MAX: usize = 8 << 20;
+
+/// What one core reads at once from one connection.
+pub const READ_BUFFER_BYTES: usize = 256 << 10;
+
+/// Reads of one connection before others have their turn.
+pub const CONNECTION_READS_MAX: usize = 8;
+
+/// Parcels under way from one core to another; what is more waits with its sender.
+pub const MESH_LANE_PARCELS_MAX: usize = 256;
+
+const _: () = {
+    // A connection's frame that is not whole fits the read buffer with room for the rest.
+    assert!(4 * (16 << 10) <= READ_BUFFER_BYTES);
+    // The largest message of a stream is held as long as its window is closed.
+    assert!(REQUEST_BYTES_MAX < STREAM_HELD_BYTES_MAX);
+    // The offsets of a turn's requests are 32 bits.
+    assert!(TURN_REQUEST_BYTES_MAX + READ_BUFFER_BYTES + COMMAND_BYTES_MAX < u32::MAX as usize);
 };

@@ -1,19 +1,599 @@
 //! One replicated group, pure: facts in, one settlement out.
 //!
-//! A partition touched in a turn settles exactly once, after its last fact; it says nothing before.
+//! ```text
+//!   propose query receive durable lost … ─► Partition ─► settle ─► Effects: records, messages, replies
+//!                                              │
+//!                        Replica (raft) ─ committed entries ─► Machine (state)
+//! ```
+//!
+//! # Contract
+//!
+//! A partition touched in a turn settles exactly once, after its last fact; it says nothing before, but for
+//! refusing what it does not take. What depends on the disk stays in here until `durable` names the turn that
+//! recorded it. A command is applied only when it is committed, and answered only when it is applied.
+//!
+//! A panic of the state machine halts this partition on this node: its callers are told to go on elsewhere,
+//! it says nothing any more, and the others do not notice (design.md, decision 7).
+//!
+//! Read next: `settle.rs` for the order within a settlement, `replica.rs` for raft's rules, `machine.rs` for
+//! what an entry does, `capture.rs` for snapshots. Absent on purpose: the journal and every byte format.
 
+pub mod capture;
+pub mod clock;
 mod command;
+pub mod effects;
 pub mod entry;
 pub mod finished;
 pub mod kept;
 pub mod ledger;
+pub mod log;
 pub mod machine;
+pub mod member;
 pub mod primitive;
 mod query;
+pub mod read;
+pub mod replica;
 pub mod reply;
 #[cfg(test)]
 mod rig;
 pub mod schedule;
 pub mod session;
+mod settle;
 pub mod snapshot;
 pub mod watch;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use bytes::Bytes;
+use raft::eraftpb::{Entry, HardState, Message, MessageType};
+
+use crate::{
+    id::{Index, NodeId, PartitionId, Position, Term, Ticket},
+    limits::{
+        Bounds, KEEP_ALIVES_IN_FLIGHT_MAX, PARTITION_IN_FLIGHT_BYTES_MAX, PARTITION_TURN_BYTES_MAX,
+    },
+    partition::{
+        capture::Capturing,
+        clock::Clock,
+        effects::SnapshotFacts,
+        entry::EntryBuilder,
+        log::Log,
+        machine::Machine,
+        member::Group,
+        read::{Patience, Reads},
+        replica::{Pace, Replica},
+        reply::{Refusal, Replies},
+    },
+    time::{Instant, Now, Span},
+};
+
+/// What is the same for all partitions of a shard.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Which node this is.
+    pub node: NodeId,
+    /// raft's clock.
+    pub pace: Pace,
+    /// The state machine's bounds.
+    pub bounds: Bounds,
+    /// How far past the newest stamp a new term's clock may start.
+    pub log_jump: Span,
+    /// How long reads wait.
+    pub patience: Patience,
+    /// Queries of one partition that may wait.
+    pub queries_max: usize,
+    /// Commands of one partition that may be in flight.
+    pub commands_max: usize,
+    /// Entries applied between snapshots.
+    pub snapshot_entries: u64,
+    /// Bytes applied between snapshots.
+    pub snapshot_bytes: usize,
+    /// Entries kept for followers when the log is compacted.
+    pub retain_entries: u64,
+}
+
+/// What a partition had on disk.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Term, vote and commit.
+    pub hard: HardState,
+    /// The newest whole snapshot and its state.
+    pub snapshot: Option<(SnapshotFacts, Bytes)>,
+    /// The log's entries; the first one joins the snapshot or lies before its end.
+    pub entries: Vec<Entry>,
+}
+
+/// Why a partition does not start from what the disk holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unfit {
+    /// The snapshot cannot be read back, or is not of the state it names.
+    Snapshot(Position),
+    /// The entries do not join the snapshot.
+    Gap {
+        /// Where the snapshot ends.
+        snapshot: Position,
+        /// The first entry's position.
+        first: Position,
+    },
+}
+
+/// One group's replica here.
+#[derive(Debug)]
+pub struct Partition {
+    id: PartitionId,
+    replica: Replica,
+    machine: Machine,
+    halted: bool,
+    /// This turn's entry, and who waits for its commands.
+    entry: EntryBuilder,
+    fresh: Option<Fresh>,
+    /// Callers who hung up since the last settlement.
+    gone: BTreeSet<Ticket>,
+    /// Proposed here and not applied, in the order of their positions.
+    proposed: VecDeque<Proposed>,
+    load: Load,
+    /// Committed and not applied.
+    committed: VecDeque<Entry>,
+    applied: Position,
+    reads: Reads,
+    /// While this replica leads.
+    clock: Option<Clock>,
+    /// A stamped entry is due because a term began.
+    greet: bool,
+    /// raft did not take the last proposal.
+    refused: bool,
+    /// Recorded and not known to be durable, oldest first.
+    waiting: VecDeque<Waiting>,
+    /// Messages whose records have become durable.
+    released: Vec<Message>,
+    capturing: Capturing,
+    /// What was last told to watchers.
+    announced: (Term, Option<NodeId>),
+    lost: Option<replica::LogLost>,
+    /// Where the state machine panics, for tests of what follows.
+    #[cfg(test)]
+    poison: Option<Position>,
+}
+
+/// The commands of one turn.
+#[derive(Debug)]
+struct Fresh {
+    tickets: Vec<Option<Ticket>>,
+    bytes: usize,
+}
+
+/// One entry proposed here, and who waits for its commands.
+#[derive(Debug)]
+struct Proposed {
+    position: Position,
+    term: Term,
+    tickets: Vec<Option<Ticket>>,
+    bytes: usize,
+}
+
+/// What depends on the records of one turn.
+#[derive(Debug)]
+struct Waiting {
+    turn: u64,
+    number: u64,
+    messages: Vec<Message>,
+}
+
+/// Commands that are taken and not applied.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Load {
+    /// How many.
+    pub commands: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+/// Whether a command may use the room that is kept for keep-alives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lane {
+    /// It may not.
+    Ordinary,
+    /// It may: without it a session dies.
+    Urgent,
+}
+
+impl Lane {
+    /// Commands in flight beyond the bound.
+    #[must_use]
+    pub const fn reserve(self) -> usize {
+        match self {
+            Lane::Ordinary => 0,
+            Lane::Urgent => KEEP_ALIVES_IN_FLIGHT_MAX,
+        }
+    }
+}
+
+/// What is counted for a command beside its body: its length in the entry.
+const COMMAND_OVERHEAD_BYTES: usize = 5;
+
+const HALTED: &str = "this partition is halted on this node";
+const NOT_LEADER: &str = "not the leader";
+
+impl Partition {
+    /// The replica of a group that is founded now. A single voter campaigns at once: there is nobody to
+    /// wait for.
+    #[must_use]
+    pub fn found(group: &Group, rules: &Rules) -> Partition {
+        let machine = Machine::new(group.partition, rules.bounds.clone());
+        let log = Log::new(group.conf_state());
+        Partition::start(group.partition, rules, log, machine, Position(0))
+    }
+
+    /// The replica as the disk has it, up to its snapshot; the committed entries after it are applied in the
+    /// first settlements. Everything it held before a crash is there again: sessions, kept outputs, log time.
+    pub fn recover(group: &Group, rules: &Rules, disk: Recovered) -> Result<Partition, Unfit> {
+        let (mut machine, mut base, mut base_term) =
+            (Machine::new(group.partition, rules.bounds.clone()), Position(0), Term(0));
+        let mut members = group.conf_state();
+        if let Some((facts, state)) = disk.snapshot {
+            machine = restore(group.partition, rules.bounds.clone(), &facts, &state)
+                .ok_or(Unfit::Snapshot(facts.position))?;
+            (base, base_term, members) = (facts.position, facts.term, facts.members);
+        }
+        let applied = base;
+        // Entries before the snapshot's end are kept on disk for followers.
+        let mut entries = disk.entries;
+        if let Some(first) = entries.first().map(|entry| Position(entry.index)) {
+            if first.0 > base.0 + 1 {
+                return Err(Unfit::Gap { snapshot: base, first });
+            }
+            let inside = entries.iter().take_while(|entry| entry.index <= base.0).count();
+            entries.drain(..inside);
+        }
+        let log = Log::recovered(members, base, base_term, entries, disk.hard);
+        Ok(Partition::start(group.partition, rules, log, machine, applied))
+    }
+
+    fn start(
+        id: PartitionId,
+        rules: &Rules,
+        log: Log,
+        machine: Machine,
+        applied: Position,
+    ) -> Partition {
+        let mut replica = Replica::new(id, rules.node, rules.pace, log, applied);
+        if replica.is_single_voter() {
+            replica.campaign();
+        }
+        Partition {
+            id,
+            replica,
+            machine,
+            halted: false,
+            entry: EntryBuilder::new(),
+            fresh: None,
+            gone: BTreeSet::new(),
+            proposed: VecDeque::new(),
+            load: Load::default(),
+            committed: VecDeque::new(),
+            applied,
+            reads: Reads::default(),
+            clock: None,
+            greet: false,
+            refused: false,
+            waiting: VecDeque::new(),
+            released: Vec::new(),
+            capturing: Capturing::new(applied),
+            announced: (Term(0), None),
+            lost: None,
+            #[cfg(test)]
+            poison: None,
+        }
+    }
+
+    /// A command for this turn's entry, as `Ask::Command` says.
+    pub fn propose(
+        &mut self,
+        ticket: Ticket,
+        body: &[u8],
+        lane: Lane,
+        now: Now,
+        rules: &Rules,
+    ) -> Result<(), Refusal> {
+        self.must_run()?;
+        if !self.replica.is_leader() {
+            return Err(Refusal::Unavailable(NOT_LEADER));
+        }
+        if body.is_empty() {
+            return Err(Refusal::Malformed("a command without content".to_owned()));
+        }
+        let bytes = body.len() + COMMAND_OVERHEAD_BYTES;
+        let turn_bytes = self.fresh.as_ref().map_or(0, |fresh| fresh.bytes);
+        if turn_bytes + bytes > PARTITION_TURN_BYTES_MAX
+            || self.load.bytes + bytes > PARTITION_IN_FLIGHT_BYTES_MAX
+            || self.load.commands >= rules.commands_max + lane.reserve()
+        {
+            return Err(Refusal::Full("too many commands in flight in this partition"));
+        }
+        self.start_clock(now, rules);
+        let clock = self.clock.expect("a leader has a clock");
+        let fresh = self.fresh.get_or_insert_with(|| {
+            self.entry.stamp(clock.read(now));
+            Fresh { tickets: Vec::new(), bytes: 0 }
+        });
+        self.entry.push(body);
+        fresh.tickets.push(Some(ticket));
+        fresh.bytes += bytes;
+        self.load.commands += 1;
+        self.load.bytes += bytes;
+        Ok(())
+    }
+
+    /// A read, as `Ask::Query` says.
+    pub fn query(
+        &mut self,
+        ticket: Ticket,
+        deadline: Option<Instant>,
+        at_least: Index,
+        body: &[u8],
+        now: Now,
+        rules: &Rules,
+    ) -> Result<(), Refusal> {
+        self.must_run()?;
+        if !self.replica.is_leader() {
+            return Err(Refusal::Unavailable(NOT_LEADER));
+        }
+        if self.reads.waiting() >= rules.queries_max {
+            return Err(Refusal::Full("too many queries wait in this partition"));
+        }
+        let deadline = deadline.unwrap_or(now.monotonic.after(rules.patience.query));
+        self.reads.take(ticket, deadline, at_least, body);
+        Ok(())
+    }
+
+    /// A caller hung up. Its commands go on (core.md 4.10).
+    pub fn gone(&mut self, ticket: Ticket) {
+        if !self.halted {
+            self.gone.insert(ticket);
+        }
+    }
+
+    /// A message of a peer; snapshots come to `receive_snapshot`.
+    pub fn receive(&mut self, message: Message) {
+        assert_ne!(message.get_msg_type(), MessageType::MsgSnapshot, "its state is missing");
+        // While a snapshot is being recorded nothing else may be: raft sends it again.
+        if self.halted || self.capturing.is_receiving() {
+            return;
+        }
+        if let Err(lost) = self.replica.receive(message) {
+            self.lost = Some(lost);
+        }
+    }
+
+    /// A snapshot of a peer, whole: the message without its state, and the state.
+    pub fn receive_snapshot(&mut self, message: Message, state: Bytes, rules: &Rules) {
+        assert_eq!(message.get_msg_type(), MessageType::MsgSnapshot, "a snapshot's message");
+        // raft-rs does not survive a second snapshot before the first is durable; and what is being
+        // taken here must not interleave with it. The sender tries again.
+        if self.halted || !self.capturing.is_idle() {
+            return;
+        }
+        let meta = message.get_snapshot().get_metadata();
+        let mut facts = SnapshotFacts {
+            position: Position(meta.index),
+            term: Term(meta.term),
+            // Known when the state is read.
+            index: Index(0),
+            digest: 0,
+            members: meta.get_conf_state().clone(),
+            origin: effects::Origin::Received,
+        };
+        let from = NodeId(u32::try_from(message.from).unwrap_or(0));
+        if facts.position > self.replica.committed() && message.term >= self.replica.term().0 {
+            let restored = catch_unwind(AssertUnwindSafe(|| {
+                Machine::restore(self.id, rules.bounds.clone(), &state)
+            }));
+            let Ok(Ok(machine)) = restored else { return };
+            (facts.index, facts.digest) = (machine.index(), machine.digest());
+            self.capturing.receive(facts, machine, state, from);
+        }
+        if let Err(lost) = self.replica.receive(message) {
+            self.lost = Some(lost);
+        }
+    }
+
+    /// Everything recorded up to turn `turn` is durable.
+    pub fn durable(&mut self, turn: u64) {
+        if self.halted {
+            return;
+        }
+        let mut number = None;
+        while self.waiting.front().is_some_and(|waiting| waiting.turn <= turn) {
+            let waiting = self.waiting.pop_front().expect("there is a first one");
+            number = Some(waiting.number);
+            self.released.extend(waiting.messages);
+        }
+        if let Some(number) = number {
+            self.replica.persisted(number);
+        }
+        self.capturing.durable(turn);
+    }
+
+    /// One unit of raft's clock.
+    pub fn tick(&mut self) {
+        if !self.halted && !self.capturing.is_receiving() {
+            self.replica.tick();
+            self.capturing.tick();
+        }
+    }
+
+    /// Messages to `peer` were lost.
+    pub fn lost(&mut self, peer: NodeId) {
+        if !self.halted {
+            self.replica.unreachable(peer);
+        }
+    }
+
+    /// How the delivery of a snapshot to `peer` ended.
+    pub fn snapshot_sent(&mut self, peer: NodeId, arrived: bool) {
+        if !self.halted {
+            self.replica.snapshot_sent(peer, arrived);
+            self.capturing.sent(peer, arrived);
+        }
+    }
+
+    /// A snapshot is to be taken soon, because the oldest segment of the journal waits for it.
+    pub fn want_snapshot(&mut self) {
+        self.capturing.want();
+    }
+
+    /// The last words: leadership is handed over, and whoever waits is refused. Nothing but a settlement
+    /// follows.
+    pub fn leave(&mut self, replies: &mut Replies) {
+        if !self.halted {
+            member::hand_over(&mut self.replica);
+        }
+        self.refuse_all(&Refusal::Unavailable("the partition leaves this node"), replies);
+    }
+
+    /// Makes the state machine panic at `position`.
+    #[cfg(test)]
+    pub fn poison(&mut self, position: Position) {
+        self.poison = Some(position);
+    }
+
+    /// Which one.
+    #[must_use]
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// Whose replica it is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.replica.node()
+    }
+
+    /// Its term, and who leads in it as far as it knows.
+    #[must_use]
+    pub fn leadership(&self) -> (Term, Option<NodeId>) {
+        if self.halted { (self.replica.term(), None) } else { self.announced }
+    }
+
+    /// Whether this replica leads.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        !self.halted && self.replica.is_leader()
+    }
+
+    /// Whether it needs raft's clock: a group with other members does.
+    #[must_use]
+    pub fn needs_ticks(&self) -> bool {
+        !self.halted && !self.is_alone()
+    }
+
+    /// Whether it was halted by a panic.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.halted
+    }
+
+    /// What it has taken and not applied.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.load
+    }
+
+    /// Queries that wait.
+    #[must_use]
+    pub fn queries(&self) -> usize {
+        self.reads.waiting()
+    }
+
+    /// Memory that its state holds.
+    #[must_use]
+    pub fn state_bytes(&self) -> usize {
+        self.machine.bytes()
+    }
+
+    /// Memory that its log holds.
+    #[must_use]
+    pub fn log_bytes(&self) -> usize {
+        self.replica.log().bytes()
+    }
+
+    /// The replicated state, for digests and tests.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Where its log begins: after the snapshot that stands for what was before.
+    #[must_use]
+    pub fn log_base(&self) -> Position {
+        self.replica.log().base()
+    }
+
+    /// Up to where the log is applied.
+    #[must_use]
+    pub fn applied(&self) -> Position {
+        self.applied
+    }
+
+    /// Whether nobody else belongs to the group.
+    fn is_alone(&self) -> bool {
+        let members = self.replica.log().members();
+        members.voters.len() + members.learners.len() == 1
+    }
+
+    fn must_run(&self) -> Result<(), Refusal> {
+        if self.halted { Err(Refusal::Unavailable(HALTED)) } else { Ok(()) }
+    }
+
+    /// The clock of the term that this replica leads in, started on first use.
+    fn start_clock(&mut self, now: Now, rules: &Rules) {
+        let term = self.replica.term();
+        if self.clock.is_some_and(|clock| clock.term() == term) {
+            return;
+        }
+        let entries = self.replica.log().backwards();
+        let stamped = entries.flat_map(|entry| entry::commands(&entry.data).next()?.stamp).next();
+        let last = stamped.unwrap_or_default().max(self.machine.time());
+        self.clock = Some(Clock::start(term, last, now, rules.log_jump));
+        self.greet = true;
+    }
+
+    /// Refuses everyone who waits here. Their commands may still be applied, here or elsewhere: a command
+    /// sent again with the same number counts once.
+    fn refuse_all(&mut self, refusal: &Refusal, replies: &mut Replies) {
+        let fresh = self.fresh.take().map(|fresh| fresh.tickets).unwrap_or_default();
+        self.entry = EntryBuilder::new();
+        let proposed = self.proposed.drain(..).flat_map(|proposed| proposed.tickets);
+        for ticket in proposed.chain(fresh).flatten() {
+            replies.refuse(ticket, refusal.clone());
+        }
+        self.load = Load::default();
+        self.reads.refuse(refusal, replies);
+        // A machine that has panicked may do so again.
+        let written = replies.list.len();
+        let machine = &mut self.machine;
+        let detached = catch_unwind(AssertUnwindSafe(|| machine.detach(refusal.clone(), replies)));
+        if detached.is_err() {
+            replies.list.truncate(written);
+        }
+    }
+}
+
+/// The state of a snapshot, when it is what the facts say.
+fn restore(
+    partition: PartitionId,
+    bounds: Bounds,
+    facts: &SnapshotFacts,
+    state: &[u8],
+) -> Option<Machine> {
+    let restored = catch_unwind(AssertUnwindSafe(|| Machine::restore(partition, bounds, state)));
+    let machine = restored.ok()?.ok()?;
+    // Its digest was checked on the way.
+    (machine.index() == facts.index).then_some(machine)
+}
+
+#[cfg(test)]
+mod tests;

@@ -141,6 +141,12 @@ impl Cursor {
     pub fn new() -> Cursor {
         Cursor::default()
     }
+
+    /// The digest of what is written so far; of the whole state when that is complete.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
 }
 
 /// Writes records, at least a step, until `budget_bytes` are reached or all is written.
@@ -156,7 +162,9 @@ pub(super) fn write(
         payload.clear();
         let kind = step(machine, cursor, &mut payload);
         if let Some(kind) = kind {
-            cursor.digest = digest_record(cursor.digest, kind, &payload);
+            if kind != END {
+                cursor.digest = digest_record(cursor.digest, kind, &payload);
+            }
             cursor.records += 1;
             into.push(kind);
             put_varint(into, payload.len() as u64);

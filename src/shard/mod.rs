@@ -1,4 +1,272 @@
-//! One core's worth of partitions, pure.
+//! One core's worth of partitions, pure: a turn takes what happened and says what is wanted.
+//!
+//! ```text
+//!  Inbox ─► take ─► advance ─► settle ─► seal ─► Outbox
+//!           facts    deadlines  each touched   one run of blocks, one bundle a peer shard,
+//!           to whom  that       partition,     one letter of a sort a core, replies
+//!           they     passed     once
+//!           concern
+//! ```
+//!
+//! Both shells do the same with it: gather, turn, hand out, wait until something happens or `Outbox::wake`.
+//! A turn never waits and never fails. What depends on the disk leaves after `Inbox::durable` names the mark
+//! that covers it; marks are the journal's, and the shard knows which turn's records each covers.
+//!
+//! Absent on purpose: connections, methods, files, and any other verb: `turn` is the door.
+//! Read next: `inbox.rs` and `outbox.rs`, which list all that can happen and all that may be wanted.
 
+pub mod admit;
 pub mod inbox;
+pub mod ledger;
+mod letters;
 pub mod outbox;
+pub mod roster;
+pub mod route;
+mod seal;
+pub mod settings;
+pub mod stats;
+mod take;
+pub mod waiting;
+pub mod wake;
+
+use std::collections::VecDeque;
+
+pub use settings::{Peers, Settings};
+pub use stats::Stats;
+
+use crate::{
+    id::{Mark, NodeId, PartitionId, Ticket},
+    journal::{self, Journal, Owner},
+    partition::{Partition, Rules, effects::Effects},
+    shard::{
+        admit::Admit, inbox::Inbox, letters::Letters, outbox::Outbox, roster::Roster, wake::Wake,
+    },
+    time::{Instant, Now},
+};
+
+/// One core's worth of partitions.
+#[derive(Debug)]
+pub struct Shard {
+    settings: Settings,
+    rules: Rules,
+    roster: Roster,
+    journal: Journal,
+    admit: Admit,
+    wake: Wake,
+    effects: Effects,
+    letters: Letters,
+    turn: u64,
+    /// Partitions with facts in this turn.
+    touched: Vec<PartitionId>,
+    /// What is recorded and not known to be durable, oldest first.
+    recorded: VecDeque<Recorded>,
+    /// Callers who are told when what they asked for is durable.
+    promised: VecDeque<(Mark, Ticket)>,
+    /// Callers of this turn whose promise has no mark yet.
+    asked: Vec<Ticket>,
+    /// raft's clock goes on at this time, while a group here has other members.
+    next_tick: Option<Instant>,
+    /// Messages that found their bundle full: raft is told in the next turn.
+    dropped: Vec<(PartitionId, NodeId)>,
+    segments_seen: usize,
+    stats: Stats,
+}
+
+/// The records of one turn.
+#[derive(Debug)]
+struct Recorded {
+    mark: Mark,
+    turn: u64,
+    partitions: Vec<PartitionId>,
+}
+
+impl Shard {
+    /// The shard as its journal left it: all partitions that lived here are here again, with their sessions
+    /// and kept outputs. The first turn is due at once; single voters lead in it.
+    #[must_use]
+    pub fn new(settings: Settings, recovered: journal::Recovered, now: Now) -> Shard {
+        let rules = settings.rules();
+        let owner = Owner { node: settings.node, shard: settings.shard };
+        let mut roster = Roster::default();
+        for (id, fault) in &recovered.faults {
+            tracing::error!(partition = id.0, %fault, "the partition is damaged and does not start");
+            roster.add_damaged(*id);
+        }
+        roster.remember(recovered.left, !recovered.roster_whole);
+        let mut touched = Vec::new();
+        for (id, tail) in recovered.partitions {
+            match start(&settings, &rules, id, tail) {
+                Some((partition, members)) => {
+                    roster.add(partition, members);
+                    touched.push(id);
+                }
+                None => roster.add_damaged(id),
+            }
+        }
+        for living in roster.iter_mut() {
+            living.touched = true;
+        }
+        let mut shard = Shard {
+            admit: Admit::new(settings.load_max()),
+            letters: Letters::new(settings.shards),
+            journal: Journal::resume(settings.layout, owner, recovered.resume),
+            settings,
+            rules,
+            roster,
+            wake: Wake::default(),
+            effects: Effects::default(),
+            turn: 0,
+            touched,
+            recorded: VecDeque::new(),
+            promised: VecDeque::new(),
+            asked: Vec::new(),
+            next_tick: None,
+            dropped: Vec::new(),
+            segments_seen: 0,
+            stats: Stats::default(),
+        };
+        shard.set_tick(now);
+        shard
+    }
+
+    /// One pass: everything in `inbox` is taken, and `outbox`, which is empty, says what is wanted.
+    pub fn turn(&mut self, inbox: &mut Inbox, now: Now, outbox: &mut Outbox) {
+        self.begin(outbox);
+        self.take(inbox, now, outbox);
+        self.advance(now);
+        self.settle(now);
+        self.seal(now, outbox);
+    }
+
+    /// What it did so far, and holds now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let load = self.admit.load();
+        let leaders = self.roster.iter().filter(|living| living.partition.is_leader()).count();
+        let state: usize = self.roster.iter().map(|living| living.partition.state_bytes()).sum();
+        Stats {
+            partitions_now: self.roster.iter().count() as u64,
+            leaders_now: leaders as u64,
+            commands_now: load.commands as u64,
+            command_bytes_now: load.bytes as u64,
+            state_bytes_now: state as u64,
+            segments_now: self.journal.segments() as u64,
+            ..self.stats
+        }
+    }
+
+    /// The partitions here, for digests in the simulator and for metrics.
+    pub fn partitions(&self) -> impl Iterator<Item = &Partition> {
+        self.roster.iter().map(|living| &living.partition)
+    }
+
+    fn begin(&mut self, outbox: &mut Outbox) {
+        assert!(outbox.orders.is_empty(), "orders of the last turn were not handed out");
+        self.turn += 1;
+        self.stats.turns += 1;
+        self.effects.begin(self.turn, self.settings.snapshot_turn_bytes);
+        std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
+    }
+
+    /// Deadlines that passed, and raft's clock.
+    fn advance(&mut self, now: Now) {
+        while let Some(partition) = self.wake.pop(now.monotonic) {
+            self.touch(partition);
+        }
+        if self.next_tick.is_some_and(|at| at <= now.monotonic) {
+            for living in self.roster.iter_mut().filter(|living| living.partition.needs_ticks()) {
+                living.partition.tick();
+                if !living.touched {
+                    living.touched = true;
+                    self.touched.push(living.partition.id());
+                }
+            }
+            // A turn that comes late ticks once: a pause of this process is no silence of its peers.
+            self.next_tick = Some(now.monotonic.after(self.settings.tick));
+        }
+        if self.journal.segments() != self.segments_seen {
+            self.segments_seen = self.journal.segments();
+            self.free_oldest_segment();
+        }
+    }
+
+    /// Each touched partition settles, once.
+    fn settle(&mut self, now: Now) {
+        for id in std::mem::take(&mut self.touched) {
+            let Some(living) = self.roster.get_mut(id) else { continue };
+            assert!(std::mem::take(&mut living.touched), "partition {id} is touched once");
+            let halted = living.partition.is_halted();
+            let wake = living.partition.settle(now, &self.rules, &mut self.effects);
+            if living.partition.is_halted() && !halted {
+                tracing::error!(partition = id.0, "the partition is halted on this node");
+                self.stats.halted += 1;
+            }
+            let load = living.partition.load();
+            self.admit.moved(living.load, load);
+            living.load = load;
+            self.wake.set(id, wake);
+        }
+    }
+
+    fn touch(&mut self, id: PartitionId) {
+        if let Some(living) = self.roster.get_mut(id)
+            && !living.touched
+        {
+            living.touched = true;
+            self.touched.push(id);
+        }
+    }
+
+    /// The oldest segment is recycled when those who need it have a newer snapshot.
+    fn free_oldest_segment(&mut self) {
+        if self.segments_seen <= self.settings.segments_soft {
+            return;
+        }
+        let holders: Vec<PartitionId> = self.journal.holders().collect();
+        for id in holders {
+            if let Some(living) = self.roster.get_mut(id) {
+                living.partition.want_snapshot();
+                self.touch(id);
+            }
+        }
+    }
+
+    /// raft's clock goes as long as some group needs it.
+    fn set_tick(&mut self, now: Now) {
+        let needed = self.roster.iter().any(|living| living.partition.needs_ticks());
+        if needed {
+            self.next_tick.get_or_insert(now.monotonic.after(self.settings.tick));
+        } else {
+            self.next_tick = None;
+        }
+    }
+}
+
+/// A partition as the journal has it; `None`, and said why, when it cannot start.
+fn start(
+    settings: &Settings,
+    rules: &Rules,
+    id: PartitionId,
+    tail: journal::Tail,
+) -> Option<(Partition, Vec<inbox::Member>)> {
+    if tail.founding.replica != u64::from(settings.node.0) {
+        let replica = tail.founding.replica;
+        tracing::error!(partition = id.0, replica, "the partition is another node's");
+        return None;
+    }
+    let Some(members) = ledger::members(&tail.founding) else {
+        tracing::error!(partition = id.0, "the partition's founding names what is no member");
+        return None;
+    };
+    let group = ledger::group(id, &members);
+    match Partition::recover(&group, rules, ledger::read(tail)) {
+        Ok(partition) => Some((partition, members)),
+        Err(unfit) => {
+            tracing::error!(partition = id.0, ?unfit, "the partition cannot be read back");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::id::{NodeId, PartitionId, Position, ShardId};
+use crate::journal::Order;
 use crate::partition::reply::Replies;
 use crate::shard::inbox::Letter;
 use crate::time::Instant;
@@ -11,7 +12,9 @@ use crate::time::Instant;
 /// What a turn wants. Cleared by the shell and used again.
 #[derive(Default, Debug)]
 pub struct Outbox {
-    // The journal's blocks and segment orders are added here with the journal.
+    /// What the disk is to do, in this sequence; writes may overlap. The shell says with
+    /// `Inbox::durable` how far it got, and gives written buffers back with `Inbox::spent`.
+    pub orders: Vec<Order>,
     /// To each peer shard at most one a turn: all raft messages of all partitions (`wire/bundle.rs`).
     pub bundles: Vec<(NodeId, ShardId, Bytes)>,
     /// Snapshots for peers that are too far behind, on their own stream at a stated rate; the shell says

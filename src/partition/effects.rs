@@ -1,0 +1,87 @@
+//! What partitions want done after a turn: one collector a shard, lent to each partition in turn.
+//!
+//! It holds raft's own values and shared bytes, no formats: the shard makes one journal block and one bundle
+//! a peer of it. What may leave when is in the fields: `messages` may leave with this turn, whatever waits
+//! for the disk stays inside its partition until the disk has it, and `replies` stem only from applied
+//! commands and confirmed reads. Absent on purpose: journal and wire types.
+
+use bytes::Bytes;
+use raft::eraftpb::{ConfState, Entry, HardState, Message};
+
+use crate::{
+    id::{Index, PartitionId, Position, Term},
+    partition::reply::{Event, Replies},
+};
+
+/// The settlements of one turn. Cleared and used again.
+#[derive(Default, Debug)]
+pub struct Effects {
+    /// Which turn it is: what is recorded now is named by it when it is durable.
+    pub turn: u64,
+    /// To the journal, in this order.
+    pub records: Vec<(PartitionId, Record)>,
+    /// To peers, with this turn's bundles.
+    pub messages: Vec<(PartitionId, Message)>,
+    /// Snapshots to peers, on their own stream. Each is a `MsgSnapshot` with its state.
+    pub snapshots: Vec<(PartitionId, Message)>,
+    /// To callers.
+    pub replies: Replies,
+    /// To watchers of the node and of the partition.
+    pub events: Vec<Event>,
+    /// Bytes of snapshots that this turn may still write.
+    pub snapshot_budget_bytes: usize,
+}
+
+/// What a partition must find again after a crash.
+#[derive(Debug)]
+pub enum Record {
+    /// Consecutive entries. They supersede whatever the log held from the first one's position on.
+    Entries(Vec<Entry>),
+    /// Term, vote and commit. The commit never names an entry that is not recorded before.
+    State(HardState),
+    /// A snapshot begins; an unfinished one is void.
+    SnapshotBegin(Position),
+    /// The next slice of it.
+    SnapshotSlice(Bytes),
+    /// It is whole.
+    SnapshotEnd(SnapshotFacts),
+}
+
+/// What a snapshot is of.
+#[derive(Clone, Debug)]
+pub struct SnapshotFacts {
+    /// The last position that it holds.
+    pub position: Position,
+    /// The term of the entry there.
+    pub term: Term,
+    /// The machine's index there.
+    pub index: Index,
+    /// The digest of the state.
+    pub digest: u64,
+    /// Who belonged to the group there.
+    pub members: ConfState,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where a snapshot comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Taken from the state here: later entries of the log stay.
+    Taken,
+    /// Sent by a leader: the whole log before it is void.
+    Received,
+}
+
+impl Effects {
+    /// Empties it for turn `turn` and keeps its room. The replies are lent by the outbox.
+    pub fn begin(&mut self, turn: u64, snapshot_budget_bytes: usize) {
+        assert!(turn > self.turn, "turn {turn} does not follow {}", self.turn);
+        assert!(self.records.is_empty(), "records of turn {} were never sealed", self.turn);
+        self.turn = turn;
+        self.messages.clear();
+        self.snapshots.clear();
+        self.events.clear();
+        self.snapshot_budget_bytes = snapshot_budget_bytes;
+    }
+}

@@ -1,0 +1,329 @@
+//! The tail of one partition's log in memory, as raft wants to see it.
+//!
+//! ```text
+//!   compacted      │ retained for followers │ not in any snapshot        │
+//!   ……………………………… base ─────────── snapshot ───────────── applied ── last
+//! ```
+//!
+//! Everything after `base` is here, so raft never waits for a disk. Entries before the newest snapshot are
+//! kept to a number, for followers a little behind; those further behind get the snapshot. The state of a
+//! snapshot is not kept: it is put on the shelf when raft asks for it and taken off when no follower needs it.
+//! Absent on purpose: durability. What is here may not be on disk yet; `partition/mod.rs` knows.
+
+use std::{cell::Cell, collections::VecDeque};
+
+use raft::{
+    Error, GetEntriesContext, RaftState, Result, Storage, StorageError,
+    eraftpb::{ConfState, Entry, HardState, Snapshot},
+};
+
+use crate::id::{Position, Term};
+
+/// What is counted for an entry beside its data.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
+/// One partition's log, from `base` on.
+#[derive(Debug)]
+pub struct Log {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    base: Position,
+    base_term: Term,
+    hard: HardState,
+    members: ConfState,
+    shelf: Option<Snapshot>,
+    wanted: Cell<bool>,
+}
+
+impl Log {
+    /// The empty log of a group that starts with these members.
+    #[must_use]
+    pub fn new(members: ConfState) -> Log {
+        Log {
+            entries: VecDeque::new(),
+            bytes: 0,
+            base: Position(0),
+            base_term: Term(0),
+            hard: HardState::default(),
+            members,
+            shelf: None,
+            wanted: Cell::new(false),
+        }
+    }
+
+    /// The log as it was recovered: entries after `base`, or none.
+    ///
+    /// The commit is cut to what is there: it may have been recorded before a tail that was torn off and
+    /// never acknowledged. A term below the last entry's is raised and the vote void: the entries are
+    /// recorded before the term that they came in, and no vote of that term left before it was durable.
+    #[must_use]
+    pub fn recovered(
+        members: ConfState,
+        base: Position,
+        base_term: Term,
+        entries: Vec<Entry>,
+        mut hard: HardState,
+    ) -> Log {
+        let mut log = Log::new(members);
+        (log.base, log.base_term) = (base, base_term);
+        log.append(&entries);
+        hard.commit = hard.commit.clamp(base.0, log.last().0);
+        let last_term = log.entries.back().map_or(base_term.0, |entry| entry.term);
+        if hard.term < last_term {
+            hard.term = last_term;
+            hard.vote = 0;
+        }
+        log.hard = hard;
+        log
+    }
+
+    /// Adds entries and drops what they supersede.
+    pub fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first() else { return };
+        assert!(
+            first.index > self.base.0 && first.index <= self.last().0 + 1,
+            "an entry at {} does not join the log {}..={}",
+            first.index,
+            self.base,
+            self.last()
+        );
+        while self.last().0 >= first.index {
+            let dropped = self.entries.pop_back().expect("the last position is past the base");
+            self.bytes -= cost(&dropped);
+        }
+        for entry in entries {
+            assert_eq!(entry.index, self.last().0 + 1, "entries are consecutive");
+            self.bytes += cost(entry);
+            self.entries.push_back(entry.clone());
+        }
+    }
+
+    /// Drops the entries up to `to`, which stands in a snapshot.
+    pub fn compact(&mut self, to: Position) {
+        assert!(to <= self.last(), "compacting to {to}, the log ends at {}", self.last());
+        while self.base < to {
+            let dropped = self.entries.pop_front().expect("the base is before the last position");
+            self.bytes -= cost(&dropped);
+            (self.base, self.base_term) = (Position(dropped.index), Term(dropped.term));
+        }
+    }
+
+    /// Starts over after a snapshot that a leader sent.
+    pub fn install(&mut self, position: Position, term: Term, members: ConfState) {
+        assert!(position > self.base, "a snapshot at {position} is not past {}", self.base);
+        self.entries.clear();
+        self.bytes = 0;
+        (self.base, self.base_term) = (position, term);
+        self.members = members;
+        self.shelf = None;
+        self.wanted.set(false);
+    }
+
+    /// Remembers term, vote and commit.
+    pub fn set_hard(&mut self, hard: HardState) {
+        self.hard = hard;
+    }
+
+    /// Keeps a snapshot for followers that asked for one.
+    pub fn put_on_shelf(&mut self, snapshot: Snapshot) {
+        self.wanted.set(false);
+        self.shelf = Some(snapshot);
+    }
+
+    /// Drops it when nobody needs it any more.
+    pub fn clear_shelf(&mut self) {
+        self.shelf = None;
+    }
+
+    /// Whether a snapshot is on the shelf.
+    #[must_use]
+    pub fn has_shelf(&self) -> bool {
+        self.shelf.is_some()
+    }
+
+    /// Whether a follower asked for a snapshot and there was none to give.
+    #[must_use]
+    pub fn snapshot_wanted(&self) -> bool {
+        self.wanted.get()
+    }
+
+    /// The position before the first entry here.
+    #[must_use]
+    pub fn base(&self) -> Position {
+        self.base
+    }
+
+    /// The last position.
+    #[must_use]
+    pub fn last(&self) -> Position {
+        Position(self.base.0 + self.entries.len() as u64)
+    }
+
+    /// The members as last recorded.
+    #[must_use]
+    pub fn members(&self) -> &ConfState {
+        &self.members
+    }
+
+    /// Memory held by the entries.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The term of the entry at `position`, when that is known.
+    #[must_use]
+    pub fn term_at(&self, position: Position) -> Option<Term> {
+        if position == self.base {
+            return Some(self.base_term);
+        }
+        let offset = position.0.checked_sub(self.base.0 + 1)?;
+        self.entries.get(usize::try_from(offset).ok()?).map(|entry| Term(entry.term))
+    }
+
+    /// The entries from the newest to the oldest.
+    pub fn backwards(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().rev()
+    }
+}
+
+impl Storage for Log {
+    fn initial_state(&self) -> Result<RaftState> {
+        Ok(RaftState::new(self.hard.clone(), self.members.clone()))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _: GetEntriesContext,
+    ) -> Result<Vec<Entry>> {
+        if low <= self.base.0 {
+            return Err(Error::Store(StorageError::Compacted));
+        }
+        assert!(
+            high <= self.last().0 + 1,
+            "asked for {low}..{high}, the log ends at {}",
+            self.last()
+        );
+        let offset = (low - self.base.0 - 1) as usize;
+        let room = max_size.into().unwrap_or(u64::MAX);
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        for entry in self.entries.range(offset..offset + (high - low) as usize) {
+            bytes += cost(entry) as u64;
+            if bytes > room && !taken.is_empty() {
+                break;
+            }
+            taken.push(entry.clone());
+        }
+        Ok(taken)
+    }
+
+    fn term(&self, position: u64) -> Result<u64> {
+        if position < self.base.0 {
+            return Err(Error::Store(StorageError::Compacted));
+        }
+        match self.term_at(Position(position)) {
+            Some(term) => Ok(term.0),
+            None => Err(Error::Store(StorageError::Unavailable)),
+        }
+    }
+
+    fn first_index(&self) -> Result<u64> {
+        Ok(self.base.0 + 1)
+    }
+
+    fn last_index(&self) -> Result<u64> {
+        Ok(self.last().0)
+    }
+
+    fn snapshot(&self, request_index: u64, _to: u64) -> Result<Snapshot> {
+        match &self.shelf {
+            // One before the base would leave a gap that no append can fill.
+            Some(snapshot) if snapshot.get_metadata().index >= request_index.max(self.base.0) => {
+                Ok(snapshot.clone())
+            }
+            _ => {
+                self.wanted.set(true);
+                Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+            }
+        }
+    }
+}
+
+/// What an entry counts for, here and in raft's limits.
+fn cost(entry: &Entry) -> usize {
+    entry.data.len() + ENTRY_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(positions: std::ops::RangeInclusive<u64>, term: u64) -> Vec<Entry> {
+        positions
+            .map(|index| Entry { index, term, data: vec![7; 10].into(), ..Entry::default() })
+            .collect()
+    }
+
+    fn read(log: &Log, low: u64, high: u64, room: Option<u64>) -> Vec<u64> {
+        let read = log.entries(low, high, room, GetEntriesContext::empty(false));
+        read.expect("entries").iter().map(|entry| entry.index).collect()
+    }
+
+    #[test]
+    fn newer_entries_supersede_older_ones() {
+        let mut log = Log::new(ConfState::default());
+        log.append(&entries(1..=5, 1));
+        log.append(&entries(3..=4, 2));
+        assert_eq!(log.last(), Position(4));
+        assert_eq!(log.term_at(Position(2)), Some(Term(1)));
+        assert_eq!(log.term_at(Position(3)), Some(Term(2)));
+        assert_eq!(log.term_at(Position(5)), None);
+        assert_eq!(log.bytes(), 4 * (10 + ENTRY_OVERHEAD_BYTES));
+    }
+
+    #[test]
+    fn compaction_keeps_the_term_of_its_end() {
+        let mut log = Log::new(ConfState::default());
+        log.append(&entries(1..=5, 1));
+        log.compact(Position(3));
+        assert_eq!(log.base(), Position(3));
+        assert_eq!(log.term(3).expect("the base"), 1);
+        assert!(matches!(log.term(2), Err(Error::Store(StorageError::Compacted))));
+        assert_eq!(read(&log, 4, 6, None), [4, 5]);
+        assert_eq!(log.bytes(), 2 * (10 + ENTRY_OVERHEAD_BYTES));
+    }
+
+    #[test]
+    fn reading_stops_at_the_room_but_gives_one() {
+        let mut log = Log::new(ConfState::default());
+        log.append(&entries(1..=5, 1));
+        assert_eq!(read(&log, 2, 6, Some(1)), [2]);
+        assert_eq!(read(&log, 2, 6, Some(150)), [2, 3]);
+    }
+
+    #[test]
+    fn recovery_cuts_the_commit_and_raises_the_term() {
+        let hard = HardState { term: 1, vote: 3, commit: 9, ..HardState::default() };
+        let log =
+            Log::recovered(ConfState::default(), Position(2), Term(1), entries(3..=5, 2), hard);
+        let state = log.initial_state().expect("a state").hard_state;
+        assert_eq!((state.term, state.vote, state.commit), (2, 0, 5));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_not_there_is_wanted() {
+        let mut log = Log::new(ConfState::default());
+        log.append(&entries(1..=5, 1));
+        assert!(log.snapshot(0, 2).is_err());
+        assert!(log.snapshot_wanted());
+        let mut snapshot = Snapshot::default();
+        snapshot.mut_metadata().index = 4;
+        log.put_on_shelf(snapshot);
+        assert!(!log.snapshot_wanted());
+        assert!(log.snapshot(0, 2).is_ok());
+    }
+}

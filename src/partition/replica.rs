@@ -1,0 +1,390 @@
+//! Drives raft-rs and hides its ordering rules.
+//!
+//! Every option of raft is stated with its reason, and the election timeout is a pure function of seed,
+//! partition, replica, term, role and attempts: raft-rs draws it from the thread's random numbers at every
+//! reset, so it is pinned again after every call that may reset it, without looking whether it did (one draw
+//! in ten gives the same number). Between `ready` and `advance` nothing else may be called; `Partition` calls
+//! them from one place. Absent on purpose: what entries mean, durability, and every panic that a peer could
+//! cause with a message: those are refused in `receive` (raft-rs ends the process for some of them).
+
+use bytes::Bytes;
+use raft::{
+    Config, RawNode, Ready, SnapshotStatus, StateRole,
+    eraftpb::{Entry, Message, MessageType},
+};
+
+use crate::{
+    id::{NodeId, PartitionId, Position, Term},
+    limits::{
+        APPLY_TURN_BYTES_MAX, RAFT_MESSAGE_BYTES_MAX, RAFT_MESSAGES_IN_FLIGHT_MAX,
+        RAFT_UNCOMMITTED_BYTES_MAX,
+    },
+    partition::log::Log,
+    prng::mix,
+};
+
+/// What raft needs to know beside the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pace {
+    /// Draws the election timeouts.
+    pub seed: u64,
+    /// Ticks without a leader before an election: between this and twice this.
+    pub election_ticks: usize,
+    /// Ticks between a leader's heartbeats; well below `election_ticks`.
+    pub heartbeat_ticks: usize,
+}
+
+/// This node's voice in one group.
+pub struct Replica {
+    node: RawNode<Log>,
+    me: u64,
+    pace: Pace,
+    /// Seed, partition and replica in one number.
+    salt: u64,
+    /// Elections tried; a lost pre-vote leaves the term as it was, and must not draw the same again.
+    attempts: u64,
+}
+
+/// A proposal that raft did not take: no leader here, or more uncommitted than it may hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dropped;
+
+/// A message that this replica cannot take without giving up what it promised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogLost {
+    /// What a leader knows this replica acknowledged.
+    pub acknowledged: Position,
+    /// Where its log ends.
+    pub last: Position,
+}
+
+impl Replica {
+    /// The replica of `partition` on node `me`, whose state machine holds everything up to `applied`.
+    #[must_use]
+    pub fn new(
+        partition: PartitionId,
+        me: NodeId,
+        pace: Pace,
+        log: Log,
+        applied: Position,
+    ) -> Replica {
+        assert!(applied >= log.base(), "the log starts after {}, past {applied}", log.base());
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let config = config(me, pace, applied);
+        let node = RawNode::new(&config, log, &logger).expect("the options agree");
+        let salt = mix(pace.seed ^ mix(u64::from(partition.0) << 32 | u64::from(me.0)));
+        let mut replica = Replica { node, me: u64::from(me.0), pace, salt, attempts: 0 };
+        replica.pin();
+        replica
+    }
+
+    /// Tries to become leader at once.
+    pub fn campaign(&mut self) {
+        self.attempts += 1;
+        // The one error is a message that raft does not want, which a call from here never is.
+        let _ = self.node.campaign();
+        self.pin();
+    }
+
+    /// One unit of raft's clock.
+    pub fn tick(&mut self) {
+        let led = self.is_leader();
+        self.node.tick();
+        if !led && self.node.raft.election_elapsed == 0 {
+            self.attempts += 1;
+        }
+        self.pin();
+    }
+
+    /// A message of a peer.
+    pub fn receive(&mut self, message: Message) -> Result<(), LogLost> {
+        let kind = message.get_msg_type();
+        let raft = &self.node.raft;
+        let last = Position(raft.raft_log.last_index());
+        // A leader never names more than what this replica acknowledged in a heartbeat.
+        if kind == MessageType::MsgHeartbeat && message.term >= raft.term && message.commit > last.0
+        {
+            return Err(LogLost { acknowledged: Position(message.commit), last });
+        }
+        // Nothing is forwarded between replicas: the shard passes requests on, raft never does.
+        let forwarded = matches!(
+            kind,
+            MessageType::MsgPropose
+                | MessageType::MsgReadIndex
+                | MessageType::MsgReadIndexResp
+                | MessageType::MsgTransferLeader
+        );
+        if !forwarded {
+            // The errors left are local kinds and senders who are no members; both are dropped.
+            let _ = self.node.step(message);
+            self.pin();
+        }
+        Ok(())
+    }
+
+    /// Appends `data` as one entry. Stepped as a message because `RawNode::propose` wants a copy.
+    pub fn propose(&mut self, data: Bytes) -> Result<Position, Dropped> {
+        // raft would forward a follower's proposal to the leader, where nobody knows its callers.
+        if !self.is_leader() {
+            return Err(Dropped);
+        }
+        let mut message = Message { from: self.me, ..Message::default() };
+        message.set_msg_type(MessageType::MsgPropose);
+        message.set_entries(vec![Entry { data, ..Entry::default() }].into());
+        let taken = self.node.raft.step(message);
+        self.pin();
+        match taken {
+            Ok(()) => Ok(Position(self.node.raft.raft_log.last_index())),
+            Err(_) => Err(Dropped),
+        }
+    }
+
+    /// Asks the group whether this replica still leads; the answer comes as a read state with `context`.
+    pub fn read(&mut self, context: Vec<u8>) {
+        assert!(self.has_committed_in_term(), "raft drops a read before its term's first commit");
+        self.node.read_index(context);
+        self.pin();
+    }
+
+    /// Everything up to the ready of this number is durable.
+    pub fn persisted(&mut self, number: u64) {
+        self.node.on_persist_ready(number);
+        self.pin();
+    }
+
+    /// The state machine holds everything up to `position`.
+    pub fn applied(&mut self, position: Position) {
+        self.node.advance_apply_to(position.0);
+        self.pin();
+    }
+
+    /// Messages to `peer` were lost.
+    pub fn unreachable(&mut self, peer: NodeId) {
+        self.node.report_unreachable(u64::from(peer.0));
+        self.pin();
+    }
+
+    /// A snapshot for `peer` arrived, or did not. Without this raft never sends it anything again.
+    pub fn snapshot_sent(&mut self, peer: NodeId, arrived: bool) {
+        let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.node.report_snapshot(u64::from(peer.0), status);
+        self.pin();
+    }
+
+    /// Hands leadership to `peer`, who is asked to campaign once it has everything.
+    pub fn transfer(&mut self, peer: u64) {
+        self.node.transfer_leader(peer);
+        self.pin();
+    }
+
+    /// What there is to do, if anything; to be given back to `advance`.
+    pub fn ready(&mut self) -> Option<Ready> {
+        self.node.has_ready().then(|| self.node.ready())
+    }
+
+    /// The ready's entries are in the log, and its parts on their way.
+    pub fn advance(&mut self, ready: Ready) {
+        self.node.advance_append_async(ready);
+        self.pin();
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        self.node.store()
+    }
+
+    /// The log, to append what `ready` says and to compact.
+    pub fn log_mut(&mut self) -> &mut Log {
+        self.node.mut_store()
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        NodeId(u32::try_from(self.me).expect("it was a node's number"))
+    }
+
+    /// Whether this replica leads, as far as it knows.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
+    }
+
+    /// The current term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        Term(self.node.raft.term)
+    }
+
+    /// Who leads in it, as far as this replica knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        u32::try_from(self.node.raft.leader_id).ok().filter(|id| *id != 0).map(NodeId)
+    }
+
+    /// What raft was last told to be applied.
+    #[must_use]
+    pub fn told_applied(&self) -> Position {
+        Position(self.node.raft.raft_log.applied())
+    }
+
+    /// How far the log is known to be committed.
+    #[must_use]
+    pub fn committed(&self) -> Position {
+        Position(self.node.raft.raft_log.committed)
+    }
+
+    /// Where the log ends, with what is not yet durable.
+    #[must_use]
+    pub fn last(&self) -> Position {
+        Position(self.node.raft.raft_log.last_index())
+    }
+
+    /// Whether a leader knows what was acknowledged before its term.
+    #[must_use]
+    pub fn has_committed_in_term(&self) -> bool {
+        self.node.raft.commit_to_current_term()
+    }
+
+    /// Whether this replica alone decides.
+    #[must_use]
+    pub fn is_single_voter(&self) -> bool {
+        let voters = self.node.raft.prs().conf().voters();
+        voters.ids().iter().all(|id| id == self.me) && voters.contains(self.me)
+    }
+
+    /// Whether some follower waits for a snapshot that is under way.
+    #[must_use]
+    pub fn sends_snapshot(&self) -> bool {
+        self.node
+            .raft
+            .prs()
+            .iter()
+            .any(|(_, progress)| progress.state == raft::ProgressState::Snapshot)
+    }
+
+    /// The voter that has most of the log, this one excepted.
+    #[must_use]
+    pub fn best_follower(&self) -> Option<u64> {
+        let progress = self.node.raft.prs();
+        let mut best: Option<(u64, u64)> = None;
+        for id in progress.conf().voters().ids().iter().filter(|id| *id != self.me) {
+            let matched = progress.get(id).map_or(0, |progress| progress.matched);
+            // Ties go to the smaller id, whatever order raft keeps them in.
+            if best.is_none_or(|(most, of)| (matched, of) > (most, id)) {
+                best = Some((matched, id));
+            }
+        }
+        best.map(|(_, id)| id)
+    }
+
+    fn pin(&mut self) {
+        let raft = &mut self.node.raft;
+        let role = raft.state as u64;
+        let draw = mix(self.salt ^ mix(raft.term << 3 ^ role) ^ mix(!self.attempts));
+        let span = self.pace.election_ticks as u64;
+        raft.set_randomized_election_timeout(self.pace.election_ticks + (draw % span) as usize);
+    }
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replica")
+            .field("term", &self.term())
+            .field("leader", &self.leader())
+            .field("committed", &self.committed())
+            .field("last", &self.last())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every option, whether or not it differs from the library's.
+fn config(me: NodeId, pace: Pace, applied: Position) -> Config {
+    assert!(me.0 > 0, "raft takes 0 for nobody");
+    Config {
+        id: u64::from(me.0),
+        election_tick: pace.election_ticks,
+        heartbeat_tick: pace.heartbeat_ticks,
+        // What the snapshot holds is not handed out again.
+        applied: applied.0,
+        // The default of 0 means one entry a message. Anything below what a turn admits costs a
+        // second round trip.
+        max_size_per_msg: RAFT_MESSAGE_BYTES_MAX as u64,
+        max_inflight_msgs: RAFT_MESSAGES_IN_FLIGHT_MAX,
+        // A leader cut off from its group stops answering instead of going on alone.
+        check_quorum: true,
+        // A replica that comes back from a partition does not unseat a leader that works.
+        pre_vote: true,
+        // The timeout is pinned within [election_tick, 2 · election_tick), raft's own range.
+        min_election_tick: pace.election_ticks,
+        max_election_tick: 2 * pace.election_ticks,
+        // Lease reads are unsafe around a transfer of leadership.
+        read_only_option: raft::ReadOnlyOption::Safe,
+        // Followers learn the commit with the next append or heartbeat, not by a message of its own:
+        // 2 bundles a lone command instead of 4. Their state trails by a heartbeat when idle, which
+        // only a read at a follower would notice, and there are none.
+        skip_bcast_commit: true,
+        // One append a turn leaves anyway; measured without effect.
+        batch_append: false,
+        priority: 0,
+        // Without a bound a leader without a quorum grows until it dies. Admission refuses first.
+        max_uncommitted_size: RAFT_UNCOMMITTED_BYTES_MAX as u64,
+        // Without a bound a replica far behind applies everything in one turn.
+        max_committed_size_per_ready: APPLY_TURN_BYTES_MAX as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partition::member::conf_state;
+
+    fn replica(seed: u64, me: u32, voters: &[u64]) -> Replica {
+        let pace = Pace { seed, election_ticks: 10, heartbeat_ticks: 1 };
+        let log = Log::new(conf_state(voters, &[]));
+        Replica::new(PartitionId(1), NodeId(me), pace, log, Position(0))
+    }
+
+    #[test]
+    fn a_single_voter_leads_without_waiting() {
+        let mut replica = replica(1, 1, &[1]);
+        replica.campaign();
+        assert!(replica.is_leader() && replica.is_single_voter());
+        assert!(!replica.has_committed_in_term(), "its first entry is not durable yet");
+    }
+
+    #[test]
+    fn attempts_change_the_timeout_and_nothing_else_does() {
+        let timeouts = |seed| {
+            let mut replica = replica(seed, 1, &[1, 2, 3]);
+            let mut seen = Vec::new();
+            for _ in 0..200 {
+                replica.tick();
+                while let Some(ready) = replica.ready() {
+                    replica.advance(ready);
+                }
+                seen.push(replica.node.raft.randomized_election_timeout());
+            }
+            seen
+        };
+        assert_eq!(timeouts(3), timeouts(3));
+        let seen = timeouts(3);
+        assert!(seen.iter().any(|timeout| *timeout != seen[0]), "every attempt drew {}", seen[0]);
+    }
+
+    #[test]
+    fn a_heartbeat_past_the_log_is_refused() {
+        let mut replica = replica(1, 1, &[1, 2, 3]);
+        let mut message = Message { from: 2, to: 1, term: 4, commit: 9, ..Message::default() };
+        message.set_msg_type(MessageType::MsgHeartbeat);
+        let lost = LogLost { acknowledged: Position(9), last: Position(0) };
+        assert_eq!(replica.receive(message), Err(lost));
+    }
+
+    #[test]
+    fn a_follower_takes_no_proposal() {
+        let mut replica = replica(1, 1, &[1, 2, 3]);
+        assert_eq!(replica.propose(Bytes::from_static(b"x")), Err(Dropped));
+    }
+}

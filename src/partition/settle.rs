@@ -1,0 +1,444 @@
+//! The settlement of one partition: the order of things within a turn, in one place.
+//!
+//! ```text
+//!  who leads? → propose → ask reads → raft's readies → apply → answer reads → snapshots → announce
+//! ```
+//!
+//! Entries go to the log in memory and to the records in the order in which raft gives them; messages that
+//! promise something wait for the turn that records it, and so does whatever comes after them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use raft::{
+    Ready,
+    eraftpb::{Entry, EntryType, Message, MessageType, Snapshot},
+};
+
+use super::{
+    Fresh, HALTED, NOT_LEADER, Partition, Proposed, Rules, Waiting,
+    capture::Installation,
+    effects::{Effects, Origin, Record, SnapshotFacts},
+    reply::{Event, Happening, Refusal},
+};
+use crate::{
+    id::{NodeId, Position, Term, Ticket},
+    limits::APPLY_TURN_BYTES_MAX,
+    time::{Instant, Now, Span},
+};
+
+/// When a tick entry that raft did not take is tried again.
+const TICK_RETRY: Span = Span::millis(10);
+
+impl Partition {
+    /// Says what all facts of this turn come to. The result is when it wants a turn even if nothing
+    /// happens.
+    pub fn settle(&mut self, now: Now, rules: &Rules, effects: &mut Effects) -> Option<Instant> {
+        if self.halted {
+            self.waiting.clear();
+            return None;
+        }
+        if let Some(lost) = self.lost {
+            // This replica promised what it no longer has: taking part again could undo what others
+            // rely on.
+            tracing::error!(
+                partition = self.id.0,
+                acknowledged = lost.acknowledged.0,
+                last = lost.last.0,
+                "the log here lost what it acknowledged; this replica stops"
+            );
+            self.halt(now, effects);
+            return None;
+        }
+        self.hang_up();
+        self.check_leadership(now, rules, effects);
+        self.propose_fresh(now, effects);
+        self.reads.expire(now.monotonic, &mut effects.replies);
+        if self.replica.is_leader() {
+            self.reads.ask(&mut self.replica, now.monotonic.after(rules.patience.round));
+        }
+        self.drain(now, effects);
+        let works = self
+            .apply(effects)
+            .and_then(|()| self.answer_reads(effects))
+            .and_then(|()| self.capture(rules, effects));
+        if let Err(Panicked) = works {
+            self.halt(now, effects);
+            return None;
+        }
+        self.finish_snapshots(now, rules, effects);
+        self.announce(now, effects);
+        self.next_wake(now)
+    }
+
+    /// A panic in here stops this replica, and nothing else.
+    fn halt(&mut self, now: Now, effects: &mut Effects) {
+        self.halted = true;
+        // What was not said yet stays unsaid: the records may rest on a state that is wrong.
+        effects.records.retain(|(partition, _)| *partition != self.id);
+        effects.messages.retain(|(partition, _)| *partition != self.id);
+        effects.snapshots.retain(|(partition, _)| *partition != self.id);
+        self.refuse_all(&Refusal::Unavailable(HALTED), &mut effects.replies);
+        self.waiting.clear();
+        self.released.clear();
+        self.committed.clear();
+        let what = Happening::LeaderUpdated { term: self.announced.0, leader: None };
+        self.tell(now, what, effects);
+    }
+
+    fn hang_up(&mut self) {
+        if self.gone.is_empty() {
+            return;
+        }
+        let gone = std::mem::take(&mut self.gone);
+        let fresh = self.fresh.iter_mut().map(|fresh| &mut fresh.tickets);
+        for tickets in self.proposed.iter_mut().map(|proposed| &mut proposed.tickets).chain(fresh) {
+            for ticket in tickets.iter_mut() {
+                if ticket.is_some_and(|ticket| gone.contains(&ticket)) {
+                    *ticket = None;
+                }
+            }
+        }
+        self.reads.gone(&gone);
+        for ticket in gone {
+            self.machine.gone(ticket);
+        }
+    }
+
+    /// Starts the clock of a new term, and lets go of the callers of one that is over.
+    fn check_leadership(&mut self, now: Now, rules: &Rules, effects: &mut Effects) {
+        let leads = self.replica.is_leader().then(|| self.replica.term());
+        if self.clock.is_some_and(|clock| Some(clock.term()) != leads) {
+            self.clock = None;
+            self.greet = false;
+            self.refuse_all(&Refusal::Unavailable(NOT_LEADER), &mut effects.replies);
+        }
+        if leads.is_some() {
+            self.start_clock(now, rules);
+        }
+    }
+
+    /// All commands of the turn become one entry; without any, one with only a stamp when a term began or a
+    /// deadline of the state has passed.
+    fn propose_fresh(&mut self, now: Now, effects: &mut Effects) {
+        let Some(clock) = self.clock else {
+            assert!(self.fresh.is_none(), "commands were taken without leading");
+            return;
+        };
+        // With an entry under way the state's next deadline is known when that is applied.
+        let idle = self.proposed.is_empty();
+        let due = idle && self.machine.next_timer().is_some_and(|timer| timer <= clock.read(now));
+        let ticks = self.greet || due;
+        if self.fresh.is_none() {
+            if !ticks {
+                return;
+            }
+            self.entry.stamp(clock.read(now));
+        }
+        let fresh = self.fresh.take().unwrap_or(Fresh { tickets: Vec::new(), bytes: 0 });
+        let Fresh { tickets, bytes } = fresh;
+        match self.replica.propose(self.entry.finish()) {
+            Ok(position) => {
+                (self.greet, self.refused) = (false, false);
+                let term = self.replica.term();
+                self.proposed.push_back(Proposed { position, term, tickets, bytes });
+            }
+            Err(_) => {
+                // Leadership is being handed over, or a quorum is missing for long.
+                self.refused = true;
+                self.load.commands -= tickets.len();
+                self.load.bytes -= bytes;
+                for ticket in tickets.into_iter().flatten() {
+                    let refusal = Refusal::Unavailable("the leader takes no commands now");
+                    effects.replies.refuse(ticket, refusal);
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self, now: Now, effects: &mut Effects) {
+        for message in std::mem::take(&mut self.released) {
+            self.send(message, now, effects);
+        }
+        while let Some(ready) = self.replica.ready() {
+            self.take_ready(ready, now, effects);
+            if self.capturing.is_undurable() {
+                break;
+            }
+        }
+        self.capturing.drop_offer();
+        if let Some(recorded) = self.capturing.record(self.id, effects) {
+            self.hold(effects.turn, recorded.number, recorded.messages);
+        }
+    }
+
+    fn take_ready(&mut self, mut ready: Ready, now: Now, effects: &mut Effects) {
+        let number = ready.number();
+        for state in ready.take_read_states() {
+            let at = Position(state.index);
+            self.reads.confirmed(&state.request_ctx, self.replica.term(), at);
+        }
+        for message in ready.take_messages() {
+            self.send(message, now, effects);
+        }
+        self.committed.extend(ready.take_committed_entries());
+        let held = ready.take_persisted_messages();
+        let hard = ready.hs().cloned();
+        if let Some(hard) = &hard {
+            self.replica.log_mut().set_hard(hard.clone());
+        }
+        if !ready.snapshot().is_empty() {
+            assert!(ready.entries().is_empty(), "nothing is appended while a snapshot is offered");
+            self.install(Installation { hard, number, messages: held }, effects);
+            self.replica.advance(ready);
+            return;
+        }
+        let entries = ready.take_entries();
+        if !entries.is_empty() {
+            self.replica.log_mut().append(&entries);
+            effects.records.push((self.id, Record::Entries(entries)));
+        }
+        let syncs = ready.must_sync();
+        if let Some(hard) = hard.filter(|_| syncs) {
+            // A commit alone is not worth a write: it is found again from the others, or alone from
+            // the log.
+            effects.records.push((self.id, Record::State(hard)));
+        }
+        self.replica.advance(ready);
+        if syncs {
+            self.hold(effects.turn, number, held);
+        } else if let Some(last) = self.waiting.back_mut() {
+            // It promises nothing new, but may not overtake what does.
+            last.number = number;
+            last.messages.extend(held);
+        } else {
+            self.replica.persisted(number);
+            for message in held {
+                self.send(message, now, effects);
+            }
+        }
+    }
+
+    fn hold(&mut self, turn: u64, number: u64, messages: Vec<Message>) {
+        match self.waiting.back_mut().filter(|last| last.turn == turn) {
+            Some(last) => {
+                last.number = number;
+                last.messages.extend(messages);
+            }
+            None => self.waiting.push_back(Waiting { turn, number, messages }),
+        }
+    }
+
+    fn install(&mut self, installation: Installation, effects: &mut Effects) {
+        let (facts, machine) = self.capturing.install(installation);
+        assert!(facts.position > self.applied, "a snapshot never goes back");
+        self.committed.clear();
+        self.machine.detach(Refusal::Unavailable(NOT_LEADER), &mut effects.replies);
+        self.machine = machine;
+        self.applied = facts.position;
+        self.replica.log_mut().install(facts.position, facts.term, facts.members);
+    }
+
+    fn send(&mut self, message: Message, now: Now, effects: &mut Effects) {
+        if message.get_msg_type() != MessageType::MsgSnapshot {
+            effects.messages.push((self.id, message));
+            return;
+        }
+        let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
+        let index = Position(message.get_snapshot().get_metadata().index);
+        self.capturing.sending(to, index);
+        effects.snapshots.push((self.id, message));
+        self.tell(now, Happening::SendSnapshotStarted { index, to }, effects);
+    }
+
+    /// Applies what is committed, as far as one turn goes.
+    fn apply(&mut self, effects: &mut Effects) -> Result<(), Panicked> {
+        let mut bytes = 0;
+        while bytes < APPLY_TURN_BYTES_MAX && !self.capturing.pauses_apply() {
+            let Some(entry) = self.committed.pop_front() else { break };
+            bytes += entry.data.len();
+            self.apply_entry(&entry, effects)?;
+        }
+        if !self.capturing.is_undurable() && self.applied > self.replica.told_applied() {
+            self.replica.applied(self.applied);
+        }
+        Ok(())
+    }
+
+    fn apply_entry(&mut self, entry: &Entry, effects: &mut Effects) -> Result<(), Panicked> {
+        let (position, term) = (Position(entry.index), Term(entry.term));
+        assert_eq!(position, self.applied.next(), "entries are applied in their order");
+        assert_eq!(entry.get_entry_type(), EntryType::EntryNormal, "no other kind is proposed");
+        let callers = self.callers_of(position, term, effects);
+        if !entry.data.is_empty() {
+            let (machine, replies) = (&mut self.machine, &mut effects.replies);
+            let said = replies.list.len();
+            #[cfg(test)]
+            let poison = self.poison;
+            let works = guarded(|| {
+                machine.apply(position, term, &entry.data, &callers, replies);
+                #[cfg(test)]
+                assert_ne!(poison, Some(position), "poisoned");
+            });
+            if works.is_err() {
+                replies.list.truncate(said);
+                for ticket in callers.iter().flatten() {
+                    replies.refuse(*ticket, Refusal::Unavailable(HALTED));
+                }
+                return works;
+            }
+        }
+        self.capturing.applied(entry.data.len());
+        self.applied = position;
+        Ok(())
+    }
+
+    /// Who waits here for the commands of an entry; nobody when it was proposed elsewhere.
+    fn callers_of(
+        &mut self,
+        position: Position,
+        term: Term,
+        effects: &mut Effects,
+    ) -> Vec<Option<Ticket>> {
+        let mut callers = Vec::new();
+        while self.proposed.front().is_some_and(|proposed| proposed.position <= position) {
+            let proposed = self.proposed.pop_front().expect("there is a first one");
+            self.load.commands -= proposed.tickets.len();
+            self.load.bytes -= proposed.bytes;
+            if proposed.position == position && proposed.term == term {
+                callers = proposed.tickets;
+            } else {
+                // Another leader's entry took the place of theirs.
+                for ticket in proposed.tickets.into_iter().flatten() {
+                    effects.replies.refuse(ticket, Refusal::Unavailable(NOT_LEADER));
+                }
+            }
+        }
+        callers
+    }
+
+    fn answer_reads(&mut self, effects: &mut Effects) -> Result<(), Panicked> {
+        let (machine, replies) = (&mut self.machine, &mut effects.replies);
+        let index = machine.index();
+        let mut works = Ok(());
+        self.reads.run(self.applied, index, |ticket, body| {
+            let said = replies.list.len();
+            if works.is_ok() {
+                works = guarded(|| machine.query(ticket, body, replies));
+            }
+            if works.is_err() {
+                replies.list.truncate(said);
+                replies.refuse(ticket, Refusal::Unavailable(HALTED));
+            }
+        });
+        works?;
+        if machine.has_more() { guarded(|| machine.more(replies)) } else { Ok(()) }
+    }
+
+    fn capture(&mut self, rules: &Rules, effects: &mut Effects) -> Result<(), Panicked> {
+        let asked = self.replica.log().snapshot_wanted();
+        let (entries, bytes) = (rules.snapshot_entries, rules.snapshot_bytes);
+        if self.capturing.is_due(self.applied, entries, bytes, asked) {
+            let facts = SnapshotFacts {
+                position: self.applied,
+                term: self.replica.log().term_at(self.applied).expect("applied entries are here"),
+                index: self.machine.index(),
+                // Known when the last slice is written.
+                digest: 0,
+                members: self.replica.log().members().clone(),
+                origin: Origin::Taken,
+            };
+            let keep = !self.is_alone();
+            self.capturing.take(facts, keep);
+        }
+        guarded(|| self.capturing.step(self.id, &self.machine, effects))
+    }
+
+    fn finish_snapshots(&mut self, now: Now, rules: &Rules, effects: &mut Effects) {
+        if let Some((facts, kept, from)) = self.capturing.finished() {
+            let index = facts.position;
+            match from {
+                Some(from) => {
+                    self.tell(now, Happening::SnapshotReceived { index, from }, effects);
+                    self.tell(now, Happening::SnapshotRecovered { index }, effects);
+                    self.tell(now, Happening::SnapshotCompacted { index }, effects);
+                }
+                None => self.compact(&facts, now, rules, effects),
+            }
+            if let Some(state) = kept.filter(|_| self.replica.log().snapshot_wanted()) {
+                let mut snapshot = Snapshot { data: state, ..Snapshot::default() };
+                let meta = snapshot.mut_metadata();
+                (meta.index, meta.term) = (facts.position.0, facts.term.0);
+                meta.set_conf_state(facts.members);
+                self.replica.log_mut().put_on_shelf(snapshot);
+                self.capturing.shelved();
+            }
+        }
+        let ended: Vec<_> = self.capturing.ended().collect();
+        for (to, index, arrived) in ended {
+            let what = if arrived {
+                Happening::SendSnapshotCompleted { index, to }
+            } else {
+                Happening::SendSnapshotAborted { index, to }
+            };
+            self.tell(now, what, effects);
+        }
+        if let Some(to) = self.capturing.overdue() {
+            self.snapshot_sent(to, false);
+        }
+        let needed = self.replica.sends_snapshot();
+        if self.replica.log().has_shelf() && self.capturing.shelf_expires(needed) {
+            self.replica.log_mut().clear_shelf();
+        }
+    }
+
+    /// Drops the entries that a durable snapshot holds, but for those kept for followers.
+    fn compact(&mut self, facts: &SnapshotFacts, now: Now, rules: &Rules, effects: &mut Effects) {
+        let retain = if self.is_alone() { 0 } else { rules.retain_entries };
+        let to = Position(facts.position.0.saturating_sub(retain));
+        let log = self.replica.log_mut();
+        let compacts = to > log.base();
+        if compacts {
+            log.compact(to);
+        }
+        let index = facts.position;
+        self.tell(now, Happening::SnapshotCompacted { index }, effects);
+        self.tell(now, Happening::SnapshotCreated { index }, effects);
+        if compacts {
+            self.tell(now, Happening::LogCompacted { index: to }, effects);
+            self.tell(now, Happening::JournalCompacted { index: to }, effects);
+        }
+    }
+
+    fn announce(&mut self, now: Now, effects: &mut Effects) {
+        let (term, leader) = (self.replica.term(), self.replica.leader());
+        if (term, leader) != self.announced {
+            self.announced = (term, leader);
+            self.tell(now, Happening::LeaderUpdated { term, leader }, effects);
+        }
+    }
+
+    fn tell(&self, now: Now, what: Happening, effects: &mut Effects) {
+        let event = Event { at: Some(now.wall.0), partition: self.id, what };
+        effects.events.push(event);
+    }
+
+    fn next_wake(&self, now: Now) -> Option<Instant> {
+        let applies = !self.committed.is_empty() && !self.capturing.pauses_apply();
+        if applies || self.capturing.is_busy() || self.machine.has_more() {
+            return Some(now.monotonic);
+        }
+        let idle = self.proposed.is_empty();
+        let timer = self.clock.filter(|_| idle).and_then(|clock| {
+            let due = clock.instant_of(self.machine.next_timer()?);
+            Some(if self.refused { due.max(now.monotonic.after(TICK_RETRY)) } else { due })
+        });
+        timer.into_iter().chain(self.reads.earliest()).min()
+    }
+}
+
+/// The state machine panicked; what it did so far counts for nothing.
+struct Panicked;
+
+fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|_| Panicked)
+}

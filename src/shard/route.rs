@@ -1,0 +1,25 @@
+//! Partition to shard to node: where a request and a message belong.
+//!
+//! A node's partitions are spread over its shards by number, so the owner is known without asking. Leaders are
+//! known by hint only, from what the replicas here heard. Absent so far: passing a request on to the node that
+//! leads; until then a replica that does not lead answers UNAVAILABLE.
+
+use crate::id::{PartitionId, ShardId};
+
+/// The shard of a node with `shards` of them that owns `partition`.
+#[must_use]
+pub fn owner(partition: PartitionId, shards: u16) -> ShardId {
+    assert!(shards > 0, "a node has a shard");
+    ShardId((partition.0 % u32::from(shards)) as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shard_owns_its_share() {
+        let owners: Vec<u16> = (1..=6).map(|number| owner(PartitionId(number), 3).0).collect();
+        assert_eq!(owners, [1, 2, 0, 1, 2, 0]);
+    }
+}

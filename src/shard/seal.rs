@@ -1,0 +1,114 @@
+//! Sealing: what partitions want becomes blocks, bundles, letters and replies.
+//!
+//! The records of all partitions go to the journal in the order in which they were settled and are sealed
+//! together; all messages to one peer shard become one bundle. Callers who were promised something durable
+//! are answered when the mark that covers it comes back.
+
+use super::{Recorded, Shard, ledger, outbox::Outbox, outbox::SnapshotOut, route};
+use crate::{
+    id::{Mark, NodeId, PartitionId, Position},
+    journal::Order,
+    limits::BUNDLE_BYTES_MAX,
+    time::Now,
+    wire::bundle,
+};
+
+impl Shard {
+    /// Fills the outbox.
+    pub(super) fn seal(&mut self, now: Now, outbox: &mut Outbox) {
+        self.seal_records(outbox);
+        self.seal_messages(outbox);
+        self.seal_snapshots(outbox);
+        let (events, replies) = (&self.effects.events, &mut self.effects.replies);
+        self.roster.tell(events, &self.settings, replies);
+        self.letters.take_foreign(self.settings.shard, replies);
+        self.letters.seal(&mut outbox.letters);
+        std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
+        outbox.admission = self.admit.admission();
+        outbox.wake = self.wake.earliest().into_iter().chain(self.next_tick).min();
+        if !self.touched.is_empty() {
+            outbox.wake = Some(now.monotonic);
+        }
+    }
+
+    fn seal_records(&mut self, outbox: &mut Outbox) {
+        let mut partitions: Vec<PartitionId> = Vec::new();
+        for (partition, record) in &self.effects.records {
+            ledger::write(&mut self.journal, *partition, record);
+            if partitions.last() != Some(partition) {
+                partitions.push(*partition);
+            }
+        }
+        self.effects.records.clear();
+        let before = outbox.orders.len();
+        let mark = self.journal.seal(&mut outbox.orders);
+        for order in &outbox.orders[before..] {
+            if let Order::Write(block) = order {
+                self.stats.blocks += 1;
+                self.stats.block_bytes += block.bytes as u64;
+            }
+        }
+        if !partitions.is_empty() {
+            self.recorded.push_back(Recorded { mark, turn: self.turn, partitions });
+        }
+        self.promise(mark);
+    }
+
+    /// Callers of this turn are answered when everything recorded so far is durable; at once when it is.
+    fn promise(&mut self, mark: Mark) {
+        for ticket in self.asked.drain(..) {
+            if mark <= self.journal.durable_mark() {
+                self.effects.replies.done(ticket);
+            } else {
+                self.promised.push_back((mark, ticket));
+            }
+        }
+    }
+
+    fn seal_messages(&mut self, outbox: &mut Outbox) {
+        let mut peers: Vec<Bundling> = Vec::new();
+        for (partition, message) in self.effects.messages.drain(..) {
+            let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
+            let bytes = bundle::estimate_bytes(&message);
+            let place = peers.iter().position(|peer| peer.to == to).unwrap_or_else(|| {
+                peers.push(Bundling { to, bytes: 0, messages: Vec::new() });
+                peers.len() - 1
+            });
+            let peer = &mut peers[place];
+            if peer.bytes + bytes > BUNDLE_BYTES_MAX {
+                self.stats.messages_dropped += 1;
+                self.dropped.push((partition, to));
+                self.touched.extend(self.roster.get_mut(partition).and_then(|living| {
+                    (!std::mem::replace(&mut living.touched, true)).then_some(partition)
+                }));
+                continue;
+            }
+            peer.bytes += bytes;
+            peer.messages.push((partition, message));
+        }
+        for peer in peers {
+            // A peer spreads its partitions as this node does, so one shard there owns all of them.
+            let shard = route::owner(peer.messages[0].0, self.settings.shards);
+            let bytes = bundle::encode(peer.messages);
+            self.stats.bundles += 1;
+            self.stats.bundle_bytes += bytes.len() as u64;
+            outbox.bundles.push((peer.to, shard, bytes));
+        }
+    }
+
+    fn seal_snapshots(&mut self, outbox: &mut Outbox) {
+        for (partition, message) in self.effects.snapshots.drain(..) {
+            let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
+            let position = Position(message.get_snapshot().get_metadata().index);
+            let bytes = bundle::encode_snapshot(partition, &message);
+            self.stats.snapshots_sent += 1;
+            outbox.snapshots.push(SnapshotOut { to, partition, position, bytes });
+        }
+    }
+}
+
+struct Bundling {
+    to: NodeId,
+    bytes: usize,
+    messages: Vec<(PartitionId, raft::eraftpb::Message)>,
+}

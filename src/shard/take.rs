@@ -1,0 +1,312 @@
+//! Taking the inbox: each fact to the partition it concerns, refusals at once.
+//!
+//! What the disk and the peers say comes before what callers ask, so that a command of this turn meets the
+//! newest leadership. Calls of other shards' partitions leave as letters; a letter is never passed on again.
+
+use bytes::Bytes;
+
+use super::{
+    Shard, admit,
+    inbox::{Ask, Delivery, Inbox, Letter, Member, Request, Requests},
+    ledger,
+    outbox::Outbox,
+    roster::{self, Founding},
+    route,
+};
+use crate::{
+    id::{Mark, NodeId, PartitionId, ShardId, Ticket},
+    partition::{Partition, reply::Refusal},
+    time::Now,
+    wire::bundle,
+};
+
+impl Shard {
+    /// Takes everything.
+    pub(super) fn take(&mut self, inbox: &mut Inbox, now: Now, outbox: &mut Outbox) {
+        self.take_disk(inbox, outbox);
+        self.take_peers(inbox);
+        for (_, letter) in inbox.letters.drain(..) {
+            self.take_letter(letter, now);
+        }
+        let requests = std::mem::take(&mut inbox.requests);
+        for request in &requests.list {
+            self.take_call(&requests, request, now);
+        }
+        inbox.requests = requests;
+        inbox.requests.clear();
+        for (partition, ticket) in inbox.gone.drain(..) {
+            self.take_gone(partition, ticket);
+        }
+    }
+
+    fn take_disk(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) {
+        for buffer in inbox.spent.drain(..) {
+            self.journal.recycle(buffer);
+        }
+        if let Some(room) = inbox.disk.take() {
+            self.admit.disk(room);
+        }
+        if let Some(mark) = inbox.durable.take() {
+            self.take_durable(mark, outbox);
+        }
+    }
+
+    fn take_durable(&mut self, mark: Mark, outbox: &mut Outbox) {
+        self.journal.durable(mark, &mut outbox.orders);
+        while self.recorded.front().is_some_and(|recorded| recorded.mark <= mark) {
+            let recorded = self.recorded.pop_front().expect("there is a first one");
+            for id in recorded.partitions {
+                if let Some(living) = self.roster.get_mut(id) {
+                    living.partition.durable(recorded.turn);
+                    self.touch(id);
+                }
+            }
+        }
+        while self.promised.front().is_some_and(|(promised, _)| *promised <= mark) {
+            let (_, ticket) = self.promised.pop_front().expect("there is a first one");
+            self.effects.replies.done(ticket);
+        }
+    }
+
+    fn take_peers(&mut self, inbox: &mut Inbox) {
+        for (partition, peer) in std::mem::take(&mut self.dropped) {
+            if let Some(living) = self.roster.get_mut(partition) {
+                living.partition.lost(peer);
+                self.touch(partition);
+            }
+        }
+        for peer in inbox.lost.drain(..) {
+            self.take_lost(peer);
+        }
+        for (partition, peer, delivery) in inbox.sent.drain(..) {
+            if let Some(living) = self.roster.get_mut(partition) {
+                living.partition.snapshot_sent(peer, delivery == Delivery::Arrived);
+                self.touch(partition);
+            }
+        }
+        for (peer, bytes) in inbox.snapshots.drain(..) {
+            self.take_snapshot(peer, &bytes);
+        }
+        for (peer, bytes) in inbox.bundles.drain(..) {
+            self.take_bundle(peer, &bytes);
+        }
+    }
+
+    fn take_lost(&mut self, peer: NodeId) {
+        let with_peer = |members: &[Member]| members.iter().any(|member| member.node == peer);
+        for living in self.roster.iter_mut().filter(|living| with_peer(&living.members)) {
+            living.partition.lost(peer);
+            living.partition.snapshot_sent(peer, false);
+            if !living.touched {
+                living.touched = true;
+                self.touched.push(living.partition.id());
+            }
+        }
+    }
+
+    fn take_bundle(&mut self, peer: NodeId, bytes: &Bytes) {
+        let Ok(messages) = bundle::decode(bytes, peer, self.settings.node) else {
+            self.stats.frames_broken += 1;
+            return;
+        };
+        for (partition, message) in messages {
+            if let Some(living) = self.member_of(partition, peer) {
+                living.partition.receive(message);
+                self.touch(partition);
+            }
+        }
+    }
+
+    fn take_snapshot(&mut self, peer: NodeId, bytes: &Bytes) {
+        let Ok((partition, message, state)) =
+            bundle::decode_snapshot(bytes, peer, self.settings.node)
+        else {
+            self.stats.frames_broken += 1;
+            return;
+        };
+        let rules = self.rules.clone();
+        if let Some(living) = self.member_of(partition, peer) {
+            living.partition.receive_snapshot(message, state, &rules);
+            self.touch(partition);
+        }
+    }
+
+    /// A partition here, when `peer` belongs to it: nobody else has a say.
+    fn member_of(&mut self, partition: PartitionId, peer: NodeId) -> Option<&mut roster::Living> {
+        let living = self.roster.get_mut(partition)?;
+        living.members.iter().any(|member| member.node == peer).then_some(living)
+    }
+
+    fn take_letter(&mut self, letter: Letter, now: Now) {
+        match letter {
+            Letter::Requests(requests) => {
+                for request in &requests.list {
+                    self.take_own(&requests, request, now);
+                }
+            }
+            Letter::Replies(replies) => {
+                for reply in &replies.list {
+                    self.effects.replies.copy(&replies, reply);
+                }
+            }
+            Letter::Gone(gone) => {
+                for (partition, ticket) in gone {
+                    self.hang_up(partition, ticket);
+                }
+            }
+        }
+    }
+
+    /// A call from a connection of this core.
+    fn take_call(&mut self, requests: &Requests, request: &Request, now: Now) {
+        if matches!(request.ask, Ask::WatchNode) {
+            for shard in self.other_shards() {
+                self.letters.request(shard, requests, request);
+            }
+            return self.take_own(requests, request, now);
+        }
+        let owner = route::owner(request.partition, self.settings.shards);
+        if owner == self.settings.shard {
+            self.take_own(requests, request, now);
+        } else {
+            self.letters.request(owner, requests, request);
+        }
+    }
+
+    /// A call for a partition of this shard.
+    fn take_own(&mut self, requests: &Requests, request: &Request, now: Now) {
+        let ticket = request.ticket;
+        let taken = match &request.ask {
+            _ if request.deadline.is_some_and(|deadline| deadline <= now.monotonic) => {
+                Err(Refusal::Deadline)
+            }
+            Ask::Command => self.take_command(requests, request, now),
+            Ask::Query { at_least } => {
+                let body = requests.body(request);
+                let living = self.roster.find(request.partition);
+                let (deadline, rules) = (request.deadline, &self.rules);
+                living.and_then(|living| {
+                    living.partition.query(ticket, deadline, *at_least, body, now, rules)
+                })
+            }
+            Ask::WatchPartition => {
+                let replies = &mut self.effects.replies;
+                self.roster.watch_partition(request.partition, ticket, &self.settings, replies);
+                return;
+            }
+            Ask::WatchNode => {
+                self.roster.watch(ticket, &mut self.effects.replies);
+                return;
+            }
+            Ask::Bootstrap(members) => self.bootstrap(request.partition, members, ticket, now),
+            Ask::Leave => self.leave(request.partition, ticket, now),
+        };
+        match taken {
+            Ok(()) if matches!(request.ask, Ask::Query { .. }) => {
+                self.stats.queries += 1;
+                self.touch(request.partition);
+            }
+            Ok(()) => self.touch(request.partition),
+            Err(refusal) => {
+                self.stats.refused += 1;
+                self.effects.replies.refuse(ticket, refusal);
+            }
+        }
+    }
+
+    fn take_command(
+        &mut self,
+        requests: &Requests,
+        request: &Request,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let body = requests.body(request);
+        let living = self.roster.find(request.partition)?;
+        let state_bytes = living.partition.state_bytes();
+        let quota = self.settings.state_bytes_max;
+        let lane = self.admit.check(admit::sort(body), body.len(), state_bytes, quota)?;
+        living.partition.propose(request.ticket, body, lane, now, &self.rules)?;
+        let load = living.partition.load();
+        self.admit.moved(living.load, load);
+        living.load = load;
+        self.stats.commands += 1;
+        Ok(())
+    }
+
+    fn bootstrap(
+        &mut self,
+        id: PartitionId,
+        members: &[Member],
+        ticket: Ticket,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        if self.roster.check(id, members, &self.settings)? == Founding::Known {
+            self.asked.push(ticket);
+            return Ok(());
+        }
+        let founding = ledger::founding(self.settings.node, members);
+        if !self.journal.has_room_for(&founding) {
+            return Err(Refusal::Full("the journal's segments are too small for another group"));
+        }
+        self.journal.founded(id, &founding);
+        let partition = Partition::found(&ledger::group(id, members), &self.rules);
+        self.roster.add(partition, members.to_vec());
+        let events = &mut self.effects.events;
+        roster::founded(id, self.settings.node, members, now.wall.0, events);
+        self.asked.push(ticket);
+        self.set_tick(now);
+        Ok(())
+    }
+
+    fn leave(&mut self, id: PartitionId, ticket: Ticket, now: Now) -> Result<(), Refusal> {
+        if self.roster.remove_damaged(id) {
+            self.journal.left(id);
+            self.asked.push(ticket);
+            return Ok(());
+        }
+        let Some(mut living) = self.roster.remove(id, &mut self.effects.replies) else {
+            return Err(Refusal::NotFound(format!("group {id} is not here")));
+        };
+        living.partition.leave(&mut self.effects.replies);
+        let _ = living.partition.settle(now, &self.rules, &mut self.effects);
+        // Its last messages leave; what it would record goes with it.
+        self.effects.records.retain(|(partition, _)| *partition != id);
+        self.admit.moved(living.load, crate::partition::Load::default());
+        self.touched.retain(|touched| *touched != id);
+        self.wake.set(id, None);
+        self.journal.left(id);
+        self.asked.push(ticket);
+        self.set_tick(now);
+        Ok(())
+    }
+
+    /// A caller of this core is gone.
+    fn take_gone(&mut self, partition: PartitionId, ticket: Ticket) {
+        if partition == PartitionId(0) {
+            // It watched the node: every shard knows it.
+            for shard in self.other_shards() {
+                self.letters.gone(shard, partition, ticket);
+            }
+            return self.roster.unwatch(partition, ticket);
+        }
+        let owner = route::owner(partition, self.settings.shards);
+        if owner == self.settings.shard {
+            self.hang_up(partition, ticket);
+        } else {
+            self.letters.gone(owner, partition, ticket);
+        }
+    }
+
+    fn hang_up(&mut self, partition: PartitionId, ticket: Ticket) {
+        self.roster.unwatch(partition, ticket);
+        if let Some(living) = self.roster.get_mut(partition) {
+            living.partition.gone(ticket);
+            self.touch(partition);
+        }
+    }
+
+    fn other_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let here = self.settings.shard;
+        (0..self.settings.shards).map(ShardId).filter(move |shard| *shard != here)
+    }
+}

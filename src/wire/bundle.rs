@@ -1,0 +1,302 @@
+//! Many raft messages of many partitions in one checksummed frame, and snapshots with their state.
+//!
+//! ```text
+//! 0       4     8
+//! | magic | crc | Bundle …                                   a bundle
+//! | magic | crc | length u32 | SnapshotHeader | state …      a snapshot
+//! ```
+//!
+//! The checksum covers everything after it: TCP's own misses one error in some ten million packets, and what
+//! is in here is replicated. Sender and receiver are the link's. Bytes from a peer never panic and never reach
+//! the library's own decoder; a message of a kind that peers do not send is refused. Absent on purpose:
+//! sockets, and what the messages mean.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message as _;
+use raft::eraftpb::{Entry, EntryType, Message, MessageType, Snapshot};
+
+use crate::{
+    id::{NodeId, PartitionId},
+    limits::{BUNDLE_BYTES_MAX, REPLICAS_MAX, SNAPSHOT_BYTES_MAX},
+    wire::peer,
+};
+
+const MAGIC_BUNDLE: u32 = 0x5252_4231; // RRB1
+const MAGIC_SNAPSHOT: u32 = 0x5252_5331; // RRS1
+const FRAME_BYTES: usize = 8;
+
+/// Bytes that are not what a peer of this version sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Broken {
+    /// Not such a frame at all.
+    Magic,
+    /// Changed on the way.
+    Checksum,
+    /// Not what it should hold.
+    Body,
+    /// More than is taken.
+    Large,
+}
+
+/// The kinds that peers send, by their number on the wire.
+const KINDS: [MessageType; 9] = [
+    MessageType::MsgAppend,
+    MessageType::MsgAppendResponse,
+    MessageType::MsgRequestVote,
+    MessageType::MsgRequestVoteResponse,
+    MessageType::MsgHeartbeat,
+    MessageType::MsgHeartbeatResponse,
+    MessageType::MsgTimeoutNow,
+    MessageType::MsgRequestPreVote,
+    MessageType::MsgRequestPreVoteResponse,
+];
+
+/// The bytes of a bundle.
+#[must_use]
+pub fn encode(messages: Vec<(PartitionId, Message)>) -> Bytes {
+    let messages = messages.into_iter().map(|(partition, message)| written(partition, message));
+    let bundle = peer::Bundle { messages: messages.collect() };
+    let mut into = begin(MAGIC_BUNDLE, bundle.encoded_len());
+    bundle.encode(&mut into).expect("a buffer that grows takes everything");
+    finish(into)
+}
+
+/// What a message will take in a bundle, or a little more.
+#[must_use]
+pub fn estimate_bytes(message: &Message) -> usize {
+    let entries = message.entries.iter().map(|entry| entry.data.len() + 24).sum::<usize>();
+    entries + message.context.len() + 96
+}
+
+/// The messages of a bundle that `from` sent to `to`.
+pub fn decode(
+    bytes: &Bytes,
+    from: NodeId,
+    to: NodeId,
+) -> Result<Vec<(PartitionId, Message)>, Broken> {
+    if bytes.len() > 2 * BUNDLE_BYTES_MAX {
+        return Err(Broken::Large);
+    }
+    let body = open(bytes, MAGIC_BUNDLE)?;
+    let bundle = peer::Bundle::decode(body).map_err(|_| Broken::Body)?;
+    bundle.messages.into_iter().map(|message| read(message, from, to)).collect()
+}
+
+/// The bytes of a snapshot that leaves as `message`.
+#[must_use]
+pub fn encode_snapshot(partition: PartitionId, message: &Message) -> Bytes {
+    assert_eq!(message.get_msg_type(), MessageType::MsgSnapshot, "only snapshots have a state");
+    let snapshot = message.get_snapshot();
+    let meta = snapshot.get_metadata();
+    let header = peer::SnapshotHeader {
+        partition: partition.0,
+        term: message.term,
+        position: meta.index,
+        position_term: meta.term,
+        voters: meta.get_conf_state().voters.clone(),
+        learners: meta.get_conf_state().learners.clone(),
+    };
+    let length = header.encoded_len();
+    let mut into = begin(MAGIC_SNAPSHOT, 4 + length + snapshot.data.len());
+    into.put_u32_le(u32::try_from(length).expect("a header is small"));
+    header.encode(&mut into).expect("a buffer that grows takes everything");
+    into.extend_from_slice(&snapshot.data);
+    finish(into)
+}
+
+/// A snapshot that `from` sent to `to`: the message without its state, and the state.
+pub fn decode_snapshot(
+    bytes: &Bytes,
+    from: NodeId,
+    to: NodeId,
+) -> Result<(PartitionId, Message, Bytes), Broken> {
+    if bytes.len() > SNAPSHOT_BYTES_MAX {
+        return Err(Broken::Large);
+    }
+    let body = open(bytes, MAGIC_SNAPSHOT)?;
+    let length = body.first_chunk::<4>().ok_or(Broken::Body)?;
+    let length = u32::from_le_bytes(*length) as usize;
+    if body.len() - 4 < length {
+        return Err(Broken::Body);
+    }
+    let header = peer::SnapshotHeader::decode(&body[4..4 + length]).map_err(|_| Broken::Body)?;
+    let members = header.voters.len() + header.learners.len();
+    if header.position == 0 || header.voters.is_empty() || members > REPLICAS_MAX {
+        return Err(Broken::Body);
+    }
+    let mut message = envelope(MessageType::MsgSnapshot, from, to);
+    message.term = header.term;
+    let mut snapshot = Snapshot::default();
+    let meta = snapshot.mut_metadata();
+    (meta.index, meta.term) = (header.position, header.position_term);
+    meta.mut_conf_state().set_voters(header.voters);
+    meta.mut_conf_state().set_learners(header.learners);
+    message.set_snapshot(snapshot);
+    Ok((PartitionId(header.partition), message, body.slice(4 + length..)))
+}
+
+fn begin(magic: u32, body: usize) -> BytesMut {
+    let mut into = BytesMut::with_capacity(FRAME_BYTES + body);
+    into.put_u32_le(magic);
+    into.put_u32_le(0);
+    into
+}
+
+fn finish(mut frame: BytesMut) -> Bytes {
+    let crc = crc32c::crc32c(&frame[FRAME_BYTES..]);
+    frame[4..8].copy_from_slice(&crc.to_le_bytes());
+    frame.freeze()
+}
+
+fn open(frame: &Bytes, magic: u32) -> Result<Bytes, Broken> {
+    let header = frame.first_chunk::<FRAME_BYTES>().ok_or(Broken::Magic)?;
+    let [a, b, c, d, crc @ ..] = *header;
+    if u32::from_le_bytes([a, b, c, d]) != magic {
+        return Err(Broken::Magic);
+    }
+    let body = frame.slice(FRAME_BYTES..);
+    if crc32c::crc32c(&body) != u32::from_le_bytes(crc) {
+        return Err(Broken::Checksum);
+    }
+    Ok(body)
+}
+
+fn written(partition: PartitionId, mut message: Message) -> peer::RaftMessage {
+    let kind = message.get_msg_type();
+    let number = KINDS.iter().position(|known| *known == kind);
+    let number = number.unwrap_or_else(|| panic!("{kind:?} never leaves a node in a bundle"));
+    let entries = message.take_entries().into_iter();
+    peer::RaftMessage {
+        partition: partition.0,
+        kind: number as u32 + 1,
+        term: message.term,
+        log_term: message.log_term,
+        index: message.index,
+        entries: entries
+            .map(|entry| peer::LogEntry { term: entry.term, data: entry.data })
+            .collect(),
+        commit: message.commit,
+        commit_term: message.commit_term,
+        reject: message.reject,
+        reject_hint: message.reject_hint,
+        request_snapshot: message.request_snapshot,
+        context: message.context,
+        priority: message.priority,
+    }
+}
+
+fn read(
+    message: peer::RaftMessage,
+    from: NodeId,
+    to: NodeId,
+) -> Result<(PartitionId, Message), Broken> {
+    let place = (message.kind as usize).checked_sub(1).ok_or(Broken::Body)?;
+    let kind = *KINDS.get(place).ok_or(Broken::Body)?;
+    // raft reads a term of 0 as a call from inside.
+    if message.term == 0 {
+        return Err(Broken::Body);
+    }
+    let mut entries = Vec::with_capacity(message.entries.len());
+    for (index, entry) in (message.index.saturating_add(1)..).zip(message.entries) {
+        entries.push(Entry {
+            entry_type: EntryType::EntryNormal,
+            term: entry.term,
+            index,
+            // A copy of its own: a slice would keep the whole bundle in memory as long as the log.
+            data: Bytes::copy_from_slice(&entry.data),
+            ..Entry::default()
+        });
+    }
+    let mut raft = envelope(kind, from, to);
+    raft.term = message.term;
+    raft.log_term = message.log_term;
+    raft.index = message.index;
+    raft.set_entries(entries.into());
+    raft.commit = message.commit;
+    raft.commit_term = message.commit_term;
+    raft.reject = message.reject;
+    raft.reject_hint = message.reject_hint;
+    raft.request_snapshot = message.request_snapshot;
+    raft.context = message.context;
+    raft.priority = message.priority;
+    Ok((PartitionId(message.partition), raft))
+}
+
+fn envelope(kind: MessageType, from: NodeId, to: NodeId) -> Message {
+    let mut message =
+        Message { from: u64::from(from.0), to: u64::from(to.0), ..Message::default() };
+    message.set_msg_type(kind);
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prng::Prng;
+
+    fn append() -> Message {
+        let mut message = envelope(MessageType::MsgAppend, NodeId(1), NodeId(2));
+        (message.term, message.log_term, message.index, message.commit) = (7, 6, 41, 40);
+        let entry =
+            |index, term| Entry { index, term, data: vec![9; 30].into(), ..Entry::default() };
+        message.set_entries(vec![entry(42, 6), entry(43, 7)].into());
+        message
+    }
+
+    #[test]
+    fn a_bundle_comes_back_as_it_was() {
+        let sent = vec![(PartitionId(3), append()), (PartitionId(4), append())];
+        let bytes = encode(sent.clone());
+        assert_eq!(decode(&bytes, NodeId(1), NodeId(2)), Ok(sent));
+        assert!(2 * estimate_bytes(&append()) >= bytes.len());
+    }
+
+    #[test]
+    fn a_snapshot_comes_back_as_it_was() {
+        let mut sent = envelope(MessageType::MsgSnapshot, NodeId(1), NodeId(2));
+        sent.term = 7;
+        let mut snapshot = Snapshot { data: vec![5; 1000].into(), ..Snapshot::default() };
+        (snapshot.mut_metadata().index, snapshot.mut_metadata().term) = (99, 6);
+        snapshot.mut_metadata().mut_conf_state().set_voters(vec![1, 2, 3]);
+        sent.set_snapshot(snapshot);
+        let bytes = encode_snapshot(PartitionId(3), &sent);
+        let (partition, message, state) =
+            decode_snapshot(&bytes, NodeId(1), NodeId(2)).expect("whole");
+        assert_eq!((partition, state.len()), (PartitionId(3), 1000));
+        sent.mut_snapshot().data = Bytes::new();
+        assert_eq!(message, sent);
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused() {
+        let bytes = encode(vec![(PartitionId(3), append())]);
+        let mut prng = Prng::new(11);
+        for _ in 0..500 {
+            let mut damaged = bytes.to_vec();
+            let at = prng.below(damaged.len() as u64) as usize;
+            damaged[at] ^= 1 << prng.below(8);
+            let damaged = Bytes::from(damaged);
+            assert!(decode(&damaged, NodeId(1), NodeId(2)).is_err(), "byte {at}");
+            let cut = bytes.slice(..at);
+            assert!(decode(&cut, NodeId(1), NodeId(2)).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn random_bodies_do_not_panic() {
+        let mut prng = Prng::new(12);
+        for _ in 0..2000 {
+            let mut frame = begin(MAGIC_BUNDLE, 64);
+            for _ in 0..prng.below(64) {
+                frame.put_u8(prng.next_u64() as u8);
+            }
+            let frame = finish(frame);
+            let _ = decode(&frame, NodeId(1), NodeId(2));
+            let mut frame = begin(MAGIC_SNAPSHOT, 64);
+            for _ in 0..prng.below(64) {
+                frame.put_u8(prng.next_u64() as u8);
+            }
+            let _ = decode_snapshot(&finish(frame), NodeId(1), NodeId(2));
+        }
+    }
+}
