@@ -30,6 +30,9 @@ pub struct Effects {
     pub events: Vec<Event>,
     /// Bytes of snapshots that this turn may still write.
     pub snapshot_budget_bytes: usize,
+    /// Whose snapshot is being taken. One at a time in a shard: its partition applies nothing meanwhile,
+    /// and two at once would both wait twice as long.
+    pub snapshot_of: Option<PartitionId>,
 }
 
 /// What a partition must find again after a crash.

@@ -150,6 +150,8 @@ pub struct Partition {
     /// Messages whose records have become durable.
     released: Vec<Message>,
     capturing: Capturing,
+    /// A snapshot goes on, or begins, when a turn has bytes for it.
+    hungry: bool,
     /// What was last told to watchers.
     announced: (Term, Option<NodeId>),
     lost: Option<replica::LogLost>,
@@ -282,6 +284,7 @@ impl Partition {
             waiting: VecDeque::new(),
             released: Vec::new(),
             capturing: Capturing::new(applied),
+            hungry: false,
             announced: (Term(0), None),
             lost: None,
             #[cfg(test)]
@@ -494,6 +497,12 @@ impl Partition {
     #[must_use]
     pub fn is_halted(&self) -> bool {
         self.halted
+    }
+
+    /// Whether a snapshot waits for a turn that has bytes for it.
+    #[must_use]
+    pub fn is_hungry(&self) -> bool {
+        self.hungry
     }
 
     /// What it has taken and not applied.

@@ -37,6 +37,7 @@ pub use stats::Stats;
 use crate::{
     id::{Mark, NodeId, PartitionId, Ticket},
     journal::{self, Journal, Owner},
+    limits::WRITES_IN_FLIGHT_MAX,
     partition::{Partition, Rules, effects::Effects},
     shard::{
         admit::Admit, inbox::Inbox, letters::Letters, outbox::Outbox, roster::Roster, wake::Wake,
@@ -68,6 +69,8 @@ pub struct Shard {
     next_tick: Option<Instant>,
     /// Messages that found their bundle full: raft is told in the next turn.
     dropped: Vec<(PartitionId, NodeId)>,
+    /// Partitions whose snapshot goes on when a turn has bytes for it.
+    hungry: Vec<PartitionId>,
     segments_seen: usize,
     stats: Stats,
 }
@@ -122,6 +125,7 @@ impl Shard {
             asked: Vec::new(),
             next_tick: None,
             dropped: Vec::new(),
+            hungry: Vec::new(),
             segments_seen: 0,
             stats: Stats::default(),
         };
@@ -164,14 +168,27 @@ impl Shard {
         assert!(outbox.orders.is_empty(), "orders of the last turn were not handed out");
         self.turn += 1;
         self.stats.turns += 1;
-        self.effects.begin(self.turn, self.settings.snapshot_turn_bytes);
+        let budget = self.snapshot_budget_bytes();
+        self.effects.begin(self.turn, budget);
         std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
+    }
+
+    /// What this turn may write of snapshots: nothing while the disk has turns enough to write, so that a
+    /// snapshot goes no faster than the disk and does not fill the memory.
+    fn snapshot_budget_bytes(&self) -> usize {
+        let busy = self.recorded.len() >= WRITES_IN_FLIGHT_MAX;
+        if busy { 0 } else { self.settings.snapshot_turn_bytes }
     }
 
     /// Deadlines that passed, and raft's clock.
     fn advance(&mut self, now: Now) {
         while let Some(partition) = self.wake.pop(now.monotonic) {
             self.touch(partition);
+        }
+        if self.effects.snapshot_budget_bytes > 0 {
+            for id in std::mem::take(&mut self.hungry) {
+                self.touch(id);
+            }
         }
         if self.next_tick.is_some_and(|at| at <= now.monotonic) {
             for living in self.roster.iter_mut().filter(|living| living.partition.needs_ticks()) {
@@ -204,7 +221,11 @@ impl Shard {
             let load = living.partition.load();
             self.admit.moved(living.load, load);
             living.load = load;
+            let hungry = living.partition.is_hungry();
             self.wake.set(id, wake);
+            if hungry && !self.hungry.contains(&id) {
+                self.hungry.push(id);
+            }
         }
     }
 

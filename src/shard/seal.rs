@@ -26,7 +26,9 @@ impl Shard {
         std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
         outbox.admission = self.admit.admission();
         outbox.wake = self.wake.earliest().into_iter().chain(self.next_tick).min();
-        if !self.touched.is_empty() {
+        // A snapshot that waits for the disk goes on when that reports.
+        let eats = !self.hungry.is_empty() && self.snapshot_budget_bytes() > 0;
+        if eats || !self.touched.is_empty() {
             outbox.wake = Some(now.monotonic);
         }
     }

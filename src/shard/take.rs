@@ -273,6 +273,10 @@ impl Shard {
         self.effects.records.retain(|(partition, _)| *partition != id);
         self.admit.moved(living.load, crate::partition::Load::default());
         self.touched.retain(|touched| *touched != id);
+        self.hungry.retain(|hungry| *hungry != id);
+        if self.effects.snapshot_of == Some(id) {
+            self.effects.snapshot_of = None;
+        }
         self.wake.set(id, None);
         self.journal.left(id);
         self.asked.push(ticket);
