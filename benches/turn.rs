@@ -1,7 +1,8 @@
 //! One shard, k partitions, n commands: what a turn costs, against n. No I/O.
 //!
-//! The disk is a drop: orders are thrown away and reported durable in the next turn, so one round is two
-//! turns (propose and record; commit, apply and answer), as in production with a group of one.
+//! The disk is a drop: orders are thrown away and reported durable in the next turn, so one round
+//! is two turns (propose and record; commit, apply and answer), as in production with a group of
+//! one.
 
 use ringraft::{
     id::{Kind, Mark, NodeId, PartitionId, ShardId, Ticket},

@@ -1,14 +1,16 @@
-//! Snapshots of one partition: taken in slices over turns, or received whole and recorded in slices.
+//! Snapshots of one partition: taken in slices over turns, or received whole and recorded in
+//! slices.
 //!
 //! ```text
 //!  Idle ──take──► Taking ──last slice──► Taken ──durable──► Idle      apply waits while Taking
 //!   └──receive──► Offered ──raft installs──► Recording ──last slice──► Received ──durable──► Idle
-//!                    └── raft ignores it ──► Idle                      deaf while Offered or Recording
+//!                    └── raft ignores it ──► Idle                      deaf while it is received
 //! ```
 //!
-//! One at a time, so that raft never sees a second snapshot before the first is durable and the journal never
-//! sees two interleaved. Between the first slice and the last the state does not change, so no copy of it is
-//! needed. Absent on purpose: formats; the machine writes the state, the journal the record.
+//! One at a time, so that raft never sees a second snapshot before the first is durable and the
+//! journal never sees two interleaved. Between the first slice and the last the state does not
+//! change, so no copy of it is needed. Absent on purpose: formats; the machine writes the state,
+//! the journal the record.
 
 use bytes::Bytes;
 use raft::eraftpb::{HardState, Message};
@@ -230,8 +232,8 @@ impl Capturing {
         }
     }
 
-    /// Records slices of what was received, as far as the turn's budget goes. What waits for the whole is
-    /// given back with the last one.
+    /// Records slices of what was received, as far as the turn's budget goes. What waits for the
+    /// whole is given back with the last one.
     pub fn record(&mut self, partition: PartitionId, effects: &mut Effects) -> Option<Recorded> {
         let State::Recording(recording) = &mut self.state else { return None };
         if effects.snapshot_budget_bytes == 0 {
@@ -276,7 +278,8 @@ impl Capturing {
         };
     }
 
-    /// The snapshot that became whole and durable: its facts, its state if it was kept, and who sent it.
+    /// The snapshot that became whole and durable: its facts, its state if it was kept, and who
+    /// sent it.
     pub fn finished(&mut self) -> Option<(SnapshotFacts, Option<Bytes>, Option<NodeId>)> {
         self.finished.take()
     }

@@ -4,8 +4,9 @@
 //!  who leads? → propose → ask reads → raft's readies → apply → answer reads → snapshots → announce
 //! ```
 //!
-//! Entries go to the log in memory and to the records in the order in which raft gives them; messages that
-//! promise something wait for the turn that records it, and so does whatever comes after them.
+//! Entries go to the log in memory and to the records in the order in which raft gives them;
+//! messages that promise something wait for the turn that records it, and so does whatever comes
+//! after them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -121,8 +122,8 @@ impl Partition {
         }
     }
 
-    /// All commands of the turn become one entry; without any, one with only a stamp when a term began or a
-    /// deadline of the state has passed.
+    /// All commands of the turn become one entry; without any, one with only a stamp when a term
+    /// began or a deadline of the state has passed.
     fn propose_fresh(&mut self, now: Now, effects: &mut Effects) {
         let Some(clock) = self.clock else {
             assert!(self.fresh.is_none(), "commands were taken without leading");

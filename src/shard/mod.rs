@@ -8,12 +8,13 @@
 //!           concern
 //! ```
 //!
-//! Both shells do the same with it: gather, turn, hand out, wait until something happens or `Outbox::wake`.
-//! A turn never waits and never fails. What depends on the disk leaves after `Inbox::durable` names the mark
-//! that covers it; marks are the journal's, and the shard knows which turn's records each covers.
+//! Both shells do the same with it: gather, turn, hand out, wait until something happens or
+//! `Outbox::wake`. A turn never waits and never fails. What depends on the disk leaves after
+//! `Inbox::durable` names the mark that covers it; marks are the journal's, and the shard knows
+//! which turn's records each covers.
 //!
-//! Absent on purpose: connections, methods, files, and any other verb: `turn` is the door.
-//! Read next: `inbox.rs` and `outbox.rs`, which list all that can happen and all that may be wanted.
+//! Absent on purpose: connections, methods, files, and any other verb: `turn` is the door. Read
+//! next: `inbox.rs` and `outbox.rs`, which list all that can happen and all that may be wanted.
 
 pub mod admit;
 pub mod inbox;
@@ -84,15 +85,15 @@ struct Recorded {
 }
 
 impl Shard {
-    /// The shard as its journal left it: all partitions that lived here are here again, with their sessions
-    /// and kept outputs. The first turn is due at once; single voters lead in it.
+    /// The shard as its journal left it: all partitions that lived here are here again, with their
+    /// sessions and kept outputs. The first turn is due at once; single voters lead in it.
     #[must_use]
     pub fn new(settings: Settings, recovered: journal::Recovered, now: Now) -> Shard {
         let rules = settings.rules();
         let owner = Owner { node: settings.node, shard: settings.shard };
         let mut roster = Roster::default();
         for (id, fault) in &recovered.faults {
-            tracing::error!(partition = id.0, %fault, "the partition is damaged and does not start");
+            tracing::error!(partition = id.0, %fault, "the partition is damaged, it does not start");
             roster.add_damaged(*id);
         }
         roster.remember(recovered.left, !recovered.roster_whole);
@@ -173,8 +174,8 @@ impl Shard {
         std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
     }
 
-    /// What this turn may write of snapshots: nothing while the disk has turns enough to write, so that a
-    /// snapshot goes no faster than the disk and does not fill the memory.
+    /// What this turn may write of snapshots: nothing while the disk has turns enough to write, so
+    /// that a snapshot goes no faster than the disk and does not fill the memory.
     fn snapshot_budget_bytes(&self) -> usize {
         let busy = self.recorded.len() >= WRITES_IN_FLIGHT_MAX;
         if busy { 0 } else { self.settings.snapshot_turn_bytes }
@@ -198,7 +199,8 @@ impl Shard {
                     self.touched.push(living.partition.id());
                 }
             }
-            // A turn that comes late ticks once: a pause of this process is no silence of its peers.
+            // A turn that comes late ticks once: a pause of this process is no silence of its
+            // peers.
             self.next_tick = Some(now.monotonic.after(self.settings.tick));
         }
         if self.journal.segments() != self.segments_seen {

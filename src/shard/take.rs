@@ -1,7 +1,8 @@
 //! Taking the inbox: each fact to the partition it concerns, refusals at once.
 //!
-//! What the disk and the peers say comes before what callers ask, so that a command of this turn meets the
-//! newest leadership. Calls of other shards' partitions leave as letters; a letter is never passed on again.
+//! What the disk and the peers say comes before what callers ask, so that a command of this turn
+//! meets the newest leadership. Calls of other shards' partitions leave as letters; a letter is
+//! never passed on again.
 
 use bytes::Bytes;
 
