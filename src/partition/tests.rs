@@ -104,16 +104,16 @@ fn a_session_expires_by_a_tick_that_the_leader_proposes() {
 #[test]
 fn a_snapshot_is_due_after_so_many_entries_and_pauses_what_it_must() {
     let mut one = One::new();
-    one.rules.snapshot_entries = 5;
+    one.rules.snapshot_entries = 20;
     one.budget = 1;
     one.round();
-    for slot in 0..3 {
+    for slot in 0..18 {
         one.propose(slot, Lane::Ordinary).expect("it leads");
         one.round();
     }
     assert!(one.partition.is_hungry(), "one record a turn is not enough for one turn");
     let (index, applied) = (one.partition.machine().index(), one.partition.applied());
-    one.propose(9, Lane::Ordinary).expect("it leads");
+    one.propose(99, Lane::Ordinary).expect("it leads");
     one.round();
     assert_eq!(one.partition.machine().index(), index, "the state does not change meanwhile");
     let mut turns = 0;
