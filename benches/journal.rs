@@ -10,10 +10,7 @@ use ringraft::{
 };
 use std::collections::BTreeMap;
 
-const OWNER: Owner = Owner {
-    node: NodeId(1),
-    shard: ShardId(0),
-};
+const OWNER: Owner = Owner { node: NodeId(1), shard: ShardId(0) };
 
 fn main() {
     divan::main();
@@ -25,18 +22,16 @@ fn encode_a_turn_of_16(bencher: Bencher<'_, '_>, entry_bytes: usize) {
     let mut journal = journal(16);
     let data = vec![7; entry_bytes];
     let (mut orders, mut next) = (Vec::new(), 1);
-    bencher
-        .counter(BytesCount::new(16 * entry_bytes))
-        .bench_local(|| {
-            let mark = turn(&mut journal, 16, next, &data, &mut orders);
-            next += 1;
-            for order in orders.drain(..) {
-                if let Order::Write(block) = black_box(order) {
-                    journal.recycle(block.buffer);
-                }
+    bencher.counter(BytesCount::new(16 * entry_bytes)).bench_local(|| {
+        let mark = turn(&mut journal, 16, next, &data, &mut orders);
+        next += 1;
+        for order in orders.drain(..) {
+            if let Order::Write(block) = black_box(order) {
+                journal.recycle(block.buffer);
             }
-            journal.durable(mark, &mut orders);
-        });
+        }
+        journal.durable(mark, &mut orders);
+    });
 }
 
 /// Two full segments of entries of so many bytes.
@@ -44,9 +39,7 @@ fn encode_a_turn_of_16(bencher: Bencher<'_, '_>, entry_bytes: usize) {
 fn recover_two_segments(bencher: Bencher<'_, '_>, entry_bytes: usize) {
     let segments = written(entry_bytes);
     let bytes: usize = segments.iter().map(|segment| segment.bytes.len()).sum();
-    bencher
-        .counter(BytesCount::new(bytes))
-        .bench_local(|| recover(OWNER, black_box(&segments)));
+    bencher.counter(BytesCount::new(bytes)).bench_local(|| recover(OWNER, black_box(&segments)));
 }
 
 /// Blocks of so many KiB to real files, each waited for, or four in flight.
@@ -101,13 +94,7 @@ mod wet {
 fn journal(partitions: u32) -> Journal {
     let mut journal = Journal::resume(Layout::default(), OWNER, Resume::fresh());
     for partition in 1..=partitions {
-        journal.founded(
-            PartitionId(partition),
-            &Founding {
-                replica: 1,
-                members: Vec::new(),
-            },
-        );
+        journal.founded(PartitionId(partition), &Founding { replica: 1, members: Vec::new() });
     }
     journal
 }
@@ -120,17 +107,9 @@ fn turn(
     orders: &mut Vec<Order>,
 ) -> Mark {
     for partition in (1..=partitions).map(PartitionId) {
-        let entry = Entry {
-            term: Term(1),
-            kind: 0,
-            data,
-        };
+        let entry = Entry { term: Term(1), kind: 0, data };
         journal.entries(partition, Position(next), [entry]);
-        let hard = HardState {
-            term: Term(1),
-            vote: 1,
-            commit: Position(next - 1),
-        };
+        let hard = HardState { term: Term(1), vote: 1, commit: Position(next - 1) };
         journal.state(partition, hard, None);
     }
     journal.seal(orders)
@@ -163,9 +142,5 @@ fn written(entry_bytes: usize) -> Vec<SegmentBytes> {
         journal.durable(mark, &mut orders);
     }
     let full = files.into_iter().take(2);
-    full.map(|(sequence, bytes)| SegmentBytes {
-        sequence,
-        bytes: Bytes::from(bytes),
-    })
-    .collect()
+    full.map(|(sequence, bytes)| SegmentBytes { sequence, bytes: Bytes::from(bytes) }).collect()
 }

@@ -316,6 +316,11 @@ impl Capturing {
         late.next().map(|delivery| delivery.to)
     }
 
+    /// A snapshot is on the shelf from now on: raft asks for it again with the next heartbeat.
+    pub fn shelved(&mut self) {
+        self.shelf_ticks = 0;
+    }
+
     /// Whether a snapshot on the shelf has not been needed for long; `needed` says that it is now.
     pub fn shelf_expires(&mut self, needed: bool) -> bool {
         if needed {

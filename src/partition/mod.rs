@@ -538,6 +538,12 @@ impl Partition {
         &self.machine
     }
 
+    /// Where its log begins: after the snapshot that stands for what was before.
+    #[must_use]
+    pub fn log_base(&self) -> Position {
+        self.replica.log().base()
+    }
+
     /// Up to where the log is applied.
     #[must_use]
     pub fn applied(&self) -> Position {

@@ -381,6 +381,7 @@ impl Partition {
                 (meta.index, meta.term) = (facts.position.0, facts.term.0);
                 meta.set_conf_state(facts.members);
                 self.replica.log_mut().put_on_shelf(snapshot);
+                self.capturing.shelved();
             }
         }
         let ended: Vec<_> = self.capturing.ended().collect();

@@ -59,6 +59,14 @@ impl<T> Waiting<T> {
         self.slot(ticket)?.waiter.as_mut()
     }
 
+    /// All that wait, in the order of their slots.
+    pub fn iter(&self) -> impl Iterator<Item = (Ticket, &T)> {
+        self.slots.iter().zip(0..).filter_map(|(entry, slot)| {
+            let ticket = Ticket { shard: self.shard, slot, generation: entry.generation };
+            entry.waiter.as_ref().map(|waiter| (ticket, waiter))
+        })
+    }
+
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {

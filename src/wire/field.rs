@@ -51,8 +51,9 @@ impl<'a> Fields<'a> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let key = take_varint(&mut self.rest)?;
-        let number = u32::try_from(key >> 3).map_err(|_| Broken)?;
+        // A key has 32 bits, as every reader of protobuf demands.
+        let key = u32::try_from(take_varint(&mut self.rest)?).map_err(|_| Broken)?;
+        let number = key >> 3;
         if number == 0 {
             return Err(Broken);
         }
@@ -138,6 +139,27 @@ pub fn take_delimited<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Broken> {
 #[must_use]
 pub const fn varint_bytes(number: u64) -> usize {
     (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// How many bytes a varint field takes; none when it is 0.
+#[inline]
+#[must_use]
+pub const fn uint_bytes(number: u32, value: u64) -> usize {
+    if value == 0 { 0 } else { varint_bytes((number as u64) << 3) + varint_bytes(value) }
+}
+
+/// How many bytes a length-delimited field takes whose contents are `length`.
+#[inline]
+#[must_use]
+pub const fn delimited_bytes(number: u32, length: usize) -> usize {
+    varint_bytes((number as u64) << 3) + varint_bytes(length as u64) + length
+}
+
+/// Appends the head of a length-delimited field; its `length` bytes are to follow.
+#[inline]
+pub fn put_head(into: &mut Vec<u8>, number: u32, length: usize) {
+    put_varint(into, u64::from(number) << 3 | 2);
+    put_varint(into, length as u64);
 }
 
 /// Appends the varint of `number`.

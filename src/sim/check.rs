@@ -1,0 +1,254 @@
+//! What must be true of a history, whatever went wrong while it was made.
+//!
+//! | check | says |
+//! |---|---|
+//! | linear | each key could have been served one operation at a time, in an order that clients could not disprove; so nothing acknowledged is lost and no command counts twice |
+//! | sums | a counter that is only incremented ends between what was acknowledged and what was tried |
+//! | locks | a lock is never held twice and its tokens grow (the lock's model, with the ends of sessions) |
+//! | streams | events arrive 1, 2, 3 …, in the order of their causes, and none between two that arrived is missing |
+//! | indexes | no two commands have the same index |
+//!
+//! Equal replicas, early ends of sessions and progress are watched while the world runs (`world.rs`,
+//! `client.rs`). Absent on purpose: any look at a node's inside; only what clients saw counts here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use crate::id::{Kind, PartitionId};
+use crate::sim::fault::Plan;
+use crate::sim::history::{History, Record};
+use crate::sim::linear::{Entry, Verdict, search};
+use crate::workload::model::{Event, State};
+use crate::workload::{Answer, Op};
+
+/// What a history was found to be.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What is wrong; empty when all is well.
+    pub wrong: Vec<String>,
+    /// Keys whose search ended at its bound.
+    pub open: usize,
+    /// Keys whose order was found.
+    pub linear: usize,
+}
+
+/// Looks at all of it.
+#[must_use]
+pub fn check(history: &History, plan: &Plan) -> Findings {
+    let mut findings = Findings::default();
+    linear(history, plan, &mut findings);
+    sums(history, &mut findings.wrong);
+    streams(history, &mut findings.wrong);
+    indexes(history, &mut findings.wrong);
+    findings
+}
+
+type Primitive = (PartitionId, Kind, String);
+
+fn linear(history: &History, plan: &Plan, findings: &mut Findings) {
+    let mut primitives: BTreeMap<Primitive, Vec<usize>> = BTreeMap::new();
+    for (number, record) in history.records.iter().enumerate() {
+        let (kind, name) = record.primitive.clone();
+        if !record.op.is_stream() && !matches!(kind, Kind::MultiMap | Kind::IndexedMap) {
+            primitives.entry((record.partition, kind, name)).or_default().push(number);
+        }
+    }
+    for ((partition, kind, name), numbers) in primitives {
+        let keys: BTreeSet<Option<&str>> =
+            numbers.iter().map(|number| history.records[*number].op.key()).collect();
+        let keyed = keys.iter().any(Option::is_some);
+        for key in keys.into_iter().filter(|key| key.is_some() == keyed) {
+            let entries = entries(history, plan, &numbers, key);
+            match search(State::initial(kind), &entries, STEPS_MAX) {
+                Verdict::Linear => findings.linear += 1,
+                Verdict::Open => findings.open += 1,
+                Verdict::Broken(longest) => {
+                    let what = format!("partition {partition}, {kind} {name} {key:?}");
+                    findings.wrong.push(disproof(&what, &entries, &longest));
+                }
+            }
+        }
+    }
+}
+
+/// What happened to one key, and what may have happened to it unseen.
+fn entries(history: &History, plan: &Plan, numbers: &[usize], key: Option<&str>) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut sessions = BTreeSet::new();
+    for number in numbers {
+        let record = &history.records[*number];
+        if record.op.key().is_some() && record.op.key() != key {
+            continue;
+        }
+        if record.op.is_query() && record.outcome.is_none() {
+            continue;
+        }
+        sessions.insert(record.session);
+        let (number, session) = (*number as u64, record.session as u64);
+        let event = Event::Call {
+            number,
+            session,
+            op: record.op.clone(),
+            outcome: record.outcome.clone(),
+        };
+        entries.push(Entry { call: record.call, back: record.back, event });
+        if let Some(ttl_ns) = ttl_ns(&record.op) {
+            // Wall clocks that are off move log time when the leader changes.
+            let exact = plan.skew_ns == 0 && !plan.steps;
+            let call = record.call + if exact { ttl_ns * 9 / 10 } else { 0 };
+            entries.push(Entry { call, back: None, event: Event::Expire { writer: number } });
+        }
+    }
+    if key.is_none() {
+        for place in sessions {
+            let session = &history.sessions[place];
+            if session.survived {
+                continue;
+            }
+            let call = session.closed.map_or(session.confirmed, |at| at.min(session.confirmed));
+            let event = Event::SessionEnd { session: place as u64 };
+            entries.push(Entry { call, back: None, event });
+        }
+    }
+    entries
+}
+
+fn ttl_ns(op: &Op) -> Option<u64> {
+    match op {
+        Op::MapPut { ttl, .. } | Op::MapInsert { ttl, .. } | Op::MapUpdate { ttl, .. }
+        | Op::ValueSet { ttl, .. } | Op::ValueInsert { ttl, .. } | Op::SetAdd { ttl, .. } => {
+            ttl.map(|span| span.0)
+        }
+        _ => None,
+    }
+}
+
+/// The history of a key around the place where every order ends.
+fn disproof(what: &str, entries: &[Entry], longest: &[usize]) -> String {
+    let mut text = format!("{what}: no order of its operations explains the answers\n");
+    let done: BTreeSet<usize> = longest.iter().copied().collect();
+    let from = longest.len().saturating_sub(SHOWN_BEFORE);
+    let _ = writeln!(text, "  in order, the last {} of {}:", longest.len() - from, longest.len());
+    for place in &longest[from..] {
+        let _ = writeln!(text, "    {}", shown(&entries[*place]));
+    }
+    let mut rest: Vec<usize> = (0..entries.len()).filter(|place| !done.contains(place)).collect();
+    rest.sort_by_key(|place| entries[*place].call);
+    let _ = writeln!(text, "  and then none of:");
+    for place in rest.iter().take(SHOWN_AFTER) {
+        let _ = writeln!(text, "    {}", shown(&entries[*place]));
+    }
+    text
+}
+
+fn shown(entry: &Entry) -> String {
+    let seconds = |ns: u64| format!("{:.6}", ns as f64 / 1e9);
+    let back = entry.back.map_or("never".to_owned(), seconds);
+    let event = match &entry.event {
+        Event::Call { number, session, op, outcome } => {
+            format!("#{number} session {session} {op} -> {outcome:?}")
+        }
+        other => format!("{other:?}"),
+    };
+    format!("{}..{back} {event}", seconds(entry.call))
+}
+
+fn sums(history: &History, wrong: &mut Vec<String>) {
+    let mut counters: BTreeMap<Primitive, Vec<&Record>> = BTreeMap::new();
+    for record in &history.records {
+        if record.primitive.0 == Kind::Counter {
+            let (kind, name) = record.primitive.clone();
+            counters.entry((record.partition, kind, name)).or_default().push(record);
+        }
+    }
+    for ((partition, _, name), records) in counters {
+        let only_up = records.iter().all(|record| match record.op {
+            Op::CounterIncrement(delta) => delta >= 0,
+            Op::CounterGet => true,
+            _ => false,
+        });
+        let reads = records.iter().filter(|record| record.op == Op::CounterGet);
+        let last = reads.filter(|record| record.back.is_some()).max_by_key(|record| record.call);
+        let (Some(last), true) = (last, only_up) else { continue };
+        let Some(Ok(Answer::Number(value))) = last.outcome else { continue };
+        let sum = |counts: &dyn Fn(&Record) -> bool| -> i64 {
+            let counted = records.iter().filter(|record| counts(record));
+            counted
+                .map(|record| match record.op {
+                    Op::CounterIncrement(delta) => delta,
+                    _ => 0,
+                })
+                .sum()
+        };
+        let acknowledged =
+            sum(&|record| record.back.is_some_and(|back| back < last.call));
+        let tried = sum(&|record| record.call < last.back.unwrap_or(u64::MAX));
+        if !(acknowledged..=tried).contains(&value) {
+            wrong.push(format!(
+                "partition {partition}, counter {name} is {value}: {acknowledged} were \
+                 acknowledged, {tried} tried"
+            ));
+        }
+    }
+}
+
+fn streams(history: &History, wrong: &mut Vec<String>) {
+    for stream in &history.streams {
+        let opened = &history.records[stream.record];
+        let who = format!("client {}, stream of {:?}", opened.client, opened.primitive);
+        let mut last_index = 0;
+        for (number, index, outcome) in &stream.outputs {
+            if *index < last_index {
+                wrong.push(format!("{who}: output {number} at {index} follows {last_index}"));
+            }
+            last_index = *index;
+            match outcome {
+                Ok(Answer::Event { .. }) => {}
+                other => wrong.push(format!("{who}: output {number} is {other:?}")),
+            }
+        }
+        let (Some((_, first, _)), Some((_, last, _))) =
+            (stream.outputs.first(), stream.outputs.last())
+        else {
+            continue;
+        };
+        let heard: BTreeSet<u64> = stream.outputs.iter().map(|(_, index, _)| *index).collect();
+        for record in &history.records {
+            let same = record.partition == opened.partition
+                && record.primitive == opened.primitive
+                && matches!(record.outcome, Some(Ok(Answer::Written { .. })));
+            let between = record.index > *first && record.index <= *last;
+            if same && between && !heard.contains(&record.index) {
+                wrong.push(format!("{who}: nothing was heard of {} at {}", record.op, record.index));
+            }
+        }
+    }
+}
+
+fn indexes(history: &History, wrong: &mut Vec<String>) {
+    let mut seen: BTreeMap<(PartitionId, u64), usize> = BTreeMap::new();
+    for (number, record) in history.records.iter().enumerate() {
+        // A lock that waited is answered at the index of the release.
+        let own = !record.op.is_query()
+            && !record.op.is_stream()
+            && record.primitive.0 != Kind::Lock
+            && record.back.is_some();
+        if own && let Some(other) = seen.insert((record.partition, record.index), number) {
+            wrong.push(format!(
+                "{} and {} both have index {} of partition {}",
+                history.records[other].op, record.op, record.index, record.partition
+            ));
+        }
+    }
+    let mut ids = BTreeSet::new();
+    for session in &history.sessions {
+        if !ids.insert((session.partition, session.id)) {
+            wrong.push(format!("partition {} opened session {} twice", session.partition, session.id));
+        }
+    }
+}
+
+/// A key's history of these sizes is decided within a few thousand steps; the rest is left open.
+const STEPS_MAX: usize = 60_000;
+const SHOWN_BEFORE: usize = 12;
+const SHOWN_AFTER: usize = 12;

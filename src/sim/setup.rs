@@ -1,0 +1,184 @@
+//! How large a world is and how it is tuned: drawn from the seed, small where edges are.
+//!
+//! Bounds are drawn near what a run of a few seconds reaches, so that full segments, snapshots every few
+//! entries and refused commands are everyday events (style.md R7).
+
+use std::fmt;
+
+use crate::id::PartitionId;
+use crate::prng::Prng;
+use crate::sim::client::Habits;
+use crate::sim::fault::Plan;
+use crate::workload::Mix;
+
+/// Everything that a run draws before it begins.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The seed it was drawn from.
+    pub seed: u64,
+    /// Nodes, 1 to 5; each founds every partition.
+    pub nodes: u32,
+    /// Shards a node.
+    pub shards: u16,
+    /// Partitions, from 1.
+    pub partitions: u32,
+    /// The clients, in their order.
+    pub clients: Vec<Habits>,
+    /// How shards are tuned.
+    pub tuning: Tuning,
+    /// What goes wrong.
+    pub plan: Plan,
+}
+
+/// What the settings of all shards are made from.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// Entries applied between snapshots.
+    pub snapshot_entries: u64,
+    /// Bytes applied between snapshots.
+    pub snapshot_bytes: usize,
+    /// Entries kept for followers.
+    pub retain_entries: u64,
+    /// Bytes of a journal's segment.
+    pub segment_bytes: usize,
+    /// Bytes of a block at most.
+    pub block_bytes_max: usize,
+    /// Commands of one partition in flight.
+    pub commands_max: usize,
+    /// Bytes of snapshots that a turn writes.
+    pub snapshot_turn_bytes: usize,
+    /// Nanoseconds of a unit of raft's clock.
+    pub tick_ns: u64,
+    /// A disk's write takes this long at least.
+    pub disk_ns: u64,
+}
+
+impl Setup {
+    /// What `seed` stands for.
+    #[must_use]
+    pub fn drawn(seed: u64) -> Setup {
+        let mut prng = Prng::new(seed);
+        let nodes = *prng.pick(&[1, 1, 2, 3, 3, 3, 3, 3, 4, 5]);
+        let shards = 1 + prng.below(3) as u16;
+        let partitions = 1 + prng.below(3) as u32;
+        let heals_ns = prng.between(1_000, 4_000) * 1_000_000;
+        let plan = Plan::drawn(&mut prng.fork(1), nodes, heals_ns);
+        let tuning = Tuning::drawn(&mut prng.fork(2));
+        let mut of_clients = prng.fork(3);
+        let themes = themes(&mut of_clients);
+        let crowd = of_clients.chance(700);
+        let count = 1 + of_clients.below(5);
+        let mut clients = Vec::new();
+        for _ in 0..count {
+            let partition = if crowd { 1 } else { 1 + of_clients.below(u64::from(partitions)) as u32 };
+            let partition = PartitionId(partition);
+            clients.push(Habits::drawn(&mut of_clients, partition, &themes, heals_ns));
+        }
+        // Somebody must be left to show progress.
+        clients[0].dies_ns = u64::MAX;
+        Setup { seed, nodes, shards, partitions, clients, tuning, plan }
+    }
+
+    /// A world for a story: nothing is drawn and nothing goes wrong by itself.
+    #[must_use]
+    pub fn calm(nodes: u32, shards: u16, partitions: u32) -> Setup {
+        let (plan, tuning) = (Plan::calm(0), Tuning::roomy());
+        Setup { seed: 1, nodes, shards, partitions, clients: Vec::new(), tuning, plan }
+    }
+}
+
+impl Tuning {
+    /// Nothing is near its bound.
+    #[must_use]
+    pub fn roomy() -> Tuning {
+        Tuning {
+            snapshot_entries: 10_000,
+            snapshot_bytes: 64 << 20,
+            retain_entries: 1_000,
+            segment_bytes: 512 << 10,
+            block_bytes_max: 256 << 10,
+            commands_max: 1 << 16,
+            snapshot_turn_bytes: 16 << 10,
+            tick_ns: 20_000_000,
+            disk_ns: 100_000,
+        }
+    }
+
+    fn drawn(prng: &mut Prng) -> Tuning {
+        let snapshot_entries = *prng.pick(&[3, 10, 30, 100, 10_000]);
+        Tuning {
+            snapshot_entries,
+            snapshot_bytes: *prng.pick(&[2 << 10, 64 << 10, 64 << 20]),
+            retain_entries: *prng.pick(&[0, 1, 10, 100]),
+            segment_bytes: *prng.pick(&[400 << 10, 512 << 10, 1 << 20]),
+            block_bytes_max: *prng.pick(&[128 << 10, 256 << 10]),
+            commands_max: *prng.pick(&[2, 8, 1 << 16, 1 << 16]),
+            snapshot_turn_bytes: *prng.pick(&[64, 1 << 10, 16 << 10]),
+            tick_ns: prng.between(8, 40) * 1_000_000,
+            disk_ns: prng.between(20, 3_000) * 1_000,
+        }
+    }
+}
+
+impl Habits {
+    fn drawn(
+        prng: &mut Prng,
+        partition: PartitionId,
+        themes: &[(Mix, String)],
+        heals_ns: u64,
+    ) -> Habits {
+        let mut mixes = vec![prng.pick(themes).clone()];
+        let other = prng.pick(themes).clone();
+        if other.0.kind() != mixes[0].0.kind() {
+            mixes.push(other);
+        }
+        let sometimes = |prng: &mut Prng, high: u64| {
+            if prng.chance(500) { prng.below(high) } else { 0 }
+        };
+        let dies = prng.chance(150);
+        Habits {
+            mixes,
+            partition,
+            at_once: 1 + prng.below(3) as usize,
+            think_ns: prng.between(1, 60) * 1_000_000,
+            patience_ns: prng.between(60, 2_000) * 1_000_000,
+            timeout_ns: prng.between(800, 4_000) * 1_000_000,
+            doubles: sometimes(prng, 150),
+            repeats: sometimes(prng, 300),
+            gives_up: sometimes(prng, 60),
+            roams: sometimes(prng, 300),
+            listens: prng.chance(400),
+            dies_ns: if dies { prng.between(500_000_000, heals_ns.max(600_000_000)) } else { u64::MAX },
+        }
+    }
+}
+
+/// What the clients of a world work on, together.
+fn themes(prng: &mut Prng) -> Vec<(Mix, String)> {
+    let count = 1 + prng.below(3);
+    (0..count)
+        .map(|_| {
+            let mix = *prng.pick(&Mix::ALL);
+            (mix, format!("{}-{}", mix.name(), prng.below(2)))
+        })
+        .collect()
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "seed {}: {} nodes of {} shards, {} partitions",
+            self.seed, self.nodes, self.shards, self.partitions
+        )?;
+        writeln!(f, "  {:?}", self.tuning)?;
+        writeln!(f, "  {:?}, skew {} ns", self.plan.manners, self.plan.skew_ns)?;
+        for (number, habits) in self.clients.iter().enumerate() {
+            writeln!(f, "  client {number}: {habits:?}")?;
+        }
+        for fault in &self.plan.faults {
+            writeln!(f, "  at {:.3} s: {:?}", fault.at_ns as f64 / 1e9, fault.what)?;
+        }
+        write!(f, "  mended at {:.3} s", self.plan.heals_ns as f64 / 1e9)
+    }
+}

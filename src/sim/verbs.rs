@@ -1,0 +1,297 @@
+//! The words of stories for operations: `map m put k v ttl=1s` and so on.
+//!
+//! Absent on purpose: cleverness. A word that is not known ends the story with its line.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::id::Kind;
+use crate::time::Span;
+use crate::workload::Op;
+
+/// A line's plain words and its `name=value` pairs.
+#[derive(Debug, Default)]
+pub struct Words<'a> {
+    plain: Vec<&'a str>,
+    named: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Words<'a> {
+    /// Takes a line apart.
+    #[must_use]
+    pub fn of(line: &'a str) -> Words<'a> {
+        let mut words = Words::default();
+        for word in line.split_whitespace() {
+            match word.split_once('=') {
+                Some((name, value)) => {
+                    words.named.insert(name, value);
+                }
+                None => words.plain.push(word),
+            }
+        }
+        words
+    }
+
+    /// The plain word at `place`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn word(&self, place: usize) -> Result<&'a str, String> {
+        self.plain.get(place).copied().ok_or(format!("word {} is missing", place + 1))
+    }
+
+    /// The plain words from `place` on.
+    #[must_use]
+    pub fn rest(&self, place: usize) -> Vec<String> {
+        self.plain.iter().skip(place).map(|word| (*word).to_owned()).collect()
+    }
+
+    /// The value of `name`, if it is there.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&'a str> {
+        self.named.get(name).copied()
+    }
+
+    /// The number at `place`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn number<T: std::str::FromStr>(&self, place: usize) -> Result<T, String> {
+        let word = self.word(place)?;
+        word.parse().map_err(|_| format!("{word} is no number"))
+    }
+
+    /// The number named `name`, or `other`.
+    ///
+    /// # Errors
+    /// It is no number.
+    pub fn number_named<T: std::str::FromStr>(&self, name: &str, other: T) -> Result<T, String> {
+        match self.named(name) {
+            None => Ok(other),
+            Some(word) => word.parse().map_err(|_| format!("{word} is no number")),
+        }
+    }
+
+    /// The span named `name`, if it is there.
+    ///
+    /// # Errors
+    /// It is no span.
+    pub fn span_named(&self, name: &str) -> Result<Option<Span>, String> {
+        self.named(name).map(span).transpose()
+    }
+}
+
+/// A span as text: `5s`, `250ms`, `10us`, `0`.
+///
+/// # Errors
+/// It is none of these.
+pub fn span(word: &str) -> Result<Span, String> {
+    let digits = word.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| format!("{word} is no span"))?;
+    match &word[digits.len()..] {
+        "h" => Ok(Span::secs(number * 3600)),
+        "m" => Ok(Span::secs(number * 60)),
+        "s" => Ok(Span::secs(number)),
+        "ms" => Ok(Span::millis(number)),
+        "us" => Ok(Span::micros(number)),
+        "ns" => Ok(Span::nanos(number)),
+        "" if number == 0 => Ok(Span::ZERO),
+        _ => Err(format!("{word} is no span")),
+    }
+}
+
+/// The kind that a story's word names.
+#[must_use]
+pub fn kind(word: &str) -> Option<Kind> {
+    Some(match word {
+        "counter" => Kind::Counter,
+        "countermap" => Kind::CounterMap,
+        "election" => Kind::LeaderElection,
+        "indexedmap" => Kind::IndexedMap,
+        "lock" => Kind::Lock,
+        "map" => Kind::Map,
+        "multimap" => Kind::MultiMap,
+        "set" => Kind::Set,
+        "value" => Kind::Value,
+        _ => return None,
+    })
+}
+
+/// The operation on a primitive of `kind` whose verb stands at `at`.
+///
+/// # Errors
+/// There is no such operation, or a word of it is missing.
+pub fn op(kind: Kind, words: &Words<'_>, at: usize) -> Result<Op, String> {
+    let verb = words.word(at)?;
+    let op = match kind {
+        Kind::Counter => counter(verb, words, at)?,
+        Kind::CounterMap => counter_map(verb, words, at)?,
+        Kind::LeaderElection => election(verb, words, at)?,
+        Kind::IndexedMap => indexed_map(verb, words, at)?,
+        Kind::Lock => match verb {
+            "acquire" => Some(Op::LockAcquire { timeout: words.span_named("timeout")? }),
+            "release" => Some(Op::LockRelease),
+            "get" => Some(Op::LockGet),
+            _ => None,
+        },
+        Kind::Map => map(verb, words, at)?,
+        Kind::MultiMap => multi_map(verb, words, at)?,
+        Kind::Set => set(verb, words, at)?,
+        Kind::Value => value(verb, words, at)?,
+    };
+    op.ok_or(format!("{kind} has no verb {verb}"))
+}
+
+type Parsed = Result<Option<Op>, String>;
+
+fn counter(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
+    Ok(Some(match verb {
+        "set" => Op::CounterSet(words.number(at + 1)?),
+        "increment" => Op::CounterIncrement(words.number(at + 1)?),
+        "decrement" => Op::CounterDecrement(words.number(at + 1)?),
+        "update" => {
+            Op::CounterUpdate { compare: words.number(at + 1)?, update: words.number(at + 2)? }
+        }
+        "get" => Op::CounterGet,
+        _ => return Ok(None),
+    }))
+}
+
+fn counter_map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
+    let key = || words.word(at + 1).map(str::to_owned);
+    Ok(Some(match verb {
+        "set" => Op::CounterMapSet { key: key()?, value: words.number(at + 2)? },
+        "insert" => Op::CounterMapInsert { key: key()?, value: words.number(at + 2)? },
+        "update" => Op::CounterMapUpdate {
+            key: key()?,
+            value: words.number(at + 2)?,
+            prev: words.number_named("prev", 0)?,
+        },
+        "increment" => Op::CounterMapIncrement { key: key()?, delta: words.number(at + 2)? },
+        "decrement" => Op::CounterMapDecrement { key: key()?, delta: words.number(at + 2)? },
+        "remove" => Op::CounterMapRemove { key: key()?, prev: words.number_named("prev", 0)? },
+        "clear" => Op::CounterMapClear,
+        "get" => Op::CounterMapGet { key: key()? },
+        "size" => Op::CounterMapSize,
+        "events" => Op::CounterMapEvents { key: key().unwrap_or_default() },
+        _ => return Ok(None),
+    }))
+}
+
+fn map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
+    let key = || words.word(at + 1).map(str::to_owned);
+    let value = || words.word(at + 2).map(|word| Bytes::copy_from_slice(word.as_bytes()));
+    let ttl = || words.span_named("ttl");
+    let prev = || words.number_named("prev", 0);
+    Ok(Some(match verb {
+        "put" => Op::MapPut { key: key()?, value: value()?, ttl: ttl()?, prev: prev()? },
+        "insert" => Op::MapInsert { key: key()?, value: value()?, ttl: ttl()? },
+        "update" => Op::MapUpdate { key: key()?, value: value()?, ttl: ttl()?, prev: prev()? },
+        "remove" => Op::MapRemove { key: key()?, prev: prev()? },
+        "clear" => Op::MapClear,
+        "lock" => Op::MapLock,
+        "get" => Op::MapGet { key: key()? },
+        "size" => Op::MapSize,
+        "entries" => Op::MapEntries { watch: false },
+        "watch" => Op::MapEntries { watch: true },
+        "events" => Op::MapEvents { key: key().unwrap_or_default() },
+        _ => return Ok(None),
+    }))
+}
+
+fn multi_map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
+    let key = || words.word(at + 1).map(str::to_owned);
+    let value = || words.word(at + 2).map(str::to_owned);
+    let values = || words.rest(at + 2);
+    Ok(Some(match verb {
+        "put" => Op::MultiMapPut { key: key()?, value: value()? },
+        "put-all" => Op::MultiMapPutAll { key: key()?, values: values() },
+        "replace" => Op::MultiMapReplace { key: key()?, values: values() },
+        "remove" => Op::MultiMapRemove { key: key()?, value: value()? },
+        "remove-all" => Op::MultiMapRemoveAll { key: key()?, values: values() },
+        "clear" => Op::MultiMapClear,
+        "contains" => Op::MultiMapContains { key: key()?, value: value()? },
+        "get" => Op::MultiMapGet { key: key()? },
+        "size" => Op::MultiMapSize,
+        "events" => Op::MultiMapEvents { key: key().unwrap_or_default() },
+        _ => return Ok(None),
+    }))
+}
+
+fn set(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
+    let element = || words.word(at + 1).map(str::to_owned);
+    Ok(Some(match verb {
+        "add" => Op::SetAdd { element: element()?, ttl: words.span_named("ttl")? },
+        "remove" => Op::SetRemove { element: element()? },
+        "contains" => Op::SetContains { element: element()? },
+        "clear" => Op::SetClear,
+        "size" => Op::SetSize,
+        "elements" => Op::SetElements { watch: false },
+        "watch" => Op::SetElements { watch: true },
+        "events" => Op::SetEvents,
+        _ => return Ok(None),
+    }))
+}
+
+fn value(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
+    let value = || words.word(at + 1).map(|word| Bytes::copy_from_slice(word.as_bytes()));
+    let prev = || words.number_named("prev", 0);
+    Ok(Some(match verb {
+        "set" => Op::ValueSet { value: value()?, ttl: words.span_named("ttl")? },
+        "insert" => Op::ValueInsert { value: value()?, ttl: words.span_named("ttl")? },
+        "update" => Op::ValueUpdate { value: value()?, prev: prev()? },
+        "delete" => Op::ValueDelete { prev: prev()? },
+        "get" => Op::ValueGet,
+        "watch" => Op::ValueWatch,
+        "events" => Op::ValueEvents,
+        _ => return Ok(None),
+    }))
+}
+
+fn election(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
+    let name = || words.word(at + 1).map(str::to_owned);
+    Ok(Some(match verb {
+        "enter" => Op::ElectionEnter(name()?),
+        "withdraw" => Op::ElectionWithdraw(name().unwrap_or_default()),
+        "anoint" => Op::ElectionAnoint(name()?),
+        "promote" => Op::ElectionPromote(name()?),
+        "demote" => Op::ElectionDemote(name()?),
+        "evict" => Op::ElectionEvict(name()?),
+        "term" => Op::ElectionGetTerm,
+        "watch" => Op::ElectionWatch,
+        _ => return Ok(None),
+    }))
+}
+
+fn indexed_map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
+    let key = || words.word(at + 1).map(str::to_owned).unwrap_or_default();
+    let bytes = |place| words.word(place).map(|word| Bytes::copy_from_slice(word.as_bytes()));
+    let index = || words.number_named("index", 0);
+    let prev = || words.number_named("prev", 0);
+    Ok(Some(match verb {
+        "append" => {
+            let ttl = words.span_named("ttl")?;
+            Op::IndexedAppend { key: key(), value: bytes(at + 2)?, ttl }
+        }
+        "update" if index()? > 0 => Op::IndexedUpdate {
+            key: String::new(),
+            index: index()?,
+            value: bytes(at + 1)?,
+            prev: prev()?,
+        },
+        "update" => {
+            Op::IndexedUpdate { key: key(), index: 0, value: bytes(at + 2)?, prev: prev()? }
+        }
+        "remove" => Op::IndexedRemove { key: key(), index: index()?, prev: prev()? },
+        "clear" => Op::IndexedClear,
+        "get" => Op::IndexedGet { key: key(), index: index()? },
+        "first" => Op::IndexedFirst,
+        "last" => Op::IndexedLast,
+        "next" => Op::IndexedNext(words.number(at + 1)?),
+        "prev" => Op::IndexedPrev(words.number(at + 1)?),
+        "size" => Op::IndexedSize,
+        "events" => Op::IndexedEvents { key: key() },
+        _ => return Ok(None),
+    }))
+}

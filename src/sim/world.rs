@@ -1,0 +1,721 @@
+//! The world: nodes, links, disks and clients under one clock, one event after the other.
+//!
+//! Everything that happens is an event in one queue, and everything drawn comes from the seed, so a run is a
+//! function of its setup. A shard is turned when something has come for it or its wake time passes, as the
+//! wet shell does; bundles and snapshots cross as bytes. The world itself watches what no client can see:
+//! that replicas which applied the same entries are equal.
+//!
+//! Absent on purpose: gRPC (its codec has its own tests) and threads.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use bytes::Bytes;
+
+use crate::id::{Mark, NodeId, PartitionId, Position, ShardId, Term};
+use crate::partition::reply::{Body, Replies};
+use crate::prng::Prng;
+use crate::shard::inbox::{Ask, Delivery, DiskRoom, Letter, Member, Role};
+use crate::shard::outbox::{Outbox, SnapshotOut};
+use crate::sim::client::{Act, Client, Heard};
+use crate::sim::clock::Clock;
+use crate::sim::disk::Disk;
+use crate::sim::fault::What;
+use crate::sim::history::History;
+use crate::sim::net::{Manners, Net};
+use crate::sim::node::{Caller, Core, Node};
+use crate::sim::queue::Queue;
+use crate::sim::setup::Setup;
+use crate::sim::shell;
+use crate::sim::trace::Trace;
+
+/// A world.
+#[derive(Debug)]
+pub struct World {
+    /// Nanoseconds since it began.
+    pub now_ns: u64,
+    /// What it was made from.
+    pub setup: Setup,
+    /// Its nodes; node 1 is the first.
+    pub nodes: Vec<Node>,
+    /// Its links.
+    pub net: Net,
+    /// Its clients.
+    pub clients: Vec<Client>,
+    /// What they asked and heard.
+    pub history: History,
+    /// What happened.
+    pub trace: Trace,
+    /// What was heard on calls that belong to no client of the world.
+    pub mail: Vec<(Caller, Heard)>,
+    /// What the world itself found wrong.
+    pub wrong: Vec<String>,
+    queue: Queue<Event>,
+    prng: Prng,
+    wakes_ns: Vec<u64>,
+    /// Where each call went.
+    routes: BTreeMap<(u32, u64), (NodeId, ShardId)>,
+    /// Which partitions each node was asked to found and has not said so.
+    unfounded: BTreeMap<u64, (NodeId, PartitionId)>,
+    next_order: u64,
+    /// The state's digest after each position, by whoever was there first.
+    digests: BTreeMap<(PartitionId, Position), (NodeId, u64)>,
+}
+
+#[derive(Debug)]
+enum Event {
+    Turn { node: NodeId, shard: ShardId },
+    Bundle { from: NodeId, to: NodeId, shard: ShardId, bytes: Bytes },
+    Snapshot { from: NodeId, to: NodeId, shard: ShardId, bytes: Bytes },
+    Sent { to: NodeId, shard: ShardId, life: u64, of: (PartitionId, NodeId, Delivery) },
+    Letter { node: NodeId, shard: ShardId, life: u64, from: ShardId, letter: Letter },
+    Written { node: NodeId, shard: ShardId, life: u64, mark: Mark },
+    Request { caller: Caller, node: NodeId, shard: ShardId, partition: PartitionId, ask: Ask, body: Bytes },
+    Hangup { caller: Caller, partition: PartitionId },
+    Answer { caller: Caller, heard: Heard },
+    Client { place: usize },
+    Fault { place: usize },
+    Boot { node: NodeId, life: u64 },
+    Mend { links: Vec<(NodeId, NodeId)> },
+    Pace { node: NodeId },
+    Room { node: NodeId },
+    Heal,
+    Found,
+}
+
+impl World {
+    /// A world at its beginning: nodes boot, clients wake, faults are on their way.
+    #[must_use]
+    pub fn new(setup: Setup, telling: bool) -> World {
+        let mut prng = Prng::new(setup.seed ^ 0x7369_6d00);
+        let net = Net::new(setup.plan.manners.clone(), prng.fork(1));
+        let nodes = (1..=setup.nodes).map(|id| new_node(NodeId(id), &setup, &mut prng)).collect();
+        let mut world = World {
+            now_ns: 0,
+            nodes,
+            net,
+            clients: Vec::new(),
+            history: History::default(),
+            trace: Trace::new(telling),
+            mail: Vec::new(),
+            wrong: Vec::new(),
+            queue: Queue::new(),
+            wakes_ns: Vec::new(),
+            routes: BTreeMap::new(),
+            unfounded: BTreeMap::new(),
+            next_order: 0,
+            digests: BTreeMap::new(),
+            setup,
+            prng,
+        };
+        world.begin();
+        world
+    }
+
+    /// The next thing happens. False when nothing is to come.
+    pub fn step(&mut self) -> bool {
+        let Some((at_ns, event)) = self.queue.pop() else { return false };
+        assert!(at_ns >= self.now_ns, "time went back from {} to {at_ns}", self.now_ns);
+        self.now_ns = at_ns;
+        self.trace.note(at_ns);
+        self.happen(event);
+        true
+    }
+
+    /// When the next thing happens.
+    #[must_use]
+    pub fn next_at_ns(&self) -> Option<u64> {
+        self.queue.next_at_ns()
+    }
+
+    /// Sends a request of a caller who is no client of the world. What comes back is in `mail`.
+    pub fn request(
+        &mut self,
+        caller: Caller,
+        node: NodeId,
+        shard: ShardId,
+        partition: PartitionId,
+        ask: Ask,
+        body: Bytes,
+    ) {
+        let later_ns = 50_000;
+        self.routes.insert((caller.client, caller.call), (node, shard));
+        let event = Event::Request { caller, node, shard, partition, ask, body };
+        self.queue.push(self.now_ns + later_ns, event);
+    }
+
+    /// That caller hangs up.
+    pub fn hang_up(&mut self, caller: Caller, partition: PartitionId) {
+        self.queue.push(self.now_ns + 50_000, Event::Hangup { caller, partition });
+    }
+
+    /// A node loses power; it starts again after `down_ns`, if at all.
+    pub fn crash(&mut self, node: NodeId, down_ns: Option<u64>) {
+        let now_ns = self.now_ns;
+        let known = &mut self.nodes[node.0 as usize - 1];
+        if !known.up {
+            return;
+        }
+        known.up = false;
+        known.life += 1;
+        known.paused_until_ns = 0;
+        let life = known.life;
+        let broken: Vec<Caller> =
+            known.cores.iter_mut().flat_map(|core| core.crash(now_ns)).collect();
+        self.trace.tell(now_ns, || format!("node {node} loses power"));
+        for caller in broken {
+            let at_ns = now_ns + self.client_delay_ns();
+            self.queue.push(at_ns, Event::Answer { caller, heard: Heard::Broken });
+        }
+        if let Some(down_ns) = down_ns {
+            self.queue.push(now_ns + down_ns, Event::Boot { node, life });
+        }
+    }
+
+    /// A node that is down starts.
+    pub fn boot(&mut self, node: NodeId) {
+        let life = self.nodes[node.0 as usize - 1].life;
+        self.queue.push(self.now_ns, Event::Boot { node, life });
+    }
+
+    /// A fault happens now.
+    pub fn strike(&mut self, what: What) {
+        let what = what.aimed(self.leader(PartitionId(1)).map_or(NodeId(1), |(node, _)| node));
+        self.trace.tell(self.now_ns, || format!("{what:?}"));
+        match what {
+            What::Crash { node, down_ns } => self.crash(node, Some(down_ns)),
+            What::Blackout { down_ns } => {
+                for id in 1..=self.setup.nodes {
+                    let later_ns = self.prng.below(50_000_000);
+                    self.crash(NodeId(id), Some(down_ns + later_ns));
+                }
+            }
+            What::Pause { node, for_ns } => {
+                let until_ns = self.now_ns + for_ns;
+                let node = &mut self.nodes[node.0 as usize - 1];
+                node.paused_until_ns = node.paused_until_ns.max(until_ns);
+            }
+            What::Cut { links, for_ns } => {
+                for (from, to) in &links {
+                    self.net.cut(*from, *to);
+                }
+                self.queue.push(self.now_ns + for_ns, Event::Mend { links });
+            }
+            What::Alone { node, hears, speaks, for_ns } => {
+                let peers = (1..=self.setup.nodes).map(NodeId).filter(|peer| *peer != node);
+                let links: Vec<_> = peers
+                    .flat_map(|peer| [(hears, (peer, node)), (speaks, (node, peer))])
+                    .filter(|(open, _)| !open)
+                    .map(|(_, link)| link)
+                    .collect();
+                self.strike(What::Cut { links, for_ns });
+            }
+            What::Step { node, by_ns } => self.nodes[node.0 as usize - 1].clock.step(by_ns),
+            What::Slow { node, factor, for_ns } => {
+                self.nodes[node.0 as usize - 1].slow = factor;
+                self.queue.push(self.now_ns + for_ns, Event::Pace { node });
+            }
+            What::Full { node, for_ns } => {
+                self.tell_room(node, DiskRoom::Full);
+                self.queue.push(self.now_ns + for_ns, Event::Room { node });
+            }
+            What::Rumour { node } => {
+                let peers: Vec<NodeId> =
+                    (1..=self.setup.nodes).map(NodeId).filter(|peer| *peer != node).collect();
+                self.for_each_core(node, |core| core.inbox.lost.extend(&peers));
+            }
+        }
+    }
+
+    /// Everything is mended: links carry, disks are quick and have room, clocks run, nodes start.
+    pub fn heal(&mut self) {
+        self.trace.tell(self.now_ns, || "everything is mended".to_owned());
+        self.net.mend();
+        self.net.manners = Manners::calm();
+        for id in 1..=self.setup.nodes {
+            let node = &mut self.nodes[id as usize - 1];
+            node.paused_until_ns = 0;
+            node.slow = 1;
+            if !node.up {
+                self.boot(NodeId(id));
+            }
+            self.tell_room(NodeId(id), DiskRoom::Enough);
+        }
+    }
+
+    /// The partitions that a node has, with how far each is and its state's digest.
+    #[must_use]
+    pub fn replicas(&self, node: NodeId) -> Vec<shell::Standing> {
+        let cores = &self.nodes[node.0 as usize - 1].cores;
+        cores.iter().flat_map(|core| core.shard.iter().flat_map(shell::standings)).collect()
+    }
+
+    /// Who leads a partition, as the leader with the newest term says, and in which term.
+    #[must_use]
+    pub fn leader(&self, partition: PartitionId) -> Option<(NodeId, Term)> {
+        let nodes = self.nodes.iter();
+        let cores = nodes.flat_map(|node| node.cores.iter().map(move |core| (node.id, core)));
+        let shards = cores.filter_map(|(id, core)| Some((id, core.shard.as_ref()?)));
+        let terms = shards.filter_map(|(id, shard)| Some((id, shell::leads(shard, partition)?)));
+        terms.max_by_key(|(_, term)| *term)
+    }
+
+    /// Whether every replica of every partition holds the same.
+    #[must_use]
+    pub fn is_level(&self) -> bool {
+        let mut first = BTreeMap::new();
+        for id in 1..=self.setup.nodes {
+            for standing in self.replicas(NodeId(id)) {
+                let here = (standing.applied, standing.digest);
+                if *first.entry(standing.partition).or_insert(here) != here {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Where every replica stands, for a report.
+    #[must_use]
+    pub fn standings(&self) -> String {
+        let mut text = String::new();
+        for id in 1..=self.setup.nodes {
+            for standing in self.replicas(NodeId(id)) {
+                let _ = writeln!(text, "  node {id}: {standing}");
+            }
+        }
+        text
+    }
+
+    /// Every client looks at once what is to be done.
+    pub fn wake_clients(&mut self) {
+        for place in 0..self.clients.len() {
+            self.wake_client(place, self.now_ns);
+        }
+    }
+
+    fn begin(&mut self) {
+        let prng = &mut self.prng.fork(7);
+        let count = self.setup.clients.len();
+        for (number, habits) in self.setup.clients.clone().into_iter().enumerate() {
+            let own = prng.fork(number as u64);
+            let nodes = self.setup.nodes;
+            self.clients.push(Client::new(number as u32, habits, nodes, own));
+        }
+        self.wakes_ns = vec![u64::MAX; count];
+        for id in 1..=self.setup.nodes {
+            let at_ns = prng.below(20_000_000);
+            self.queue.push(at_ns, Event::Boot { node: NodeId(id), life: 0 });
+            for partition in 1..=self.setup.partitions {
+                let call = self.next_order;
+                self.next_order += 1;
+                self.unfounded.insert(call, (NodeId(id), PartitionId(partition)));
+            }
+        }
+        self.queue.push(30_000_000, Event::Found);
+        for place in 0..count {
+            self.wake_client(place, 40_000_000);
+        }
+        for (place, fault) in self.setup.plan.faults.iter().enumerate() {
+            self.queue.push(fault.at_ns, Event::Fault { place });
+        }
+        if self.setup.plan.heals_ns > 0 {
+            self.queue.push(self.setup.plan.heals_ns, Event::Heal);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Turn { node, shard } => self.maybe_turn(node, shard),
+            Event::Bundle { from, to, shard, bytes } => {
+                self.reach(to, shard, |core| core.inbox.bundles.push((from, bytes)));
+            }
+            Event::Snapshot { from, to, shard, bytes } => {
+                self.reach(to, shard, |core| core.inbox.snapshots.push((from, bytes)));
+            }
+            Event::Sent { to, shard, life, of } => {
+                if self.lives(to, life) {
+                    self.reach(to, shard, |core| core.inbox.sent.push(of));
+                }
+            }
+            Event::Letter { node, shard, life, from, letter } => {
+                if self.lives(node, life) {
+                    self.reach(node, shard, |core| core.inbox.letters.push((from, letter)));
+                }
+            }
+            Event::Written { node, shard, life, mark } => {
+                if self.lives(node, life) {
+                    self.written(node, shard, mark);
+                }
+            }
+            Event::Request { caller, node, shard, partition, ask, body } => {
+                self.arrive(caller, node, shard, partition, ask, &body);
+            }
+            Event::Hangup { caller, partition } => self.hung_up(caller, partition),
+            Event::Answer { caller, heard } => self.answer(caller, heard),
+            Event::Client { place } => self.turn_client(place),
+            Event::Fault { place } => {
+                let what = self.setup.plan.faults[place].what.clone();
+                self.strike(what);
+            }
+            Event::Boot { node, life } => self.start(node, life),
+            Event::Mend { links } => self.net.join(&links),
+            Event::Pace { node } => self.nodes[node.0 as usize - 1].slow = 1,
+            Event::Room { node } => self.tell_room(node, DiskRoom::Enough),
+            Event::Heal => self.heal(),
+            Event::Found => self.found(),
+        }
+    }
+
+    fn lives(&self, node: NodeId, life: u64) -> bool {
+        let node = &self.nodes[node.0 as usize - 1];
+        node.up && node.life == life
+    }
+
+    /// Something comes for a shard, which takes a turn for it. Nothing reaches a node without power.
+    fn reach(&mut self, node: NodeId, shard: ShardId, put: impl FnOnce(&mut Core)) {
+        let known = &mut self.nodes[node.0 as usize - 1];
+        let shard = usize::from(shard.0);
+        if !known.up || shard >= known.cores.len() {
+            return;
+        }
+        put(&mut known.cores[shard]);
+        self.stir(node, ShardId(shard as u16), self.now_ns + GATHER_NS);
+    }
+
+    fn for_each_core(&mut self, node: NodeId, mut put: impl FnMut(&mut Core)) {
+        for shard in 0..self.setup.shards {
+            self.reach(node, ShardId(shard), &mut put);
+        }
+    }
+
+    fn tell_room(&mut self, node: NodeId, room: DiskRoom) {
+        self.for_each_core(node, |core| core.inbox.disk = Some(room));
+    }
+
+    /// The shard's next turn is at `at_ns` or as soon after it as it can be.
+    fn stir(&mut self, node: NodeId, shard: ShardId, at_ns: u64) {
+        let known = &mut self.nodes[node.0 as usize - 1];
+        let core = &mut known.cores[usize::from(shard.0)];
+        let at_ns = at_ns.max(core.busy_until_ns).max(known.paused_until_ns).max(self.now_ns);
+        if core.turn_at_ns.is_none_or(|known_ns| at_ns < known_ns) {
+            core.turn_at_ns = Some(at_ns);
+            self.queue.push(at_ns, Event::Turn { node, shard });
+        }
+    }
+
+    fn maybe_turn(&mut self, node: NodeId, shard: ShardId) {
+        let known = &mut self.nodes[node.0 as usize - 1];
+        let core = &mut known.cores[usize::from(shard.0)];
+        if core.turn_at_ns != Some(self.now_ns) || core.shard.is_none() {
+            return;
+        }
+        core.turn_at_ns = None;
+        if known.paused_until_ns > self.now_ns {
+            let until_ns = known.paused_until_ns;
+            self.stir(node, shard, until_ns);
+            return;
+        }
+        self.turn(node, shard);
+    }
+
+    fn turn(&mut self, id: NodeId, shard_id: ShardId) {
+        let node = &mut self.nodes[id.0 as usize - 1];
+        let core = &mut node.cores[usize::from(shard_id.0)];
+        let Some(shard) = &mut core.shard else { return };
+        // What came from peers may as well come a turn later than what came from clients.
+        let late = if self.prng.chance(self.setup.plan.late) {
+            std::mem::take(&mut core.inbox.bundles)
+        } else {
+            Vec::new()
+        };
+        shell::note_inputs(&mut self.trace, id, shard_id, &core.inbox);
+        shard.turn(&mut core.inbox, node.clock.read(self.now_ns), &mut core.outbox);
+        let mut outbox = std::mem::take(&mut core.outbox);
+        shell::note_outputs(&mut self.trace, &outbox);
+        let took_ns = 5_000 + self.prng.below(40_000);
+        core.busy_until_ns = self.now_ns + took_ns;
+        if !late.is_empty() {
+            core.inbox.bundles = late;
+            self.stir(id, shard_id, self.now_ns + took_ns);
+        }
+        self.hand_out(id, shard_id, &mut outbox);
+        if let Some(at) = outbox.wake {
+            let at_ns = self.nodes[id.0 as usize - 1].clock.world_ns(at);
+            self.stir(id, shard_id, at_ns);
+        }
+        shell::clear(&mut outbox);
+        self.nodes[id.0 as usize - 1].cores[usize::from(shard_id.0)].outbox = outbox;
+        self.compare(id, shard_id);
+    }
+
+    fn hand_out(&mut self, id: NodeId, shard: ShardId, outbox: &mut Outbox) {
+        let now_ns = self.now_ns;
+        let node = &mut self.nodes[id.0 as usize - 1];
+        let (life, slow) = (node.life, node.slow);
+        let disk = &mut node.cores[usize::from(shard.0)].disk;
+        disk.latency_ns = self.setup.tuning.disk_ns * slow;
+        for order in outbox.orders.drain(..) {
+            if let Some((ends_ns, mark)) = disk.order(now_ns, order) {
+                self.queue.push(ends_ns, Event::Written { node: id, shard, life, mark });
+            }
+        }
+        for (to, to_shard, bytes) in outbox.bundles.drain(..) {
+            for (later_ns, bytes) in self.net.carry(id, to, &bytes) {
+                let event = Event::Bundle { from: id, to, shard: to_shard, bytes };
+                self.queue.push(now_ns + later_ns, event);
+            }
+        }
+        for snapshot in outbox.snapshots.drain(..) {
+            self.send_snapshot(id, shard, snapshot);
+        }
+        for (to, letter) in outbox.letters.drain(..) {
+            let event = Event::Letter { node: id, shard: to, life, from: shard, letter };
+            self.queue.push(now_ns + 1_000 + self.prng.below(4_000), event);
+        }
+        self.deliver(id, shard, &outbox.replies);
+    }
+
+    fn send_snapshot(&mut self, from: NodeId, shard: ShardId, snapshot: SnapshotOut) {
+        let SnapshotOut { to, partition, position, bytes } = snapshot;
+        let length = bytes.len();
+        self.trace.tell(self.now_ns, || {
+            format!("node {from} sends node {to} partition {partition} up to {position}, {length} bytes")
+        });
+        let owner = ShardId((partition.0 % u32::from(self.setup.shards)) as u16);
+        let life = self.nodes[from.0 as usize - 1].life;
+        let mut ends_ns = self.now_ns + 300_000_000;
+        let mut delivery = Delivery::Failed;
+        for (later_ns, bytes) in self.net.carry(from, to, &bytes) {
+            let at_ns = self.now_ns + later_ns * 3;
+            if self.nodes[to.0 as usize - 1].up {
+                delivery = Delivery::Arrived;
+                ends_ns = at_ns + self.net.delay_ns();
+            }
+            self.queue.push(at_ns, Event::Snapshot { from, to, shard: owner, bytes });
+        }
+        let event = Event::Sent { to: from, shard, life, of: (partition, to, delivery) };
+        self.queue.push(ends_ns, event);
+    }
+
+    fn deliver(&mut self, id: NodeId, shard: ShardId, replies: &Replies) {
+        for reply in &replies.list {
+            let core = &mut self.nodes[id.0 as usize - 1].cores[usize::from(shard.0)];
+            let Some(caller) = core.claim(reply.ticket, reply.last) else { continue };
+            let heard = match &reply.body {
+                Body::Output(output) => Heard::Output {
+                    index: output.index.0,
+                    number: output.number,
+                    status: output.status,
+                    bytes: Bytes::copy_from_slice(replies.bytes_of(output)),
+                    last: reply.last,
+                },
+                Body::Event(event) => Heard::Event(event.clone()),
+                Body::End => Heard::End,
+                Body::Refused(refusal) => Heard::Refused(refusal.clone()),
+            };
+            self.queue.push(self.now_ns + CLIENT_DELAY_NS, Event::Answer { caller, heard });
+        }
+    }
+
+    fn written(&mut self, node: NodeId, shard: ShardId, mark: Mark) {
+        let core = &mut self.nodes[node.0 as usize - 1].cores[usize::from(shard.0)];
+        let (block, moved) = core.disk.done(mark);
+        core.inbox.spent.push(block.buffer);
+        if let Some(mark) = moved {
+            self.reach(node, shard, |core| core.inbox.durable = Some(mark));
+        }
+    }
+
+    fn arrive(
+        &mut self,
+        caller: Caller,
+        node: NodeId,
+        shard: ShardId,
+        partition: PartitionId,
+        ask: Ask,
+        body: &Bytes,
+    ) {
+        let known = &self.nodes[node.0 as usize - 1];
+        if !known.up {
+            let at_ns = self.now_ns + self.client_delay_ns();
+            self.queue.push(at_ns, Event::Answer { caller, heard: Heard::Broken });
+            return;
+        }
+        let life = known.life;
+        self.reach(node, shard, |core| {
+            let ticket = core.wait(caller, life);
+            core.inbox.requests.push(ticket, partition, None, ask, |into| {
+                into.extend_from_slice(body);
+            });
+        });
+    }
+
+    fn hung_up(&mut self, caller: Caller, partition: PartitionId) {
+        let Some((node, shard)) = self.routes.remove(&(caller.client, caller.call)) else { return };
+        self.reach(node, shard, |core| {
+            if let Some(ticket) = core.hang_up(caller) {
+                core.inbox.gone.push((partition, ticket));
+            }
+        });
+    }
+
+    fn answer(&mut self, caller: Caller, heard: Heard) {
+        if heard.is_last() {
+            self.routes.remove(&(caller.client, caller.call));
+        }
+        if caller.client == OPERATOR {
+            match heard {
+                Heard::Output { .. } | Heard::End => {
+                    self.unfounded.remove(&caller.call);
+                }
+                Heard::Event(_) | Heard::Refused(_) | Heard::Broken => {}
+            }
+            return;
+        }
+        let place = caller.client as usize;
+        let Some(client) = self.clients.get_mut(place) else {
+            self.mail.push((caller, heard));
+            return;
+        };
+        if client.is_dead(self.now_ns) {
+            return;
+        }
+        self.trace.tell(self.now_ns, || format!("client {place} hears on {}: {heard:?}", caller.call));
+        client.heard(caller.call, heard, self.now_ns, &mut self.history);
+        self.turn_client(place);
+    }
+
+    fn turn_client(&mut self, place: usize) {
+        let mut acts = Vec::new();
+        let client = &mut self.clients[place];
+        let wake_ns = client.turn(self.now_ns, &mut self.history, &mut acts);
+        let (number, partition) = (client.number, client.partition);
+        for act in acts {
+            let later_ns = self.client_delay_ns();
+            match act {
+                Act::Send(send) => {
+                    let caller = Caller { client: number, call: send.call };
+                    let shard = ShardId(self.prng.below(u64::from(self.setup.shards)) as u16);
+                    self.routes.insert((number, send.call), (send.node, shard));
+                    self.trace.tell(self.now_ns, || {
+                        format!("client {number} sends {} to node {}: {:?}", send.call, send.node, send.ask)
+                    });
+                    let (ask, body, node) = (send.ask, send.body, send.node);
+                    let event = Event::Request { caller, node, shard, partition, ask, body };
+                    self.queue.push(self.now_ns + later_ns, event);
+                }
+                Act::Hangup(call) => {
+                    let caller = Caller { client: number, call };
+                    self.queue.push(self.now_ns + later_ns, Event::Hangup { caller, partition });
+                }
+            }
+        }
+        if wake_ns < u64::MAX {
+            self.wake_client(place, wake_ns);
+        }
+    }
+
+    fn wake_client(&mut self, place: usize, at_ns: u64) {
+        let known_ns = self.wakes_ns[place];
+        if known_ns <= self.now_ns || at_ns < known_ns {
+            self.wakes_ns[place] = at_ns;
+            self.queue.push(at_ns, Event::Client { place });
+        }
+    }
+
+    fn client_delay_ns(&mut self) -> u64 {
+        CLIENT_DELAY_NS + self.prng.below(CLIENT_DELAY_NS)
+    }
+
+    /// A node starts from what its disks hold.
+    fn start(&mut self, id: NodeId, life: u64) {
+        let now_ns = self.now_ns;
+        let node = &mut self.nodes[id.0 as usize - 1];
+        if node.up || node.life != life {
+            return;
+        }
+        self.trace.tell(now_ns, || format!("node {id} starts"));
+        node.up = true;
+        node.clock.restart(now_ns);
+        let now = node.clock.read(now_ns);
+        for core in &mut node.cores {
+            let began = shell::start(&self.setup, id, core.id, now, &mut core.disk);
+            match began {
+                Ok(shard) => core.shard = Some(shard),
+                Err(why) => {
+                    self.wrong.push(format!("node {id}, shard {} does not start: {why}", core.id));
+                }
+            }
+        }
+        for shard in 0..self.setup.shards {
+            self.stir(id, ShardId(shard), now_ns + GATHER_NS);
+        }
+    }
+
+    /// The operator asks each node to found each partition, until it says that it did.
+    fn found(&mut self) {
+        let members: Vec<Member> = (1..=self.setup.nodes)
+            .map(|id| Member {
+                node: NodeId(id),
+                host: format!("node-{id}"),
+                port: 5679,
+                role: Role::Member,
+            })
+            .collect();
+        for (call, (node, partition)) in self.unfounded.clone() {
+            let caller = Caller { client: OPERATOR, call };
+            let ask = Ask::Bootstrap(members.clone());
+            self.request(caller, node, ShardId(0), partition, ask, Bytes::new());
+        }
+        if !self.unfounded.is_empty() {
+            self.queue.push(self.now_ns + 100_000_000, Event::Found);
+        }
+    }
+
+    /// Replicas that have applied the same entries must be equal.
+    fn compare(&mut self, id: NodeId, shard: ShardId) {
+        let core = &mut self.nodes[id.0 as usize - 1].cores[usize::from(shard.0)];
+        let Some(shard) = &core.shard else { return };
+        for (partition, applied) in shell::positions(shard) {
+            if core.compared.insert(partition, applied) == Some(applied) {
+                continue;
+            }
+            let Some(digest) = shell::digest(shard, partition) else { continue };
+            let (other, known) = *self.digests.entry((partition, applied)).or_insert((id, digest));
+            if known != digest {
+                self.wrong.push(format!(
+                    "partition {partition} after {applied}: node {id} has digest {digest:016x}, \
+                     node {other} had {known:016x}"
+                ));
+            }
+        }
+        let halted = shell::halted(shard);
+        self.wrong.extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
+    }
+}
+
+fn new_node(id: NodeId, setup: &Setup, prng: &mut Prng) -> Node {
+    let clock = if setup.plan.skew_ns > 0 || setup.plan.steps {
+        Clock::drawn(prng, setup.plan.skew_ns)
+    } else {
+        Clock::right()
+    };
+    let cores = (0..setup.shards)
+        .map(|shard| {
+            let own = prng.fork(u64::from(shard));
+            let disk = Disk::new(own, setup.tuning.segment_bytes, setup.tuning.disk_ns);
+            Core::new(ShardId(shard), disk)
+        })
+        .collect();
+    Node { id, life: 0, up: false, paused_until_ns: 0, clock, cores, slow: 1 }
+}
+
+/// The caller who founds partitions.
+const OPERATOR: u32 = u32::MAX;
+
+/// From the first input to the turn that takes it: the time in which others join it.
+const GATHER_NS: u64 = 3_000;
+
+/// A client's way to a node, and as much again by chance.
+const CLIENT_DELAY_NS: u64 = 100_000;

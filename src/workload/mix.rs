@@ -1,0 +1,184 @@
+//! Named mixes of operations: what clients do, drawn from a seed.
+//!
+//! Values that are written carry who wrote them, so that a reader's answer names its writer and a checker
+//! need not guess. Absent on purpose: pace; who uses a mix says how fast.
+
+use bytes::Bytes;
+
+use super::op::Op;
+use crate::id::Kind;
+use crate::prng::Prng;
+use crate::time::Span;
+
+/// A mix by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mix {
+    /// Increments, and now and then a look.
+    Counters,
+    /// Every operation of a counter.
+    CounterAll,
+    /// Puts and gets, half and half.
+    Puts,
+    /// Every operation on a few keys of a map, with versions and lifetimes.
+    MapAll,
+    /// A single value, written and read.
+    Values,
+    /// Elements that come and go.
+    Sets,
+    /// Keys with numbers.
+    CounterMaps,
+    /// Acquire, release, look.
+    Locks,
+    /// Candidates that enter, withdraw, are promoted and evicted.
+    Elections,
+}
+
+impl Mix {
+    /// All of them.
+    pub const ALL: [Mix; 9] = [
+        Mix::Counters,
+        Mix::CounterAll,
+        Mix::Puts,
+        Mix::MapAll,
+        Mix::Values,
+        Mix::Sets,
+        Mix::CounterMaps,
+        Mix::Locks,
+        Mix::Elections,
+    ];
+
+    /// Its name on a command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mix::Counters => "counters",
+            Mix::CounterAll => "counter-all",
+            Mix::Puts => "puts",
+            Mix::MapAll => "map-all",
+            Mix::Values => "values",
+            Mix::Sets => "sets",
+            Mix::CounterMaps => "counter-maps",
+            Mix::Locks => "locks",
+            Mix::Elections => "elections",
+        }
+    }
+
+    /// The mix of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Mix> {
+        Mix::ALL.into_iter().find(|mix| mix.name() == name)
+    }
+
+    /// The kind of primitive it works on.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        match self {
+            Mix::Counters | Mix::CounterAll => Kind::Counter,
+            Mix::Puts | Mix::MapAll => Kind::Map,
+            Mix::Values => Kind::Value,
+            Mix::Sets => Kind::Set,
+            Mix::CounterMaps => Kind::CounterMap,
+            Mix::Locks => Kind::Lock,
+            Mix::Elections => Kind::LeaderElection,
+        }
+    }
+
+    /// The next operation of `who`, their `number`th; `seen` is a version they have come across, 0 for none.
+    pub fn next(self, prng: &mut Prng, who: &str, number: u64, seen: u64) -> Op {
+        let value = Bytes::from(format!("{who}-{number}"));
+        let key = KEYS[prng.below(KEYS.len() as u64) as usize].to_owned();
+        let roll = prng.below(100);
+        match self {
+            Mix::Counters if roll < 80 => Op::CounterIncrement(1 + prng.below(3) as i64),
+            Mix::Counters => Op::CounterGet,
+            Mix::CounterAll => counter(prng, roll),
+            Mix::Puts if roll < 50 => Op::MapPut { key, value, ttl: None, prev: 0 },
+            Mix::Puts => Op::MapGet { key },
+            Mix::MapAll => map(prng, roll, key, value, seen),
+            Mix::Values => single(prng, roll, value, seen),
+            Mix::Sets => match roll {
+                0..35 => Op::SetAdd { element: key, ttl: lifetime(prng) },
+                35..65 => Op::SetRemove { element: key },
+                65..68 => Op::SetClear,
+                _ => Op::SetContains { element: key },
+            },
+            Mix::CounterMaps => counter_map(prng, roll, key),
+            Mix::Locks => match roll {
+                0..45 => Op::LockAcquire { timeout: Some(Span::millis(prng.below(400))) },
+                45..85 => Op::LockRelease,
+                _ => Op::LockGet,
+            },
+            Mix::Elections => election(prng, roll, who),
+        }
+    }
+}
+
+fn counter(prng: &mut Prng, roll: u64) -> Op {
+    let small = prng.below(5) as i64 - 2;
+    match roll {
+        0..30 => Op::CounterIncrement(small),
+        30..45 => Op::CounterDecrement(small),
+        45..55 => Op::CounterSet(small),
+        55..70 => Op::CounterUpdate { compare: small, update: prng.below(5) as i64 - 2 },
+        _ => Op::CounterGet,
+    }
+}
+
+fn counter_map(prng: &mut Prng, roll: u64, key: String) -> Op {
+    let small = prng.below(5) as i64 - 2;
+    let prev = prng.below(5) as i64 - 2;
+    match roll {
+        0..25 => Op::CounterMapIncrement { key, delta: small },
+        25..35 => Op::CounterMapDecrement { key, delta: small },
+        35..45 => Op::CounterMapSet { key, value: small },
+        45..55 => Op::CounterMapInsert { key, value: small },
+        55..65 => Op::CounterMapUpdate { key, value: small, prev },
+        65..77 => Op::CounterMapRemove { key, prev },
+        77..80 => Op::CounterMapClear,
+        _ => Op::CounterMapGet { key },
+    }
+}
+
+fn map(prng: &mut Prng, roll: u64, key: String, value: Bytes, seen: u64) -> Op {
+    let prev = if prng.chance(300) { seen } else { 0 };
+    let ttl = lifetime(prng);
+    match roll {
+        0..30 => Op::MapPut { key, value, ttl, prev },
+        30..40 => Op::MapInsert { key, value, ttl },
+        40..55 => Op::MapUpdate { key, value, ttl, prev },
+        55..67 => Op::MapRemove { key, prev },
+        67..69 => Op::MapClear,
+        _ => Op::MapGet { key },
+    }
+}
+
+fn single(prng: &mut Prng, roll: u64, value: Bytes, seen: u64) -> Op {
+    let prev = if prng.chance(400) { seen } else { 0 };
+    match roll {
+        0..25 => Op::ValueSet { value, ttl: lifetime(prng) },
+        25..35 => Op::ValueInsert { value, ttl: None },
+        35..50 => Op::ValueUpdate { value, prev },
+        50..60 => Op::ValueDelete { prev },
+        _ => Op::ValueGet,
+    }
+}
+
+fn election(prng: &mut Prng, roll: u64, who: &str) -> Op {
+    let own = who.to_owned();
+    let any = format!("c{}", prng.below(4));
+    match roll {
+        0..30 => Op::ElectionEnter(own),
+        30..42 => Op::ElectionWithdraw(own),
+        42..47 => Op::ElectionAnoint(any),
+        47..55 => Op::ElectionPromote(any),
+        55..63 => Op::ElectionDemote(any),
+        63..68 => Op::ElectionEvict(any),
+        _ => Op::ElectionGetTerm,
+    }
+}
+
+fn lifetime(prng: &mut Prng) -> Option<Span> {
+    prng.chance(150).then(|| Span::millis(1 + prng.below(1500)))
+}
+
+const KEYS: [&str; 3] = ["ash", "birch", "cedar"];
