@@ -188,7 +188,10 @@ fn a_reader_that_does_not_read_is_told_to_come_back() {
         let stream = client.stream::<_, map::v1::EntriesResponse>(listing, entries).await;
         let mut stream = stream.expect("opened");
         for sequence in 3..20 {
-            writer.call::<_, map::v1::PutResponse>(path, put(sequence, 1 << 20)).await.expect("put");
+            writer
+                .call::<_, map::v1::PutResponse>(path, put(sequence, 1 << 20))
+                .await
+                .expect("put");
         }
         let status = loop {
             match stream.message().await {

@@ -147,13 +147,16 @@ impl Front {
         self.bell = waker;
     }
 
-    /// Whether a turn would find something here.
+    /// Whether there are calls for a turn.
     #[must_use]
-    pub fn has_work(&self) -> bool {
-        !(self.requests.list.is_empty()
-            && self.gone.is_empty()
-            && self.leaving.is_empty()
-            && self.dirty.is_empty())
+    pub fn has_requests(&self) -> bool {
+        !self.requests.list.is_empty()
+    }
+
+    /// Whether there is something else for a turn, or for the mesh.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        !(self.gone.is_empty() && self.leaving.is_empty())
     }
 
     /// Moves what came since the last turn into its inbox; connections that waited for that read on.

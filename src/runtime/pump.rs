@@ -19,9 +19,11 @@ use glommio::timer::Timer;
 
 use super::clock::Clock;
 use super::disk::{self, Disk, DiskFault, Harvest};
+use super::fatal::{Reason, fatal};
 use super::tcp::Socket;
 use crate::frontend::{Shared, connection};
 use crate::id::ShardId;
+use crate::limits::WRITES_IN_FLIGHT_MAX;
 use crate::mesh::{Bell, Mesh, Parcel};
 use crate::partition::reply::Body;
 use crate::shard::inbox::{DiskRoom, Inbox, Requests};
@@ -241,17 +243,24 @@ impl Pump {
     fn poll_work(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // Draining the bell also asks to be woken by its next ring.
         let mut is_rung = false;
-        while pin!(self.disk_bell.rung()).poll(context).is_ready() {
+        while let Poll::Ready(rung) = pin!(self.disk_bell.rung()).poll(context) {
+            if let Err(error) = rung {
+                fatal(Reason::Journal, &format!("the disk is not heard any more: {error}"));
+            }
             is_rung = true;
         }
         if is_rung {
             return Poll::Ready(());
         }
-        let due = [self.outbox.wake, self.front.borrow().wake(), self.retry].into_iter().flatten().min();
-        let is_due = due.is_some_and(|due| due <= self.clock.monotonic());
+        // What only has to be written needs no turn.
+        self.front.borrow_mut().flush();
         let front = self.front.borrow();
+        let due = [self.outbox.wake, front.wake(), self.retry].into_iter().flatten().min();
+        let is_due = due.is_some_and(|due| due <= self.clock.monotonic());
         let is_drained = self.listeners.is_empty() && self.drained.is_some() && front.is_empty();
-        if is_due || is_drained || front.has_work() || self.mesh.bell().is_rung() {
+        let is_asked = front.has_requests() || self.mesh.bell().is_rung();
+        let is_disk_free = self.disk.in_flight() < WRITES_IN_FLIGHT_MAX;
+        if is_due || is_drained || front.has_news() || (is_asked && is_disk_free) {
             return Poll::Ready(());
         }
         drop(front);
