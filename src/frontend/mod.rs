@@ -217,7 +217,8 @@ impl Front {
         self.now = self.clock.now();
         let now = self.now;
         self.expire(now.monotonic);
-        while let Some(late) = self.late.pop_front_if(|late| late.at <= now.monotonic) {
+        while self.late.front().is_some_and(|late| late.at <= now.monotonic) {
+            let Some(late) = self.late.pop_front() else { break };
             let Some(peer) = late.peer.upgrade() else { continue };
             peer.borrow_mut().finish(late.key, Some(&late.failure));
             self.touch(&peer);

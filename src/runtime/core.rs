@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use super::clock::Clock;
 use super::disk::{self, Disk};
-use super::pump::{NOBODY, Pump, Stop, Turn};
+use super::pump::{NOBODY, Parts, Pump, Stop, Turn};
 use super::{Fatal, peer, tcp};
 use crate::config::{self, NodeConfig};
 use crate::frontend::{self, Front};
@@ -83,7 +83,7 @@ impl Core {
             .map(|socket| glommio::spawn_local(peer::accept(tcp::listener(socket))));
         let recovered = self.recover()?;
         let directory = disk::shard_directory(&self.config.data_dir, self.shard);
-        let disk = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
+        let (disk, disk_bell) = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
         let faults = recovered.faults.iter().map(|(id, fault)| format!("partition {id}: {fault}"));
         let faults = faults.collect();
         let missing = self.missing(&recovered);
@@ -95,7 +95,17 @@ impl Core {
         let turn: Box<Turn> = Box::new(move |inbox, now, outbox| shard.turn(inbox, now, outbox));
         let founding = self.founding(&missing);
         let Core { shard: id, mesh, clock, stop, ready, gate, drained, .. } = self;
-        let mut pump = Pump::new(id, turn, front.clone(), mesh, disk, clock, stop, drained);
+        let mut pump = Pump::new(Parts {
+            shard: id,
+            turn,
+            front: front.clone(),
+            mesh,
+            disk,
+            disk_bell,
+            clock,
+            stop,
+            drained,
+        });
         pump.start(founding).await.map_err(disk_fault)?;
         // The node's start has failed elsewhere when nobody listens; the gate says so.
         let _ = ready.send(Report::Known { partitions, faults });

@@ -59,6 +59,28 @@ pub struct Pump {
     retry: Option<Instant>,
 }
 
+/// What a pump is made of.
+pub struct Parts {
+    /// This core.
+    pub shard: ShardId,
+    /// The pure core.
+    pub turn: Box<Turn>,
+    /// Its edge.
+    pub front: Shared,
+    /// Its ends of the lanes to other cores.
+    pub mesh: Mesh,
+    /// Its journal's disk.
+    pub disk: Disk,
+    /// Rings when the disk has something to tell.
+    pub disk_bell: disk::Bell,
+    /// The node's clock.
+    pub clock: Clock,
+    /// How far the end has come.
+    pub stop: Arc<Stop>,
+    /// Told once when the last connection has gone.
+    pub drained: Sender<ShardId>,
+}
+
 /// How a node is told to end, by its main thread.
 #[derive(Debug)]
 pub struct Stop {
@@ -105,18 +127,10 @@ impl Stop {
 }
 
 impl Pump {
-    /// A loop that has not begun. `drained` is told once when the last connection has gone.
+    /// A loop that has not begun.
     #[must_use]
-    pub fn new(
-        shard: ShardId,
-        turn: Box<Turn>,
-        front: Shared,
-        mesh: Mesh,
-        (disk, disk_bell): (Disk, disk::Bell),
-        clock: Clock,
-        stop: Arc<Stop>,
-        drained: Sender<ShardId>,
-    ) -> Pump {
+    pub fn new(parts: Parts) -> Pump {
+        let Parts { shard, turn, front, mesh, disk, disk_bell, clock, stop, drained } = parts;
         Pump {
             shard,
             turn,
@@ -209,7 +223,7 @@ impl Pump {
         for (to, parcel) in front.leaving() {
             self.mesh.send(to, parcel);
         }
-        self.mesh.flush();
+        self.retry = (!self.mesh.flush()).then(|| self.clock.monotonic().after(LANE_RETRY));
         for reply in &outbox.replies.list {
             if let (NOBODY, Body::Refused(refusal)) = (reply.ticket.slot, &reply.body) {
                 tracing::error!(?refusal, "a partition could not be founded");
