@@ -237,7 +237,8 @@ async fn a_map_keeps_versions_and_says_no_in_the_header() {
     assert_eq!(said.expect_err("no entry").0, Said::NotFound);
 
     let path = "/atomix.multiraft.map.v1.Map/Lock";
-    let said = session.command::<_, map::v1::LockOutput>(id, path, Default::default()).await;
+    let input = map::v1::LockInput::default();
+    let said = session.command::<_, map::v1::LockOutput>(id, path, input).await;
     assert_eq!(said.expect_err("never built").0, Said::NotSupported);
 }
 

@@ -137,7 +137,8 @@ fn not_started(fatal: &Fatal) -> Failure {
         Fatal::Address(..) | Fatal::Name(..) => failure(Exit::Address)
             .mend("choose an address of this host with --listen and --peer-listen"),
         Fatal::DataDir(_) => failure(Exit::DataDir),
-        Fatal::Disk(_) => failure(Exit::Disk),
+        Fatal::Disk(_) => failure(Exit::Disk)
+            .mend("make room, or look into the kernel's log; what was acknowledged is still there"),
         Fatal::Core(_) => failure(Exit::Failed),
     }
 }

@@ -182,7 +182,7 @@ impl Node {
         let until = Instant::now() + self.drain;
         for _ in 0..self.cores.len() {
             let left = until.saturating_duration_since(Instant::now());
-            if self.drained.recv_timeout(left).is_err() {
+            if self.drained.recv_timeout(left).is_err() && !self.drain.is_zero() {
                 tracing::warn!("calls were still in flight when the time to drain was over");
                 break;
             }
@@ -263,7 +263,7 @@ fn take_addresses(address: SocketAddr, shards: u16) -> Result<(Vec<OwnedFd>, Soc
     let taken = |error| Fatal::Address(address, error);
     // A socket that shares its address also shares it with a stranger of the same user. One that does
     // not share finds out whether there is one.
-    let alone = tcp::bind(address, false).map_err(taken)?;
+    let alone = bind_soon(address).map_err(taken)?;
     let mut exact = address;
     exact.set_port(tcp::local_address(&alone).map_err(taken)?.port());
     if shards == 1 {
@@ -277,11 +277,28 @@ fn take_addresses(address: SocketAddr, shards: u16) -> Result<(Vec<OwnedFd>, Soc
 /// The peer port accepts from process start: it is what liveness probes connect to (core.md 1.1).
 fn listen_peers(address: SocketAddr) -> Result<(OwnedFd, SocketAddr), Fatal> {
     let taken = |error| Fatal::Address(address, error);
-    let socket = tcp::bind(address, false).map_err(taken)?;
+    let socket = bind_soon(address).map_err(taken)?;
     tcp::listen(&socket).map_err(taken)?;
     let exact = tcp::local_address(&socket).map_err(taken)?;
     Ok((socket, exact))
 }
+
+/// Takes an address that nobody has. The kernel ends a killed process's rings after the process, and a ring
+/// that was waiting for a connection holds the listener till then: who restarts at once must wait a little.
+fn bind_soon(address: SocketAddr) -> io::Result<OwnedFd> {
+    let until = Instant::now() + ADDRESS_WAIT;
+    loop {
+        match tcp::bind(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(ADDRESS_WAIT / 100);
+            }
+            bound => return bound,
+        }
+    }
+}
+
+/// How long an address may still be taken by a process that is gone.
+const ADDRESS_WAIT: Duration = Duration::from_secs(1);
 
 /// The seed of this process, from the OS, once.
 fn seed() -> u64 {

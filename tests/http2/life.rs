@@ -133,11 +133,8 @@ fn a_graceful_end_ends() {
 
 #[test]
 fn windows_open_as_octets_are_taken_and_not_while_paused() {
-    let limits = Limits {
-        stream_window_bytes: 1000,
-        connection_window_bytes: 80_000,
-        ..Limits::default()
-    };
+    let limits =
+        Limits { stream_window_bytes: 1000, connection_window_bytes: 80_000, ..Limits::default() };
     let mut server = Server::new(limits);
     let mut client = Client::greeted();
     client.headers(1, "/t.T/Hang", &[]).data(1, &[0, 0, 0, 0xff, 0], false);
@@ -213,6 +210,25 @@ fn unread_messages_keep_a_window_closed() {
         conn.recycle(key, message);
     }
     assert_eq!(updates(&conn), 2);
+}
+
+/// A frame of which messages are left, and a timer that finds no stream and nothing to send.
+#[test]
+fn a_tick_between_messages_of_a_frame_does_no_harm() {
+    let mut conn = crate::peer::connection(Limits::default());
+    let mut client = Client::greeted();
+    let content = [framed(b"first"), framed(b"second")].concat();
+    client.headers(1, "/t.T/Chat", &[]).data(1, &content, false).call(3, "/t.T/Echo", b"x");
+    let mut pos = 0;
+    let first = conn.poll(&client.out, &mut pos);
+    let Some(ringraft::wire::http2::Event::Message { key, .. }) = first else {
+        panic!("{first:?}")
+    };
+    conn.fail(key, Status::Aborted, "enough");
+    conn.wrote(conn.output().len());
+    conn.tick(1);
+    let next = conn.poll(&client.out, &mut pos);
+    assert!(matches!(next, Some(ringraft::wire::http2::Event::Message { end: true, .. })));
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl<R: Router> Connection<R> {
     /// Does what is due at `now_ms`. Poll after it: there may be events.
     pub fn tick(&mut self, now_ms: u64) {
         self.set_now(now_ms);
-        if self.streams.live() == 0 && self.out.is_empty() {
+        if self.streams.live() == 0 && self.out.is_empty() && self.rest.is_none() {
             self.give_back_memory();
         }
         // Each round does one thing that was due; no thing is due twice in a row.
@@ -148,8 +148,8 @@ impl<R: Router> Connection<R> {
         frame::put_frame(&mut self.out, kind::PING, 0, 0, PING_DRAIN);
     }
 
-    /// Whether there is nothing more to wait for: the shell writes `output` and closes as the header
-    /// of this file says.
+    /// Whether there is nothing more to wait for: the shell writes `output` and closes as the
+    /// header of this file says.
     #[must_use]
     pub fn closing(&self) -> bool {
         let is_drained = matches!(self.life.drain, Drain::Last { .. }) && self.streams.live() == 0;
