@@ -1,8 +1,9 @@
 //! One core from its first instruction to its last: journal, shard, edge, pump.
 //!
-//! It runs on its own thread and executor and shares nothing with the others but the mesh, the latch and
-//! the channels by which its start is followed. A panic here is a bug of shard, journal or shell, and ends
-//! the process: the core's partitions would be silent otherwise (design.md, decision 7).
+//! It runs on its own thread and executor and shares nothing with the others but the mesh, the
+//! latch and the channels by which its start is followed. A panic here is a bug of shard, journal
+//! or shell, and ends the process: the core's partitions would be silent otherwise (design.md,
+//! decision 7).
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -16,6 +17,8 @@ use super::disk::{self, Disk};
 use super::pump::{NOBODY, Parts, Pump, Stop, Turn};
 use super::{Fatal, peer, tcp};
 use crate::config::{self, NodeConfig};
+use crate::edge::dialect::Dialect;
+use crate::edge::request::Rules;
 use crate::frontend::{self, Front};
 use crate::id::{PartitionId, ShardId, Ticket};
 use crate::journal::{self, Layout, Owner, Recovered};
@@ -25,9 +28,7 @@ use crate::prng::Prng;
 use crate::shard::inbox::{Ask, Member, Requests, Role};
 use crate::shard::{Peers, Settings, Shard, route};
 use crate::time::Span;
-use crate::wire::dialect::Dialect;
 use crate::wire::http2;
-use crate::wire::request::Rules;
 
 /// What a core is given.
 pub struct Core {

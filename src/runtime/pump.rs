@@ -1,12 +1,14 @@
 //! One core's life: gather, turn, hand out, wait.
 //!
-//! Adaptive batching falls out of the order of things: a turn takes all that is ready, and what comes
-//! while it runs is the next one's. The core waits only when nothing is ready, and its disk never does
-//! while there is something to write. Commands alone do not start a turn while the disk has as much in
-//! flight as it wants: they gather, and the completion starts the turn that takes them all.
+//! Adaptive batching falls out of the order of things: a turn takes all that is ready, and what
+//! comes while it runs is the next one's. The core waits only when nothing is ready, and its disk
+//! never does while there is something to write. Commands alone do not start a turn while the disk
+//! has as much in flight as it wants: they gather, and the completion starts the turn that takes
+//! them all.
 //!
-//! The task that pumps is the only one that turns the shard and the only one that writes after a turn.
-//! Whoever has something for it wakes it; several wakes are one. Absent on purpose: what a turn does.
+//! The task that pumps is the only one that turns the shard and the only one that writes after a
+//! turn. Whoever has something for it wakes it; several wakes are one. Absent on purpose: what a
+//! turn does.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -150,8 +152,9 @@ impl Pump {
         }
     }
 
-    /// Takes turns until what was recovered and what `founding` orders is durable and nothing is left to
-    /// do: then the shard knows its partitions, and those with one member have their leader.
+    /// Takes turns until what was recovered and what `founding` orders is durable and nothing is
+    /// left to do: then the shard knows its partitions, and those with one member have their
+    /// leader.
     pub async fn start(&mut self, founding: Requests) -> Result<(), DiskFault> {
         self.inbox.requests = founding;
         self.cycle();
@@ -279,8 +282,8 @@ impl Pump {
         }
         drop(front);
         let Some(due) = due else { return Poll::Pending };
-        // An armed timer that fires earlier is left alone: one wake too many is cheaper than arming a
-        // timer in every turn.
+        // An armed timer that fires earlier is left alone: one wake too many is cheaper than arming
+        // a timer in every turn.
         if self.timer.as_ref().is_none_or(|(at, _)| *at > due) {
             self.timer = Some((due, Timer::new(self.clock.until(due))));
         }
