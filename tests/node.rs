@@ -159,6 +159,81 @@ fn events_reach_their_stream_and_its_end_is_told() {
 }
 
 #[test]
+fn a_reader_that_does_not_read_is_told_to_come_back() {
+    let data = tempfile::tempdir().expect("a directory");
+    let node = start(data.path(), 1);
+    run(async {
+        let mut client = Client::new(node.api).await;
+        let mut writer = Client::new(node.api).await;
+        let session = client.open(1, None).await;
+        let id = client.create(1, session, 1, "atomix.runtime.map.v1.Map", "m").await;
+        let entries = map::v1::EntriesRequest {
+            headers: Some(v1::QueryRequestHeaders {
+                operation: headers(1, session, id, 0).operation,
+                max_received_index: session,
+            }),
+            input: Some(map::v1::EntriesInput { watch: true }),
+        };
+        let put = |sequence, bytes: usize| map::v1::PutRequest {
+            headers: Some(headers(1, session, id, sequence)),
+            input: Some(map::v1::PutInput {
+                key: "key".to_owned(),
+                value: vec![sequence as u8; bytes].into(),
+                ..Default::default()
+            }),
+        };
+        let path = "/atomix.multiraft.map.v1.Map/Put";
+        writer.call::<_, map::v1::PutResponse>(path, put(2, 1)).await.expect("put");
+        let listing = "/atomix.multiraft.map.v1.Map/Entries";
+        let stream = client.stream::<_, map::v1::EntriesResponse>(listing, entries).await;
+        let mut stream = stream.expect("opened");
+        for sequence in 3..20 {
+            writer.call::<_, map::v1::PutResponse>(path, put(sequence, 1 << 20)).await.expect("put");
+        }
+        let status = loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("a stream that lost something never ends with OK"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+    });
+    node.stop();
+}
+
+#[test]
+fn whoever_waits_when_a_node_stops_is_told_to_go_on_elsewhere() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut config = config(data.path(), 2);
+    config.drain = ringraft::time::Span::millis(100);
+    let node = Node::start(&config).unwrap_or_else(|fatal| panic!("{fatal}"));
+    let (waits, is_waiting) = std::sync::mpsc::channel();
+    let api = node.api;
+    let caller = std::thread::spawn(move || {
+        run(async {
+            let mut client = Client::new(api).await;
+            let session = client.open(1, None).await;
+            let id = client.create(1, session, 1, "atomix.runtime.lock.v1.Lock", "l").await;
+            let path = "/atomix.multiraft.lock.v1.Lock/Acquire";
+            let acquire = |sequence| lock::v1::AcquireRequest {
+                headers: Some(headers(1, session, id, sequence)),
+                input: Some(lock::v1::AcquireInput { timeout: None }),
+            };
+            client.call::<_, lock::v1::AcquireResponse>(path, acquire(2)).await.expect("free");
+            waits.send(()).expect("the test waits for it");
+            client.call::<_, lock::v1::AcquireResponse>(path, acquire(3)).await.expect_err("held")
+        })
+    });
+    is_waiting.recv().expect("it comes to that");
+    let begun = Instant::now();
+    node.stop();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let status = caller.join().expect("it ends");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+}
+
+#[test]
 fn a_watcher_of_the_node_hears_of_every_partition_of_every_core() {
     let data = tempfile::tempdir().expect("a directory");
     let node = start(data.path(), 3);

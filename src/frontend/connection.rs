@@ -26,7 +26,7 @@ use crate::partition::reply::{Event as Happened, Output, Refusal};
 use crate::runtime::tcp::Socket;
 use crate::wire::dialect::Dialect;
 use crate::wire::grpc::Status;
-use crate::wire::http2::{Event, Key, Message, Meta};
+use crate::wire::http2::{Event, Key, Message, Meta, Route};
 use crate::wire::response::Failure;
 use crate::wire::{method, request, response};
 
@@ -48,8 +48,10 @@ pub struct Link {
     pub(super) dirty: bool,
     /// Its task waits until the kernel takes more; nobody else writes then.
     blocked: bool,
-    /// Its task waits for room in the output.
-    reading_stopped: bool,
+    /// Its task does not read until the output has room.
+    stalled: bool,
+    /// Since when it only waits for its last octets to leave, in milliseconds.
+    closing_ms: Option<u64>,
     /// The socket failed or the peer is gone: its task ends it.
     broken: bool,
     /// Its first request has been seen: it stays on this core.
@@ -60,45 +62,51 @@ pub struct Link {
 
 /// Starts the task of a connection that was accepted.
 pub fn start(front: &Shared, socket: Socket, dialect: Dialect) {
-    let link = {
-        let mut front = front.borrow_mut();
+    let peer = {
+        let front = &mut front.borrow_mut();
+        // The last reading may be as old as the last connection.
+        front.now = front.clock.now();
         let seed = front.prng.next_u64();
-        let router: fn(&[u8]) -> Option<crate::wire::http2::Route> = pin::route;
-        let http = Http::new(router, front.settings.http2.clone(), seed, front.now_ms());
-        Link::new(socket, http, dialect, Vec::new())
+        let http = Http::new(ROUTER, front.settings.http2.clone(), seed, front.now_ms());
+        enter(front, Link::new(socket, http, dialect, Vec::new()))
     };
-    begin(front, link);
+    begin(front, &peer);
 }
 
 /// Goes on with a connection that comes from another core.
 pub fn arrive(front: &Shared, passage: Passage, socket: Socket) {
-    let Passage { http, carry, dialect, first } = passage;
-    let mut link = Link::new(socket, http, dialect, carry);
-    link.settled = true;
-    let peer = begin(front, link);
-    let front = &mut front.borrow_mut();
-    let mut link = peer.borrow_mut();
-    let (key, meta, message) = first;
-    link.call(front, key, meta, &message);
-    link.http.recycle(key, Message::Owned(message));
-    let carry = std::mem::take(&mut link.carry);
-    link.take(front, carry);
-    drop(link);
-    front.touch(&peer);
+    let peer = {
+        let front = &mut front.borrow_mut();
+        front.now = front.clock.now();
+        let Passage { http, carry, dialect, first } = passage;
+        let mut link = Link::new(socket, http, dialect, Vec::new());
+        link.settled = true;
+        let peer = enter(front, link);
+        let (key, meta, message) = first;
+        let mut link = peer.borrow_mut();
+        link.call(front, key, meta, &message);
+        link.http.recycle(key, Message::Owned(message));
+        link.take(front, carry);
+        drop(link);
+        peer
+    };
+    begin(front, &peer);
 }
 
-fn begin(front: &Shared, link: Link) -> Peer {
+fn enter(front: &mut Front, link: Link) -> Peer {
     let peer = Rc::new(RefCell::new(link));
-    {
-        let front = &mut front.borrow_mut();
-        let at = front.join(&peer);
-        peer.borrow_mut().at = at;
-        front.touch(&peer);
-    }
-    // The new task runs at once, up to its first wait: nothing may be borrowed here.
-    glommio::spawn_local(run(front.clone(), peer.clone())).detach();
+    let at = front.join(&peer);
+    peer.borrow_mut().at = at;
+    front.touch(&peer);
     peer
 }
+
+/// The new task runs at once, up to its first wait: nothing may be borrowed here.
+fn begin(front: &Shared, peer: &Peer) {
+    glommio::spawn_local(run(front.clone(), peer.clone())).detach();
+}
+
+const ROUTER: fn(&[u8]) -> Option<Route> = pin::route;
 
 async fn run(front: Shared, peer: Peer) {
     let end = poll_fn(|context| peer.borrow_mut().poll(&front, &peer, context)).await;
@@ -130,9 +138,8 @@ fn pass(front: &Shared, peer: &Peer, socket: Socket, to: ShardId, first: (Key, M
         Ok(fd) => {
             let dialect = link.dialect;
             let carry = std::mem::take(&mut link.carry);
-            let router: fn(&[u8]) -> Option<crate::wire::http2::Route> = pin::route;
             // The link that stays behind is empty and ends here.
-            let empty = Http::new(router, front.settings.http2.clone(), 0, 0);
+            let empty = Http::new(ROUTER, front.settings.http2.clone(), 0, 0);
             let http = std::mem::replace(&mut link.http, empty);
             let passage = Box::new(Passage { http, carry, dialect, first });
             front.leaving.push((to, Parcel::Connection(passage, fd)));
@@ -162,6 +169,9 @@ async fn linger(mut socket: Socket) {
 
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long a peer may leave our last octets unread.
+const CLOSING_MS: u64 = 5_000;
+
 thread_local! {
     /// One read buffer a core: what a connection leaves of it is carried in the link.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; limits::READ_BUFFER_BYTES]);
@@ -178,7 +188,8 @@ impl Link {
             at: u32::MAX,
             dirty: false,
             blocked: false,
-            reading_stopped: false,
+            stalled: false,
+            closing_ms: None,
             broken: false,
             settled: false,
             task: None,
@@ -208,6 +219,13 @@ impl Link {
         let now_ms = front.now_ms();
         self.http.tick(now_ms);
         self.events(front);
+        if self.http.closing() {
+            let since_ms = *self.closing_ms.get_or_insert(now_ms);
+            if now_ms.saturating_sub(since_ms) > CLOSING_MS {
+                self.broken = true;
+                self.wake();
+            }
+        }
         !self.http.output().is_empty() || self.http.closing()
     }
 
@@ -232,8 +250,7 @@ impl Link {
             }
         }
         self.events(front);
-        // Reading stops for want of room in the output, and nothing else wakes it when there is room.
-        let reads_on = std::mem::take(&mut self.reading_stopped) && self.http.wants_input();
+        let reads_on = self.stalled && self.http.wants_input();
         if self.blocked || self.broken || self.http.closing() || reads_on {
             self.wake();
         }
@@ -299,7 +316,7 @@ impl Link {
             self.task = Some(context.waker().clone());
         }
         for _ in 0..limits::CONNECTION_READS_MAX {
-            if self.blocked && self.poll_write(front, context).is_pending() {
+            if self.blocked && !self.broken && self.poll_write(front, context).is_pending() {
                 return Poll::Pending;
             }
             if self.broken {
@@ -308,9 +325,9 @@ impl Link {
             if self.http.is_done() {
                 return Poll::Ready(End::Said);
             }
-            if self.http.closing() || !self.http.wants_input() {
+            self.stalled = !self.http.wants_input();
+            if self.http.closing() || self.stalled {
                 // The core writes, and wakes this task when that made room.
-                self.reading_stopped = true;
                 front.borrow_mut().touch_from(self, peer);
                 return Poll::Pending;
             }
@@ -394,6 +411,7 @@ impl Link {
         front: &mut Front,
         input: &[u8],
     ) -> (usize, Option<(ShardId, (Key, Meta, Vec<u8>))>) {
+        front.now = front.clock.now();
         self.http.set_now(front.now_ms());
         let mut taken = 0;
         while let Some(event) = self.http.poll(input, &mut taken) {
@@ -437,7 +455,7 @@ impl Link {
                 return self.finish(key, response::refusal(method, &refusal).as_ref());
             }
         };
-        let deadline = request::Deadline::new(meta.timeout(), front.now());
+        let deadline = request::Deadline::new(meta.timeout(), front.now);
         let partition = call.partition().unwrap_or_default();
         let caller = Caller { peer: self.at, key, method, partition, deadline: deadline.at };
         let Some(ticket) = front.wait(caller) else {

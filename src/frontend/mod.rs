@@ -46,6 +46,8 @@ use connection::Link;
 pub struct Front {
     settings: Settings,
     clock: Clock,
+    /// As read last; each batch of octets and each advance reads it anew.
+    now: Now,
     prng: Prng,
     waiting: Waiting<Caller>,
     peers: Vec<Option<Peer>>,
@@ -121,6 +123,7 @@ impl Front {
         Front {
             settings,
             clock,
+            now: clock.now(),
             prng,
             waiting,
             peers: Vec::new(),
@@ -207,7 +210,9 @@ impl Front {
     }
 
     /// Does what is due: callers whose deadline passed, ends that were held back, timers of connections.
-    pub fn advance(&mut self, now: Now) {
+    pub fn advance(&mut self) {
+        self.now = self.clock.now();
+        let now = self.now;
         self.expire(now.monotonic);
         while let Some(late) = self.late.pop_front_if(|late| late.at <= now.monotonic) {
             let Some(peer) = late.peer.upgrade() else { continue };
@@ -242,21 +247,29 @@ impl Front {
         }
     }
 
+    /// Tells all who still wait to go on elsewhere: the core ends.
+    pub fn end(&mut self) {
+        let refusal = Refusal::Unavailable("the node stops");
+        let waiting: Vec<_> = self.waiting.iter().map(|(ticket, _)| ticket).collect();
+        for ticket in waiting {
+            let Some(caller) = self.waiting.claim(ticket) else { continue };
+            let Some(peer) = self.peers[caller.peer as usize].clone() else { continue };
+            let failure = response::refusal(caller.method, &refusal);
+            peer.borrow_mut().finish(caller.key, failure.as_ref());
+            self.touch(&peer);
+        }
+        self.flush();
+    }
+
     /// Whether no connection is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.peers.len() == self.free.len()
     }
 
-    /// The time, for a task that has just been woken.
-    #[must_use]
-    pub fn now(&self) -> Now {
-        self.clock.now()
-    }
-
     /// Milliseconds as connections count them.
     fn now_ms(&self) -> u64 {
-        self.clock.monotonic().0 / 1_000_000
+        self.now.monotonic.0 / 1_000_000
     }
 
     fn ring(&self) {
@@ -344,7 +357,7 @@ impl Front {
             Body::Refused(refusal) => match self.refusal(&caller, refusal) {
                 Ending::Now(failure) => link.finish(caller.key, failure.as_ref()),
                 Ending::Later(failure) => {
-                    let at = self.clock.monotonic().after(STREAM_UNAVAILABLE_DELAY);
+                    let at = self.now.monotonic.after(STREAM_UNAVAILABLE_DELAY);
                     let peer = Rc::downgrade(&peer);
                     self.late.push_back(Late { at, peer, key: caller.key, failure });
                 }

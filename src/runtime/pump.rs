@@ -26,10 +26,13 @@ use crate::mesh::{Bell, Mesh, Parcel};
 use crate::partition::reply::Body;
 use crate::shard::inbox::{DiskRoom, Inbox, Requests};
 use crate::shard::outbox::{Admission, Outbox};
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, Span};
 
 /// The slot of the node's own orders, for whose answers nobody waits.
 pub const NOBODY: u32 = u32::MAX;
+
+/// A full lane is drained within a turn of its receiver.
+const LANE_RETRY: Span = Span::micros(500);
 
 /// What a pump drives: the pure core.
 pub type Turn = dyn FnMut(&mut Inbox, Now, &mut Outbox);
@@ -50,6 +53,8 @@ pub struct Pump {
     drained: Option<Sender<ShardId>>,
     listeners: Vec<glommio::Task<()>>,
     timer: Option<(Instant, Timer)>,
+    /// When to offer again what found a full lane.
+    retry: Option<Instant>,
 }
 
 /// How a node is told to end, by its main thread.
@@ -125,6 +130,7 @@ impl Pump {
             drained: Some(drained),
             listeners: Vec::new(),
             timer: None,
+            retry: None,
         }
     }
 
@@ -155,6 +161,7 @@ impl Pump {
             self.drain();
             poll_fn(|context| self.poll_work(context)).await;
         }
+        self.front.borrow_mut().end();
         self.front.borrow_mut().hang_bell(None);
         self.mesh.bell().hang(None);
     }
@@ -183,7 +190,7 @@ impl Pump {
         inbox.disk = Some(room);
         inbox.spent.append(&mut self.harvest.buffers);
         let mut front = front.borrow_mut();
-        front.advance(self.clock.now());
+        front.advance();
         front.gather(&mut inbox.requests, &mut inbox.gone);
     }
 
@@ -240,7 +247,7 @@ impl Pump {
         if is_rung {
             return Poll::Ready(());
         }
-        let due = [self.outbox.wake, self.front.borrow().wake()].into_iter().flatten().min();
+        let due = [self.outbox.wake, self.front.borrow().wake(), self.retry].into_iter().flatten().min();
         let is_due = due.is_some_and(|due| due <= self.clock.monotonic());
         let front = self.front.borrow();
         let is_drained = self.listeners.is_empty() && self.drained.is_some() && front.is_empty();
