@@ -144,8 +144,8 @@ const _: () = {
 
 // --- The replicated state of one partition -------------------------------------------------------------
 //
-// `Bounds` is what every replica of a cluster must agree on: a command is taken or refused inside apply,
-// alike everywhere. The simulator draws some of them small.
+// `Bounds` is what every replica of a cluster must agree on: a command is taken or refused inside
+// apply, alike everywhere. The simulator draws some of them small.
 
 /// What the replicated state of one partition may hold. All replicas use the same.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -158,11 +158,11 @@ pub struct Bounds {
     pub sessions_max: usize,
     /// Primitives; they are never deleted. Past it CreatePrimitive is refused: RESOURCE_EXHAUSTED.
     pub primitives_max: usize,
-    /// Commands of one session that are pending: lock waiters, event streams, also ended streams whose
-    /// outputs are still kept. Past it another one is refused: RESOURCE_EXHAUSTED.
+    /// Commands of one session that are pending: lock waiters, event streams, also ended streams
+    /// whose outputs are still kept. Past it another one is refused: RESOURCE_EXHAUSTED.
     pub calls_max: usize,
-    /// Bytes of finished outputs that one session makes us keep. Past it its commands are refused with
-    /// RESOURCE_EXHAUSTED until a keep-alive says which it has.
+    /// Bytes of finished outputs that one session makes us keep. Past it its commands are refused
+    /// with RESOURCE_EXHAUSTED until a keep-alive says which it has.
     pub kept_bytes_max: usize,
     /// Bytes of events kept for one stream. Past it the stream ends with a failure, UNAVAILABLE.
     pub stream_bytes_max: usize,
@@ -201,31 +201,36 @@ pub const KEY_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a primitive's namespace, of its name, and of a candidate's name.
 pub const NAME_BYTES_MAX: usize = 1024;
 
-/// Bytes of the JSON text of a keep-alive's filter: 1 MiB of words in base64, and the rest of the object.
+/// Bytes of the JSON text of a keep-alive's filter: 1 MiB of words in base64, and the rest of the
+/// object.
 pub const FILTER_TEXT_BYTES_MAX: usize = FILTER_BYTES_MAX / 3 * 4 + 4096;
 
 /// Bytes of a filter's words (wire.md, decision 8).
 pub const FILTER_BYTES_MAX: usize = 1 << 20;
 
-/// Keep-alives of one session whose numbers are still being sorted out; the next one with a filter that is
-/// not empty is refused until they are. Each entry sorts `SWEEP_NUMBERS_MAX`, so only a client that skips
-/// millions of numbers at each keep-alive gets there.
+/// Keep-alives of one session whose numbers are still being sorted out; the next one with a filter
+/// that is not empty is refused until they are. Each entry sorts `SWEEP_NUMBERS_MAX`, so only a
+/// client that skips millions of numbers at each keep-alive gets there.
 pub const SWEEPS_MAX: usize = 8;
 
-/// Numbers that the application of one entry sorts into finished and open: about 20 ns each, 0.3 ms.
+/// Numbers that the application of one entry sorts into finished and open: about 20 ns each, 0.3
+/// ms.
 pub const SWEEP_NUMBERS_MAX: usize = 16 << 10;
 
-/// Numbers that one keep-alive with a filter that is not empty sorts. One that leaps further finishes what
-/// lies before, whatever its filter says: 16 million commands younger than one that is still under way.
+/// Numbers that one keep-alive with a filter that is not empty sorts. One that leaps further
+/// finishes what lies before, whatever its filter says: 16 million commands younger than one that
+/// is still under way.
 pub const SWEEP_RANGE_MAX: u64 = 16 << 20;
 
-/// Numbers that a session's filters left open and that no command has used. Past it the lowest is finished.
+/// Numbers that a session's filters left open and that no command has used. Past it the lowest is
+/// finished.
 pub const OPEN_NUMBERS_MAX: usize = 1 << 20;
 
 /// Finished chunks of outputs that the application of one entry gives back to the allocator.
 pub const RUBBLE_CHUNKS_MAX: usize = 256;
 
-/// Bytes of replies in one batch past which a stream is told to come back instead of being served now.
+/// Bytes of replies in one batch past which a stream is told to come back instead of being served
+/// now.
 pub const REPLIES_BYTES_MAX: usize = 512 << 20;
 
 /// Bytes of a listing that one call of `more` hands out.
@@ -234,7 +239,8 @@ pub const LISTING_BYTES_MAX: usize = 256 << 10;
 const _: () = {
     // A reply is one output past the bound at most: the batch's ranges, which are u32, hold.
     assert!(REPLIES_BYTES_MAX + 4 * REQUEST_BYTES_MAX < u32::MAX as usize);
-    // A slice of sorting stays far below a keep-alive's range, and a range takes a bounded count of slices.
+    // A slice of sorting stays far below a keep-alive's range, and a range takes a bounded count of
+    // slices.
     assert!(SWEEP_RANGE_MAX as usize / SWEEP_NUMBERS_MAX <= 1024);
 };
 

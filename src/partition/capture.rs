@@ -184,7 +184,7 @@ impl Capturing {
             unreachable!("only what is being taken is closed")
         };
         let kept = taking.kept.map(Bytes::from);
-        let facts = taking.facts;
+        let facts = SnapshotFacts { digest: taking.cursor.digest(), ..taking.facts };
         if taking.recorded {
             effects.records.push((partition, Record::SnapshotEnd(facts.clone())));
             self.state = State::Taken { turn: effects.turn, facts, kept };

@@ -15,7 +15,6 @@ pub struct Clock {
     term: Term,
     base: LogTime,
     at: Instant,
-    newest: LogTime,
 }
 
 impl Clock {
@@ -28,7 +27,7 @@ impl Clock {
         } else {
             now.wall.clamp(last, last.after(jump))
         };
-        Clock { term, base, at: now.monotonic, newest: LogTime(0) }
+        Clock { term, base, at: now.monotonic }
     }
 
     /// Its term.
@@ -37,27 +36,10 @@ impl Clock {
         self.term
     }
 
-    /// What it shows.
+    /// What it shows: the stamp of an entry that is proposed now.
     #[must_use]
     pub fn read(&self, now: Now) -> LogTime {
         self.base.after(now.monotonic.since(self.at))
-    }
-
-    /// The stamp of an entry that is proposed now.
-    pub fn stamp(&mut self, now: Now) -> LogTime {
-        self.newest = self.read(now);
-        self.newest
-    }
-
-    /// The entry of the newest stamp did not come into the log.
-    pub fn forget(&mut self) {
-        self.newest = LogTime(0);
-    }
-
-    /// The newest stamp that it gave; an entry with it is in the log or on its way.
-    #[must_use]
-    pub fn newest(&self) -> LogTime {
-        self.newest
     }
 
     /// When it will show `time`; its start if that was earlier.

@@ -120,32 +120,31 @@ impl Partition {
     /// All commands of the turn become one entry; without any, one with only a stamp when a term began or a
     /// deadline of the state has passed.
     fn propose_fresh(&mut self, now: Now, effects: &mut Effects) {
-        let Some(clock) = &mut self.clock else {
+        let Some(clock) = self.clock else {
             assert!(self.fresh.is_none(), "commands were taken without leading");
             return;
         };
-        let due = self
-            .machine
-            .next_timer()
-            .is_some_and(|timer| timer > clock.newest() && timer <= clock.read(now));
+        // With an entry under way the state's next deadline is known when that is applied.
+        let idle = self.proposed.is_empty();
+        let due = idle && self.machine.next_timer().is_some_and(|timer| timer <= clock.read(now));
         let ticks = self.greet || due;
         if self.fresh.is_none() {
             if !ticks {
                 return;
             }
-            self.entry.stamp(clock.stamp(now));
+            self.entry.stamp(clock.read(now));
         }
         let fresh = self.fresh.take().unwrap_or(Fresh { tickets: Vec::new(), bytes: 0 });
         let Fresh { tickets, bytes } = fresh;
         match self.replica.propose(self.entry.finish()) {
             Ok(position) => {
-                self.greet = false;
+                (self.greet, self.refused) = (false, false);
                 let term = self.replica.term();
                 self.proposed.push_back(Proposed { position, term, tickets, bytes });
             }
             Err(_) => {
                 // Leadership is being handed over, or a quorum is missing for long.
-                clock.forget();
+                self.refused = true;
                 self.load.commands -= tickets.len();
                 self.load.bytes -= bytes;
                 for ticket in tickets.into_iter().flatten() {
@@ -189,7 +188,7 @@ impl Partition {
         }
         if !ready.snapshot().is_empty() {
             assert!(ready.entries().is_empty(), "nothing is appended while a snapshot is offered");
-            self.install(Installation { hard, number, messages: held });
+            self.install(Installation { hard, number, messages: held }, effects);
             self.replica.advance(ready);
             return;
         }
@@ -229,10 +228,11 @@ impl Partition {
         }
     }
 
-    fn install(&mut self, installation: Installation) {
+    fn install(&mut self, installation: Installation, effects: &mut Effects) {
         let (facts, machine) = self.capturing.install(installation);
         assert!(facts.position > self.applied, "a snapshot never goes back");
         self.committed.clear();
+        self.machine.detach(Refusal::Unavailable(NOT_LEADER), &mut effects.replies);
         self.machine = machine;
         self.applied = facts.position;
         self.replica.log_mut().install(facts.position, facts.term, facts.members);
@@ -272,14 +272,20 @@ impl Partition {
         if !entry.data.is_empty() {
             let (machine, replies) = (&mut self.machine, &mut effects.replies);
             let said = replies.list.len();
-            guarded(|| machine.apply(position, term, &entry.data, &callers, replies)).inspect_err(
-                |_| {
-                    replies.list.truncate(said);
-                    for ticket in callers.iter().flatten() {
-                        replies.refuse(*ticket, Refusal::Unavailable(HALTED));
-                    }
-                },
-            )?;
+            #[cfg(test)]
+            let poison = self.poison;
+            let works = guarded(|| {
+                machine.apply(position, term, &entry.data, &callers, replies);
+                #[cfg(test)]
+                assert_ne!(poison, Some(position), "poisoned");
+            });
+            if works.is_err() {
+                replies.list.truncate(said);
+                for ticket in callers.iter().flatten() {
+                    replies.refuse(*ticket, Refusal::Unavailable(HALTED));
+                }
+                return works;
+            }
         }
         self.capturing.applied(entry.data.len());
         self.applied = position;
@@ -336,7 +342,8 @@ impl Partition {
                 position: self.applied,
                 term: self.replica.log().term_at(self.applied).expect("applied entries are here"),
                 index: self.machine.index(),
-                digest: guarded(|| self.machine.digest())?,
+                // Known when the last slice is written.
+                digest: 0,
                 members: self.replica.log().members().clone(),
                 origin: Origin::Taken,
             };
@@ -420,11 +427,10 @@ impl Partition {
         if applies || self.capturing.is_busy() || self.machine.has_more() {
             return Some(now.monotonic);
         }
-        let timer = self.clock.and_then(|clock| {
-            let timer = self.machine.next_timer().filter(|timer| *timer > clock.newest())?;
-            let due = clock.instant_of(timer);
-            let retries = clock.newest() == crate::time::LogTime(0);
-            Some(if retries { due.max(now.monotonic.after(TICK_RETRY)) } else { due })
+        let idle = self.proposed.is_empty();
+        let timer = self.clock.filter(|_| idle).and_then(|clock| {
+            let due = clock.instant_of(self.machine.next_timer()?);
+            Some(if self.refused { due.max(now.monotonic.after(TICK_RETRY)) } else { due })
         });
         timer.into_iter().chain(self.reads.earliest()).min()
     }

@@ -23,6 +23,8 @@ use crate::workload::{Answer, Mix, Op, Outcome};
 /// How a client behaves; drawn by the world.
 #[derive(Clone, Debug)]
 pub struct Habits {
+    /// The partition that it works on.
+    pub partition: PartitionId,
     /// What it works on, by the primitive's name.
     pub mixes: Vec<(Mix, String)>,
     /// Operations under way at once.
@@ -39,6 +41,8 @@ pub struct Habits {
     pub repeats: u64,
     /// In a thousand, per operation: stops wanting it before the answer.
     pub gives_up: u64,
+    /// In a thousand, per request: asks any node instead of the one that answered last.
+    pub roams: u64,
     /// Whether it listens to the events of its maps.
     pub listens: bool,
     /// When it falls silent for ever, without closing anything.
@@ -189,11 +193,11 @@ impl Client {
     #[must_use]
     pub fn new(
         number: u32,
-        partition: PartitionId,
         habits: Habits,
         nodes: u32,
         mut prng: Prng,
     ) -> Client {
+        let partition = habits.partition;
         let target = NodeId(1 + prng.below(u64::from(nodes)) as u32);
         Client {
             number,
@@ -730,7 +734,9 @@ impl Client {
         live.next_run += 1;
         let twice = run.sequence.is_some() && self.prng.chance(self.habits.doubles);
         live.runs.insert(number, run);
-        self.send_run(now_ns, number, self.target, acts);
+        let roams = self.prng.chance(self.habits.roams);
+        let node = if roams { self.any_node() } else { self.target };
+        self.send_run(now_ns, number, node, acts);
         if twice {
             let node = self.any_node();
             self.send_run(now_ns, number, node, acts);

@@ -17,6 +17,9 @@ pub struct Fault {
     pub what: What,
 }
 
+/// Stands in a fault for whichever node leads the first partition when it begins.
+pub const LEADER: NodeId = NodeId(0);
+
 /// What goes wrong.
 #[derive(Clone, Debug)]
 pub enum What {
@@ -28,6 +31,8 @@ pub enum What {
     Pause { node: NodeId, for_ns: u64 },
     /// These links carry nothing.
     Cut { links: Vec<(NodeId, NodeId)>, for_ns: u64 },
+    /// Nothing gets to a node, or from it, or either.
+    Alone { node: NodeId, hears: bool, speaks: bool, for_ns: u64 },
     /// A node's wall clock is set.
     Step { node: NodeId, by_ns: i64 },
     /// A node's disks take this many times as long.
@@ -49,6 +54,8 @@ pub struct Plan {
     pub skew_ns: u64,
     /// Whether wall clocks are stepped.
     pub steps: bool,
+    /// In a thousand: a turn does not see yet what came from peers.
+    pub late: u64,
     /// When everything is mended.
     pub heals_ns: u64,
 }
@@ -58,7 +65,7 @@ impl Plan {
     #[must_use]
     pub fn calm(heals_ns: u64) -> Plan {
         let (faults, manners) = (Vec::new(), Manners::calm());
-        Plan { faults, manners, skew_ns: 0, steps: false, heals_ns }
+        Plan { faults, manners, skew_ns: 0, steps: false, late: 0, heals_ns }
     }
 
     /// Drawn for a world of `nodes` whose faults end at `heals_ns`.
@@ -68,26 +75,52 @@ impl Plan {
             if prng.chance(150) { Manners::calm() } else { Manners::drawn(prng) };
         let steps = prng.chance(200);
         let skew_ns = if prng.chance(500) { prng.below(200_000_000) } else { 0 };
-        let wanted = prng.below(9);
+        let wanted = prng.below(12);
         let mut faults = Vec::new();
         for _ in 0..wanted {
             let at_ns = prng.between(300_000_000, heals_ns.max(400_000_000));
             faults.push(Fault { at_ns, what: What::drawn(prng, nodes, steps) });
         }
         faults.sort_by_key(|fault| fault.at_ns);
-        Plan { faults, manners, skew_ns, steps, heals_ns }
+        let late = if prng.chance(500) { prng.below(300) } else { 0 };
+        Plan { faults, manners, skew_ns, steps, late, heals_ns }
     }
 }
 
 impl What {
+    /// The fault with the leader in the place of `LEADER`.
+    #[must_use]
+    pub fn aimed(mut self, leader: NodeId) -> What {
+        match &mut self {
+            What::Crash { node, .. }
+            | What::Pause { node, .. }
+            | What::Alone { node, .. }
+            | What::Step { node, .. }
+            | What::Slow { node, .. }
+            | What::Full { node, .. }
+            | What::Rumour { node } => {
+                if *node == LEADER {
+                    *node = leader;
+                }
+            }
+            What::Blackout { .. } | What::Cut { .. } => {}
+        }
+        self
+    }
+
     fn drawn(prng: &mut Prng, nodes: u32, steps: bool) -> What {
-        let node = NodeId(1 + prng.below(u64::from(nodes)) as u32);
+        let any = NodeId(1 + prng.below(u64::from(nodes)) as u32);
+        let node = if prng.chance(500) { LEADER } else { any };
         let for_ns = prng.between(20, 1500) * 1_000_000;
-        match prng.below(20) {
+        match prng.below(24) {
+            20..24 => {
+                let (hears, speaks) = *prng.pick(&[(false, false), (true, false), (false, true)]);
+                What::Alone { node, hears, speaks, for_ns }
+            }
             0..6 => What::Crash { node, down_ns: for_ns },
             6 => What::Blackout { down_ns: for_ns },
             7..11 => What::Pause { node, for_ns },
-            11..15 => What::Cut { links: links(prng, nodes, node), for_ns },
+            11..15 => What::Cut { links: links(prng, nodes, any), for_ns },
             15 | 16 if steps => {
                 let by_ns = prng.below(20_000_000_000) as i64 - 10_000_000_000;
                 What::Step { node, by_ns }
@@ -99,20 +132,19 @@ impl What {
     }
 }
 
-/// The links of one kind of partition: one node alone, one way only, two halves, or a bridge between them.
+/// The links of one kind of partition: two halves, or a bridge between them, either way or one way only.
 fn links(prng: &mut Prng, nodes: u32, node: NodeId) -> Vec<(NodeId, NodeId)> {
     let all: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
-    let shape = prng.below(5);
+    let shape = prng.below(4);
     let half = prng.between(1, u64::from(nodes).max(2) - 1) as u32;
     let mut links = Vec::new();
     for from in &all {
         for to in all.iter().filter(|to| *to != from) {
             let crosses = (from.0 <= half) != (to.0 <= half);
             let cut = match shape {
-                0 => *from == node || *to == node,
-                1 => *from == node,
-                2 => *to == node,
-                3 => crosses,
+                0 => crosses,
+                1 => crosses && from.0 <= half,
+                2 => crosses && from.0 > half,
                 _ => crosses && *from != node && *to != node,
             };
             if cut {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::id::{NodeId, ShardId, Ticket};
+use crate::id::{NodeId, PartitionId, Position, ShardId, Ticket};
 use crate::shard::Shard;
 use crate::shard::inbox::Inbox;
 use crate::shard::outbox::Outbox;
@@ -48,6 +48,8 @@ pub struct Core {
     pub turn_at_ns: Option<u64>,
     /// Not before the last one has ended.
     pub busy_until_ns: u64,
+    /// How far each replica was when it was last compared with the others.
+    pub compared: BTreeMap<PartitionId, Position>,
     callers: BTreeMap<Ticket, Caller>,
     tickets: BTreeMap<(u32, u64), Ticket>,
     next_slot: u32,
@@ -74,6 +76,7 @@ impl Core {
             disk,
             turn_at_ns: None,
             busy_until_ns: 0,
+            compared: BTreeMap::new(),
             callers: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_slot: 0,
@@ -116,6 +119,7 @@ impl Core {
         self.busy_until_ns = now_ns;
         self.disk.crash(now_ns);
         self.tickets.clear();
+        self.compared.clear();
         std::mem::take(&mut self.callers).into_values().collect()
     }
 }

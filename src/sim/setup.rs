@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::id::PartitionId;
 use crate::prng::Prng;
 use crate::sim::client::Habits;
 use crate::sim::fault::Plan;
@@ -64,9 +65,15 @@ impl Setup {
         let plan = Plan::drawn(&mut prng.fork(1), nodes, heals_ns);
         let tuning = Tuning::drawn(&mut prng.fork(2));
         let mut of_clients = prng.fork(3);
-        let count = 1 + of_clients.below(4);
-        let mut clients: Vec<Habits> =
-            (0..count).map(|_| Habits::drawn(&mut of_clients, heals_ns)).collect();
+        let themes = themes(&mut of_clients);
+        let crowd = of_clients.chance(700);
+        let count = 1 + of_clients.below(5);
+        let mut clients = Vec::new();
+        for _ in 0..count {
+            let partition = if crowd { 1 } else { 1 + of_clients.below(u64::from(partitions)) as u32 };
+            let partition = PartitionId(partition);
+            clients.push(Habits::drawn(&mut of_clients, partition, &themes, heals_ns));
+        }
         // Somebody must be left to show progress.
         clients[0].dies_ns = u64::MAX;
         Setup { seed, nodes, shards, partitions, clients, tuning, plan }
@@ -114,15 +121,16 @@ impl Tuning {
 }
 
 impl Habits {
-    fn drawn(prng: &mut Prng, heals_ns: u64) -> Habits {
-        let mut mixes = Vec::new();
-        for _ in 0..1 + prng.below(2) {
-            let mix = *prng.pick(&Mix::ALL);
-            // Two mixes of one kind would share a primitive and a model.
-            let name = format!("{}-{}", mix.name(), prng.below(2));
-            if mixes.iter().all(|(other, _): &(Mix, String)| other.kind() != mix.kind()) {
-                mixes.push((mix, name));
-            }
+    fn drawn(
+        prng: &mut Prng,
+        partition: PartitionId,
+        themes: &[(Mix, String)],
+        heals_ns: u64,
+    ) -> Habits {
+        let mut mixes = vec![prng.pick(themes).clone()];
+        let other = prng.pick(themes).clone();
+        if other.0.kind() != mixes[0].0.kind() {
+            mixes.push(other);
         }
         let sometimes = |prng: &mut Prng, high: u64| {
             if prng.chance(500) { prng.below(high) } else { 0 }
@@ -130,17 +138,30 @@ impl Habits {
         let dies = prng.chance(150);
         Habits {
             mixes,
+            partition,
             at_once: 1 + prng.below(3) as usize,
             think_ns: prng.between(1, 60) * 1_000_000,
-            patience_ns: prng.between(200, 2_000) * 1_000_000,
+            patience_ns: prng.between(60, 2_000) * 1_000_000,
             timeout_ns: prng.between(800, 4_000) * 1_000_000,
             doubles: sometimes(prng, 150),
             repeats: sometimes(prng, 300),
             gives_up: sometimes(prng, 60),
+            roams: sometimes(prng, 300),
             listens: prng.chance(400),
             dies_ns: if dies { prng.between(500_000_000, heals_ns.max(600_000_000)) } else { u64::MAX },
         }
     }
+}
+
+/// What the clients of a world work on, together.
+fn themes(prng: &mut Prng) -> Vec<(Mix, String)> {
+    let count = 1 + prng.below(3);
+    (0..count)
+        .map(|_| {
+            let mix = *prng.pick(&Mix::ALL);
+            (mix, format!("{}-{}", mix.name(), prng.below(2)))
+        })
+        .collect()
 }
 
 impl fmt::Display for Setup {

@@ -63,6 +63,31 @@ pub fn standings(shard: &Shard) -> Vec<Standing> {
         .collect()
 }
 
+/// How far each replica of a shard is, which costs nothing.
+pub fn positions(shard: &Shard) -> impl Iterator<Item = (PartitionId, Position)> {
+    shard.partitions().map(|partition| (partition.id(), partition.applied()))
+}
+
+/// The term in which a shard's replica of a partition leads.
+#[must_use]
+pub fn leads(shard: &Shard, of: PartitionId) -> Option<Term> {
+    let mut all = shard.partitions().filter(|it| it.id() == of && it.is_leader());
+    all.next().map(|partition| partition.leadership().0)
+}
+
+/// Replicas that a panic stopped.
+pub fn halted(shard: &Shard) -> impl Iterator<Item = PartitionId> {
+    let halted = shard.partitions().filter(|partition| partition.is_halted());
+    halted.map(|partition| partition.id())
+}
+
+/// The digest of one replica's state.
+#[must_use]
+pub fn digest(shard: &Shard, of: PartitionId) -> Option<u64> {
+    let mut all = shard.partitions().filter(|partition| partition.id() == of);
+    all.next().map(|partition| partition.machine().digest())
+}
+
 /// A shard from what its disk holds.
 ///
 /// # Errors

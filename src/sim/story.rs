@@ -162,7 +162,8 @@ impl Story {
     }
 
     fn found(&mut self, words: &Words<'_>) -> Result<(), String> {
-        let members = words.named("members").unwrap_or("1").split(',').map(|word| {
+        let members = words.named("members").unwrap_or("1").split(',');
+        let members = members.filter(|word| !word.is_empty()).map(|word| {
             let (node, role) = word.split_once(':').unwrap_or((word, "member"));
             let role = match role {
                 "observer" => Role::Observer,
@@ -337,7 +338,7 @@ impl Story {
     }
 
     fn say_leader(&mut self, partition: u32) {
-        let leader = self.leader(PartitionId(partition));
+        let leader = self.world().leader(PartitionId(partition));
         let line = match leader {
             Some((node, term)) => format!("node {node} leads partition {partition} in term {term}"),
             None => format!("nobody leads partition {partition}"),
@@ -362,16 +363,6 @@ impl Story {
         self.say(&format!("replicas are {level}"));
     }
 
-    fn leader(&mut self, partition: PartitionId) -> Option<(NodeId, u64)> {
-        let world = self.world();
-        let nodes: Vec<NodeId> = (1..=world.setup.nodes).map(NodeId).collect();
-        let all = nodes.into_iter().flat_map(|node| {
-            let standings = world.replicas(node).into_iter();
-            standings.filter(|it| it.leads && it.partition == partition).map(move |it| (node, it.term.0))
-        });
-        all.max_by_key(|(_, term)| *term)
-    }
-
     fn send(
         &mut self,
         name: &str,
@@ -383,7 +374,7 @@ impl Story {
         let person = self.person(name)?;
         let partition = PartitionId(person.partition);
         let node = node.or(person.node).map(NodeId);
-        let node = node.or_else(|| self.leader(partition).map(|(node, _)| node));
+        let node = node.or_else(|| self.world().leader(partition).map(|(node, _)| node));
         let call = self.next_call;
         self.next_call += 1;
         self.calls.insert(call, (name.to_owned(), what));
@@ -478,7 +469,7 @@ fn line(person: &mut Person, what: &Purpose, heard: &Heard) -> Option<String> {
     };
     let text = || String::from_utf8_lossy(bytes).into_owned();
     if *status != Status::Ok {
-        return Some(format!("{} \"{}\" at {index}", format!("{status:?}").to_uppercase(), text()));
+        return Some(format!("{} \"{}\" at {index}", shouted(*status), text()));
     }
     match what {
         Purpose::Open => {
@@ -499,6 +490,18 @@ fn line(person: &mut Person, what: &Purpose, heard: &Heard) -> Option<String> {
             Err((_, why)) => why,
         }),
     }
+}
+
+/// A status as clients of the protocol know it.
+fn shouted(status: Status) -> String {
+    let mut text = String::new();
+    for letter in format!("{status:?}").chars() {
+        if letter.is_ascii_uppercase() && !text.is_empty() {
+            text.push('_');
+        }
+        text.push(letter.to_ascii_uppercase());
+    }
+    text
 }
 
 fn refused(refusal: &Refusal) -> String {

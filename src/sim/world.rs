@@ -12,7 +12,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use crate::id::{Mark, NodeId, PartitionId, Position, ShardId};
+use crate::id::{Mark, NodeId, PartitionId, Position, ShardId, Term};
 use crate::partition::reply::{Body, Replies};
 use crate::prng::Prng;
 use crate::shard::inbox::{Ask, Delivery, DiskRoom, Letter, Member, Role};
@@ -180,6 +180,7 @@ impl World {
 
     /// A fault happens now.
     pub fn strike(&mut self, what: What) {
+        let what = what.aimed(self.leader(PartitionId(1)).map_or(NodeId(1), |(node, _)| node));
         self.trace.tell(self.now_ns, || format!("{what:?}"));
         match what {
             What::Crash { node, down_ns } => self.crash(node, Some(down_ns)),
@@ -199,6 +200,15 @@ impl World {
                     self.net.cut(*from, *to);
                 }
                 self.queue.push(self.now_ns + for_ns, Event::Mend { links });
+            }
+            What::Alone { node, hears, speaks, for_ns } => {
+                let peers = (1..=self.setup.nodes).map(NodeId).filter(|peer| *peer != node);
+                let links: Vec<_> = peers
+                    .flat_map(|peer| [(hears, (peer, node)), (speaks, (node, peer))])
+                    .filter(|(open, _)| !open)
+                    .map(|(_, link)| link)
+                    .collect();
+                self.strike(What::Cut { links, for_ns });
             }
             What::Step { node, by_ns } => self.nodes[node.0 as usize - 1].clock.step(by_ns),
             What::Slow { node, factor, for_ns } => {
@@ -240,6 +250,16 @@ impl World {
         cores.iter().flat_map(|core| core.shard.iter().flat_map(shell::standings)).collect()
     }
 
+    /// Who leads a partition, as the leader with the newest term says, and in which term.
+    #[must_use]
+    pub fn leader(&self, partition: PartitionId) -> Option<(NodeId, Term)> {
+        let nodes = self.nodes.iter();
+        let cores = nodes.flat_map(|node| node.cores.iter().map(move |core| (node.id, core)));
+        let shards = cores.filter_map(|(id, core)| Some((id, core.shard.as_ref()?)));
+        let terms = shards.filter_map(|(id, shard)| Some((id, shell::leads(shard, partition)?)));
+        terms.max_by_key(|(_, term)| *term)
+    }
+
     /// Whether every replica of every partition holds the same.
     #[must_use]
     pub fn is_level(&self) -> bool {
@@ -278,10 +298,9 @@ impl World {
         let prng = &mut self.prng.fork(7);
         let count = self.setup.clients.len();
         for (number, habits) in self.setup.clients.clone().into_iter().enumerate() {
-            let partition = PartitionId(1 + prng.below(u64::from(self.setup.partitions)) as u32);
             let own = prng.fork(number as u64);
             let nodes = self.setup.nodes;
-            self.clients.push(Client::new(number as u32, partition, habits, nodes, own));
+            self.clients.push(Client::new(number as u32, habits, nodes, own));
         }
         self.wakes_ns = vec![u64::MAX; count];
         for id in 1..=self.setup.nodes {
@@ -404,12 +423,22 @@ impl World {
         let node = &mut self.nodes[id.0 as usize - 1];
         let core = &mut node.cores[usize::from(shard_id.0)];
         let Some(shard) = &mut core.shard else { return };
+        // What came from peers may as well come a turn later than what came from clients.
+        let late = if self.prng.chance(self.setup.plan.late) {
+            std::mem::take(&mut core.inbox.bundles)
+        } else {
+            Vec::new()
+        };
         shell::note_inputs(&mut self.trace, id, shard_id, &core.inbox);
         shard.turn(&mut core.inbox, node.clock.read(self.now_ns), &mut core.outbox);
         let mut outbox = std::mem::take(&mut core.outbox);
         shell::note_outputs(&mut self.trace, &outbox);
         let took_ns = 5_000 + self.prng.below(40_000);
         core.busy_until_ns = self.now_ns + took_ns;
+        if !late.is_empty() {
+            core.inbox.bundles = late;
+            self.stir(id, shard_id, self.now_ns + took_ns);
+        }
         self.hand_out(id, shard_id, &mut outbox);
         if let Some(at) = outbox.wake {
             let at_ns = self.nodes[id.0 as usize - 1].clock.world_ns(at);
@@ -646,18 +675,23 @@ impl World {
 
     /// Replicas that have applied the same entries must be equal.
     fn compare(&mut self, id: NodeId, shard: ShardId) {
-        let core = &self.nodes[id.0 as usize - 1].cores[usize::from(shard.0)];
+        let core = &mut self.nodes[id.0 as usize - 1].cores[usize::from(shard.0)];
         let Some(shard) = &core.shard else { return };
-        for standing in shell::standings(shard) {
-            let key = (standing.partition, standing.applied);
-            let (other, digest) = *self.digests.entry(key).or_insert((id, standing.digest));
-            if digest != standing.digest {
+        for (partition, applied) in shell::positions(shard) {
+            if core.compared.insert(partition, applied) == Some(applied) {
+                continue;
+            }
+            let Some(digest) = shell::digest(shard, partition) else { continue };
+            let (other, known) = *self.digests.entry((partition, applied)).or_insert((id, digest));
+            if known != digest {
                 self.wrong.push(format!(
-                    "partition {} after {}: node {id} has digest {:016x}, node {other} had {digest:016x}",
-                    standing.partition, standing.applied, standing.digest
+                    "partition {partition} after {applied}: node {id} has digest {digest:016x}, \
+                     node {other} had {known:016x}"
                 ));
             }
         }
+        let halted = shell::halted(shard);
+        self.wrong.extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
     }
 }
 

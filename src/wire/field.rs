@@ -1,9 +1,9 @@
 //! Protobuf fields, read and written by hand.
 //!
-//! What stands in the log and in snapshots is documented protobuf, but the path of a command decodes only a
-//! handful of ids and must not allocate. This reads fields in place and writes them into the caller's
-//! buffer. Absent on purpose: schemas, groups, and any trust in the bytes; every reader says `Broken`
-//! instead of failing.
+//! What stands in the log and in snapshots is documented protobuf, but the path of a command
+//! decodes only a handful of ids and must not allocate. This reads fields in place and writes them
+//! into the caller's buffer. Absent on purpose: schemas, groups, and any trust in the bytes; every
+//! reader says `Broken` instead of failing.
 
 use std::fmt;
 
@@ -203,8 +203,8 @@ pub fn put_text(into: &mut Vec<u8>, number: u32, value: &[u8]) {
     }
 }
 
-/// Appends a message field, also when `write` appends nothing. Short messages, which are most, are written
-/// in place; the body of a longer one moves up once to make room for its length.
+/// Appends a message field, also when `write` appends nothing. Short messages, which are most, are
+/// written in place; the body of a longer one moves up once to make room for its length.
 #[inline]
 pub fn put_message(into: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
     put_varint(into, u64::from(number) << 3 | 2);

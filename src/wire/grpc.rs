@@ -195,8 +195,8 @@ pub fn put_text(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// The text that a `grpc-message` carries. A `%` that two hex digits do not follow stands for itself
-/// and what is not UTF-8 becomes U+FFFD: a status is never lost over its text.
+/// The text that a `grpc-message` carries. A `%` that two hex digits do not follow stands for
+/// itself and what is not UTF-8 becomes U+FFFD: a status is never lost over its text.
 #[must_use]
 pub fn text(value: &[u8]) -> String {
     let hex = |octet: &u8| char::from(*octet).to_digit(16);
@@ -221,6 +221,7 @@ const fn is_plain(octet: u8) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

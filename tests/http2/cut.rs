@@ -105,7 +105,8 @@ fn small_limits() -> Limits {
 /// A client that mostly behaves.
 fn conversation(prng: &mut Prng) -> Vec<u8> {
     let mut client = Client::greeted();
-    let mut next_id = 1;
+    open(&mut client, prng, 1);
+    let mut next_id = 3;
     for _ in 0..5 + prng.below(40) {
         step(&mut client, prng, &mut next_id);
     }
@@ -113,7 +114,9 @@ fn conversation(prng: &mut Prng) -> Vec<u8> {
 }
 
 fn step(client: &mut Client, prng: &mut Prng, next_id: &mut u32) {
-    let some_id = prng.below(u64::from(*next_id) + 1) as u32 | 1;
+    // Now and then a stream that was never opened.
+    let idle = u64::from(prng.chance(5)) * 2;
+    let some_id = prng.below(u64::from(*next_id) - 1 + idle) as u32 | 1;
     match prng.below(100) {
         0..=39 => {
             let id = *next_id;
@@ -155,7 +158,7 @@ fn step(client: &mut Client, prng: &mut Prng, next_id: &mut u32) {
         96 => {
             client.frame(prng.below(256) as u8, prng.next_u64() as u8, some_id, &[1, 2, 3, 4]);
         }
-        97 => {
+        97 if prng.chance(200) => {
             client.frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, some_id, &[]);
         }
         _ => {
@@ -179,7 +182,7 @@ fn open(client: &mut Client, prng: &mut Prng, id: u32) {
     let mut block = request(path, more);
     if prng.chance(300) {
         literal(&mut block, 0x40, b"x-table", &vec![b'v'; prng.below(3000) as usize]);
-    } else if prng.chance(200) {
+    } else if prng.chance(5) {
         block.push(0x80 | (62 + prng.below(3)) as u8);
     }
     let end = u8::from(prng.chance(50));
@@ -191,7 +194,11 @@ fn open(client: &mut Client, prng: &mut Prng, id: u32) {
         client.frame(kind::HEADERS, flag::END_HEADERS | end, id, &block);
     }
     if path.ends_with("Many") {
-        client.data(id, &framed(&[0, 0, 0, prng.below(9) as u8, 0, 0, prng.next_u64() as u8, 9]), true);
+        client.data(
+            id,
+            &framed(&[0, 0, 0, prng.below(9) as u8, 0, 0, prng.next_u64() as u8, 9]),
+            true,
+        );
         return;
     }
     for _ in 0..prng.below(4) {

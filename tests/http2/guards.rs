@@ -24,13 +24,13 @@ fn flood(count: u32, mut each: impl FnMut(&mut Client, u32)) -> Option<u32> {
 
 #[test]
 fn ping_flood() {
-    assert_eq!(flood(19_000, |client, nth| drop(client.ping(nth.into()))), None);
-    assert_eq!(flood(30_000, |client, nth| drop(client.ping(nth.into()))), CALM);
+    assert_eq!(flood(19_000, |client, nth| _ = client.ping(nth.into())), None);
+    assert_eq!(flood(30_000, |client, nth| _ = client.ping(nth.into())), CALM);
 }
 
 #[test]
 fn settings_flood() {
-    assert_eq!(flood(30_000, |client, _| drop(client.settings(&[]))), CALM);
+    assert_eq!(flood(30_000, |client, _| _ = client.settings(&[])), CALM);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn priority_and_unknown_frame_floods() {
         client.frame(kind::PRIORITY, 0, 1, &[0, 0, 0, 3, 0]);
     };
     assert_eq!(flood(30_000, priority), CALM);
-    assert_eq!(flood(30_000, |client, _| drop(client.frame(0xbe, 0, 0, &[]))), CALM);
+    assert_eq!(flood(30_000, |client, _| _ = client.frame(0xbe, 0, 0, &[])), CALM);
 }
 
 #[test]
@@ -268,8 +268,8 @@ fn deadlines_that_pass_together_are_honest() {
         server.conn.set_now(u64::from(round) * 1000);
         let mut client = Client::default();
         let ids = (0..4096u32).map(|nth| (round * 4096 + nth) * 2 + 1);
-        ids.clone().for_each(|id| drop(client.call(id, "/t.T/Hang", b"x")));
-        ids.for_each(|id| drop(client.reset(id)));
+        ids.clone().for_each(|id| _ = client.call(id, "/t.T/Hang", b"x"));
+        ids.for_each(|id| _ = client.reset(id));
         server.hear(&client.out);
         server.write();
     }

@@ -133,11 +133,8 @@ fn a_graceful_end_ends() {
 
 #[test]
 fn windows_open_as_octets_are_taken_and_not_while_paused() {
-    let limits = Limits {
-        stream_window_bytes: 1000,
-        connection_window_bytes: 80_000,
-        ..Limits::default()
-    };
+    let limits =
+        Limits { stream_window_bytes: 1000, connection_window_bytes: 80_000, ..Limits::default() };
     let mut server = Server::new(limits);
     let mut client = Client::greeted();
     client.headers(1, "/t.T/Hang", &[]).data(1, &[0, 0, 0, 0xff, 0], false);

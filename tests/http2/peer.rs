@@ -1,5 +1,5 @@
-//! The other side, frame by frame: what a client says as octets, what the connection said as frames,
-//! and a small application behind it.
+//! The other side, frame by frame: what a client says as octets, what the connection said as
+//! frames, and a small application behind it.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use ringraft::wire::http2::frame::{Head, PREFACE, flag, kind, put_frame};
 use ringraft::wire::http2::{Connection, Event, Key, Limits, Message, MethodId, Route};
 
 pub const ECHO: MethodId = 0;
-/// Request: count and size (u32 each). Answer: so many messages.
+/// Request: count and size (u32 each). Answer: so many messages, of 256 KiB at most.
 pub const MANY: MethodId = 1;
 /// Any number of messages, each of which comes back.
 pub const CHAT: MethodId = 2;
@@ -287,7 +287,7 @@ impl Server {
             }
             MANY if octets.len() == 8 => {
                 let number = |at: usize| u32::from_be_bytes(octets[at..at + 4].try_into().unwrap());
-                self.many.push((key, number(0), number(4)));
+                self.many.push((key, number(0), number(4).min(1 << 18)));
                 self.many(key);
             }
             CHAT => {

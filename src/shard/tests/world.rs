@@ -408,15 +408,15 @@ impl World {
         *place = Place::start(place.settings.clone(), disk, self.now);
     }
 
+    /// The disk goes back in time: so many writes are left.
+    pub fn lose_blocks(&mut self, at: usize, writes: usize) {
+        let disk = self.shards[at].disk.prefix(writes);
+        self.shards[at] = Place::start(self.shards[at].settings.clone(), disk, self.now);
+    }
+
     /// A world of one shard that starts from the first so many writes of another's.
     pub fn with_prefix(&self, at: usize, writes: usize) -> World {
-        let mut disk = Disk::default();
-        for step in &self.shards[at].disk.history {
-            if matches!(step, Step::Write { .. }) && disk.writes == writes {
-                break;
-            }
-            disk.obey(step.clone());
-        }
+        let disk = self.shards[at].disk.prefix(writes);
         let mut world = World::new(1, false, Peers::Alone, 1, |_| {});
         world.now = self.now;
         let settings = self.shards[at].settings.clone();
@@ -439,6 +439,13 @@ impl World {
     pub fn partition(&self, at: usize, id: PartitionId) -> &Partition {
         let mut all = self.shards[at].shard.partitions();
         all.find(|partition| partition.id() == id).expect("the partition is here")
+    }
+
+    /// The state machine panics at the next entry there.
+    pub fn poison(&mut self, at: usize, id: PartitionId) {
+        let next = self.partition(at, id).applied().next();
+        let living = self.shards[at].shard.roster.get_mut(id).expect("the partition is here");
+        living.partition.poison(next);
     }
 
     pub fn digests(&self, id: PartitionId) -> Vec<u64> {
@@ -555,6 +562,18 @@ impl Place {
 }
 
 impl Disk {
+    /// The disk as it was after so many writes.
+    fn prefix(&self, writes: usize) -> Disk {
+        let mut disk = Disk::default();
+        for step in &self.history {
+            if matches!(step, Step::Write { .. }) && disk.writes == writes {
+                break;
+            }
+            disk.obey(step.clone());
+        }
+        disk
+    }
+
     fn obey(&mut self, step: Step) {
         match &step {
             Step::Open(sequence, bytes) => {

@@ -117,6 +117,12 @@ pub(super) type Step = Result<Progress, Code>;
 
 const CUT_STREAMS: usize = 64;
 
+/// A connection moves to the core that owns the partition of its first request.
+const _: () = {
+    const fn moves_between_cores<T: Send>() {}
+    moves_between_cores::<Connection<()>>();
+};
+
 impl<R: Router> Connection<R> {
     /// A connection whose peer has not said anything yet. Our SETTINGS are in `output` at once,
     /// since gRPC clients wait for them. `seed` must not be known to the peer.
@@ -167,7 +173,8 @@ impl<R: Router> Connection<R> {
     /// The next event of `input[*pos..]`, moving `pos` past what has been taken.
     ///
     /// `None`: the caller keeps `input[*pos..]` and polls again with more octets behind it. What is
-    /// kept is at most one frame. Also to be called, with nothing, after `wrote` and `tick`.
+    /// kept is at most one frame. Also to be called, with nothing, after `wrote` and `tick` and after
+    /// answers given outside of this loop: they may have caused events.
     #[inline]
     pub fn poll(&mut self, input: &[u8], pos: &mut usize) -> Option<Event> {
         loop {
@@ -312,8 +319,8 @@ impl<R: Router> Connection<R> {
         self.cut.contains(&stream)
     }
 
-    /// An error of one stream: RST_STREAM, and an application that holds it hears of it. Resets that
-    /// a peer provokes count like its own (CVE-2025-8671).
+    /// An error of one stream: RST_STREAM, and an application that holds it hears of it. Resets
+    /// that a peer provokes count like its own (CVE-2025-8671).
     #[cold]
     pub(super) fn stream_error(&mut self, stream: u32, code: Code) -> Step {
         self.put_reset(stream, code);
@@ -342,6 +349,7 @@ impl<R> Connection<R> {
         assert_eq!(live, self.streams.live(), "live streams");
         assert_eq!(held, self.held, "octets held back");
         assert_eq!(assembling, self.assembling, "octets of messages under way");
-        assert!(self.queue.len() <= 64 + 2 * live as usize + 1, "{} in the queue", self.queue.len());
+        let places_max = 65 + 2 * self.streams.slots();
+        assert!(self.queue.len() <= places_max, "{} in the queue", self.queue.len());
     }
 }

@@ -1,9 +1,10 @@
 //! Header blocks of answers, straight into the output buffer.
 //!
-//! Two fields enter the peer's table once per connection, the content type first and `grpc-status: 0`
-//! when the first call succeeds. After that the headers of an answer are two octets and its trailers
-//! one. All else is spelled out and leaves the table alone, so the order of errors does not matter.
-//! A peer that lowers its table below what the two fields take gets everything spelled out.
+//! Two fields enter the peer's table once per connection, the content type first and `grpc-status:
+//! 0` when the first call succeeds. After that the headers of an answer are two octets and its
+//! trailers one. All else is spelled out and leaves the table alone, so the order of errors does
+//! not matter. A peer that lowers its table below what the two fields take gets everything spelled
+//! out.
 //!
 //! Blocks must reach the peer in the order in which they are put.
 
@@ -202,4 +203,52 @@ fn put_literal(out: &mut Vec<u8>, first: u8, name: &str, value: &[u8]) {
     out.push(first);
     put_string(out, name.as_bytes());
     put_string(out, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Headers and trailers of one success.
+    fn success(encoder: &mut Encoder) -> Vec<u8> {
+        let mut out = Vec::new();
+        encoder.put_headers(&mut out);
+        encoder.put_trailers(&mut out, Status::Ok, "");
+        out
+    }
+
+    #[test]
+    fn a_warm_table_takes_three_octets() {
+        let mut encoder = Encoder::default();
+        assert_eq!(success(&mut encoder).len(), 1 + 2 + 16 + 1 + 12 + 2);
+        assert!(encoder.is_warm());
+        assert_eq!(success(&mut encoder), [&WARM_HEADERS[..], &WARM_TRAILERS[..]].concat());
+    }
+
+    #[test]
+    fn errors_leave_the_table_alone() {
+        let mut encoder = Encoder::default();
+        let mut out = Vec::new();
+        encoder.put_trailers_only(&mut out, Status::NotFound, "no", Encodings::Untold);
+        assert_eq!(encoder.table, Table::Type);
+        success(&mut encoder);
+        encoder.put_trailers(&mut out, Status::Internal, "no");
+        encoder.put_plain(&mut out, HttpStatus::MethodNotAllowed);
+        assert!(encoder.is_warm());
+    }
+
+    #[test]
+    fn the_smallest_table_is_announced_once() {
+        let mut encoder = Encoder::default();
+        success(&mut encoder);
+        encoder.set_peer_table(200);
+        encoder.set_peer_table(150);
+        encoder.set_peer_table(4096);
+        assert!(!encoder.is_warm());
+        assert_eq!(success(&mut encoder)[..2], [0x3f, 150 - 31]);
+        assert!(encoder.is_warm());
+        encoder.set_peer_table(0);
+        assert_eq!(success(&mut encoder)[0], 0x20);
+        assert!(!encoder.is_warm() && encoder.table == Table::Unused);
+    }
 }

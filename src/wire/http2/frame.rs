@@ -11,7 +11,8 @@
 //!  |                      body (length octets)                   ...
 //! ```
 //!
-//! Both roles use it. Absent on purpose: what a frame means, which is `connection.rs` and its parts.
+//! Both roles use it. Absent on purpose: what a frame means, which is `connection.rs` and its
+//! parts.
 
 use std::ops::Range;
 
@@ -174,6 +175,7 @@ pub fn u32_at(octets: &[u8], at: usize) -> u32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,10 +1,10 @@
 //! Guards against frames that cost us more than they cost their sender.
 //!
 //! A guard is a bucket: so many at once, and so many a second after that. The bursts are far above
-//! what clients do on their worst day (a thousand deadlines that pass together are a thousand honest
-//! RST_STREAM; grpc-go sends a PING for every round trip under load), and what is let through is
-//! cheap: the real bound on output is the high-water mark, the real bound on work is the limit on
-//! streams, of which a reset one counts until the application has let go of it.
+//! what clients do on their worst day (a thousand deadlines that pass together are a thousand
+//! honest RST_STREAM; grpc-go sends a PING for every round trip under load), and what is let
+//! through is cheap: the real bound on output is the high-water mark, the real bound on work is the
+//! limit on streams, of which a reset one counts until the application has let go of it.
 
 /// So many at once, refilled by time.
 #[derive(Debug)]

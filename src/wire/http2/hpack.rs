@@ -2,13 +2,13 @@
 //!
 //! The dynamic table keeps no octets. An entry is what its field *means* to us (kind, interpreted
 //! value, size), worked out once when it is inserted: a path is the number of its method, a timeout
-//! is nanoseconds. An indexed field then costs one read, a header bomb costs nothing, and nothing is
-//! allocated. The one exception are paths that name nothing: the last few are kept, so that the
+//! is nanoseconds. An indexed field then costs one read, a header bomb costs nothing, and nothing
+//! is allocated. The one exception are paths that name nothing: the last few are kept, so that the
 //! refusal can say which.
 //!
-//! Every block must be decoded, those of refused, late and malformed requests too, or the two tables
-//! diverge without a word. Fields that mean nothing to us are counted and forgotten. Absent on
-//! purpose: handing metadata to the application (a kind with an arena of its own, when something
+//! Every block must be decoded, those of refused, late and malformed requests too, or the two
+//! tables diverge without a word. Fields that mean nothing to us are counted and forgotten. Absent
+//! on purpose: handing metadata to the application (a kind with an arena of its own, when something
 //! asks for it) and a cache of whole blocks (it never hits with clients that send deadlines).
 
 use super::tables::STATIC;
@@ -521,4 +521,5 @@ fn string(block: &[u8], at: &mut usize, into: &mut Vec<u8>) -> Result<(), Bad> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

@@ -109,6 +109,7 @@ const fn tables() -> Tables {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

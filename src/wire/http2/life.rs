@@ -148,8 +148,8 @@ impl<R: Router> Connection<R> {
         frame::put_frame(&mut self.out, kind::PING, 0, 0, PING_DRAIN);
     }
 
-    /// Whether there is nothing more to wait for: the shell writes `output` and closes as the header
-    /// of this file says.
+    /// Whether there is nothing more to wait for: the shell writes `output` and closes as the
+    /// header of this file says.
     #[must_use]
     pub fn closing(&self) -> bool {
         let is_drained = matches!(self.life.drain, Drain::Last { .. }) && self.streams.live() == 0;

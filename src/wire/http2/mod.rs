@@ -31,8 +31,9 @@
 //! * *Own code instead of the h2 crate*: design.md, decision 16. h2 is the other side of the
 //!   differential test in `tests/http2.rs`; h2spec runs against the node in CI.
 //! * *HPACK table of meanings*: the header of `hpack.rs`.
-//! * *A message is delivered once it is whole*, a single request with the end of its stream: a
-//!   client may send END_STREAM in a frame of its own, and an answer before that costs a RST_STREAM.
+//! * *A message is delivered once it is whole*, a single request with the end of its stream:
+//!   a client may send END_STREAM in a frame of its own, and an answer before that would cost a
+//!   RST_STREAM.
 //! * *A reset stream counts until the application lets go of it*, or the limit on streams is none.
 //!
 //! Absent on purpose: sockets, TLS (its octets go through the same door), compression (refused, as
@@ -84,7 +85,8 @@ impl<F: Fn(&[u8]) -> Option<Route>> Router for F {
     }
 }
 
-/// Names one call of one connection, for ever: a slot and the stream's id, which is never used again.
+/// Names one call of one connection, for ever: a slot and the stream's id, which is never used
+/// again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key {
     slot: u32,
@@ -202,7 +204,8 @@ pub enum Event {
 }
 
 /// Bounds of one connection. The defaults are in `limits.rs`, each with its reason; tests and
-/// simulations draw them small.
+/// simulations draw them small. A window of the connection below 65 535 octets cannot be announced;
+/// one of streams can, but a client that does not wait for our SETTINGS would break it in good faith.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct Limits {

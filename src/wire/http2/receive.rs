@@ -70,8 +70,8 @@ impl<R: Router> Connection<R> {
         Ok(Progress::Next)
     }
 
-    /// Takes the content of a frame at once if it is nothing, not wanted, or exactly the one message
-    /// of a call.
+    /// Takes the content of a frame at once if it is nothing, not wanted, or exactly the one
+    /// message of a call.
     #[inline(always)]
     fn content(&mut self, key: Key, octets: &[u8], at: usize, end: bool) -> Option<Step> {
         let stream = self.streams.at(key.slot);

@@ -150,7 +150,8 @@ impl<R: Router> Connection<R> {
         Ok(Progress::Next)
     }
 
-    /// Answers a call in the application's stead. If it has heard of the call, to it this is a reset.
+    /// Answers a call in the application's stead. If it has heard of the call, to it this is a
+    /// reset.
     #[cold]
     pub(super) fn refuse(&mut self, slot: u32, status: Status, text: &str, encodings: Encodings) {
         self.counts.refused += 1;

@@ -1,15 +1,16 @@
 //! Answers: headers, messages and trailers into the output, and what windows hold back.
 //!
 //! An answer is encoded where it will be sent from, behind room for its heads. Only when a window,
-//! the peer's frame size or the output's high-water mark does not allow it is it moved to a buffer of
-//! its stream, from which `pump` cuts one DATA frame per stream in turn.
+//! the peer's frame size or the output's high-water mark does not allow it is it moved to a buffer
+//! of its stream, from which `pump` cuts one DATA frame per stream in turn.
 //!
 //! Bounds: one stream holds back what its application gives it ([`Connection::held`] and what
 //! `message` returns say how much; past a mark of its own the application waits for
-//! [`Event::Writable`] or fails the call). All streams together hold back `Limits::held_bytes`; past
-//! it the connection ends with ENHANCE_YOUR_CALM. The output grows past `Limits::output_high_bytes`
-//! only by heads, statuses and answers to control frames, of which there are no more than input was
-//! read: the shell stops reading while [`Connection::wants_input`] is false.
+//! [`Event::Writable`] or fails the call). All streams together hold back `Limits::held_bytes`;
+//! past it the connection ends with ENHANCE_YOUR_CALM. The output grows past
+//! `Limits::output_high_bytes` only by heads, statuses and answers to control frames, of which
+//! there are no more than input was read: the shell stops reading while [`Connection::wants_input`]
+//! is false.
 
 use super::connection::Connection;
 use super::encode::{Encodings, HttpStatus, WARM_HEADERS, WARM_TRAILERS};
@@ -228,7 +229,8 @@ impl<R: Router> Connection<R> {
         !self.life.is_dead() && self.out.len() - self.written < self.limits.output_high_bytes
     }
 
-    /// Whether the application may answer. Finding out that a reset stream is answered lets go of it.
+    /// Whether the application may answer. Finding out that a reset stream is answered lets go of
+    /// it.
     #[inline(always)]
     fn is_answerable(&mut self, key: Key) -> bool {
         match self.streams.get(key.slot) {
@@ -346,8 +348,8 @@ impl<R: Router> Connection<R> {
         }
     }
 
-    /// Cuts what is held back into DATA frames, one per stream in turn, while windows and the output
-    /// allow it.
+    /// Cuts what is held back into DATA frames, one per stream in turn, while windows and the
+    /// output allow it.
     pub(super) fn pump(&mut self) {
         while self.send_window > 0
             && self.out.len() - self.written < self.limits.output_high_bytes

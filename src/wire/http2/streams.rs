@@ -1,8 +1,8 @@
 //! The streams of one connection: a slab of slots, and a table from stream ids to slots.
 //!
-//! A slot is used again, a stream id never; so a [`Key`](super::Key), which is both, finds its stream
-//! or nothing. Ids are chosen by the peer, so the table's hash is multiplied by a seeded odd number:
-//! without it a client could make all of its streams fall into one place.
+//! A slot is used again, a stream id never; so a [`Key`](super::Key), which is both, finds its
+//! stream or nothing. Ids are chosen by the peer, so the table's hash is multiplied by a seeded odd
+//! number: without it a client could make all of its streams fall into one place.
 
 use super::Meta;
 use crate::wire::grpc::{PREFIX_BYTES, Status};

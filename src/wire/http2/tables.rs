@@ -1,7 +1,8 @@
-//! The tables of RFC 7541: the static table (appendix A) and the lengths of the Huffman code (appendix B).
+//! The tables of RFC 7541: the static table (appendix A) and the lengths of the Huffman code
+//! (appendix B).
 //!
-//! The code is canonical (codes of one length are consecutive, in the order of their symbols), so the
-//! lengths are enough; `huffman.rs` derives the rest at compile time.
+//! The code is canonical (codes of one length are consecutive, in the order of their symbols), so
+//! the lengths are enough; `huffman.rs` derives the rest at compile time.
 
 /// Names and values of the static table; index 1 is the first.
 pub const STATIC: [(&str, &str); 61] = [

@@ -1,0 +1,47 @@
+//! One group of one voter: propose, commit, apply, answer; time a command. No journal, no I/O.
+
+use ringraft::{
+    id::{NodeId, PartitionId, ShardId, Ticket},
+    partition::{Lane, Partition, effects::Effects, member::Group},
+    shard::Settings,
+    time::{Instant, LogTime, Now},
+};
+
+fn main() {
+    divan::main();
+}
+
+const BODY: [u8; 2] = [0x12, 0x00];
+const NOW: Now = Now { monotonic: Instant(0), wall: LogTime(1) };
+
+#[divan::bench(args = [1, 16, 256, 4096])]
+fn propose_to_reply(bencher: divan::Bencher<'_, '_>, commands: u32) {
+    let settings =
+        Settings { snapshot_entries: u64::MAX, snapshot_bytes: usize::MAX, ..Settings::default() };
+    let rules = settings.rules();
+    let id = PartitionId(1);
+    let group = Group { partition: id, voters: vec![NodeId(1)], learners: Vec::new() };
+    let mut partition = Partition::found(&group, &rules);
+    let mut effects = Effects::default();
+    let mut turn = 0;
+    let mut round = |commands: u32| {
+        for slot in 0..commands {
+            let ticket = Ticket { shard: ShardId(0), slot, generation: 0 };
+            partition.propose(ticket, &BODY, Lane::Ordinary, NOW, &rules).expect("it leads");
+        }
+        for _ in 0..2 {
+            turn += 1;
+            effects.begin(turn, 1 << 20);
+            partition.settle(NOW, &rules, &mut effects);
+            effects.records.clear();
+            partition.durable(turn);
+        }
+        let replies = effects.replies.list.len();
+        effects.replies.clear();
+        replies
+    };
+    round(0);
+    bencher.counter(divan::counter::ItemsCount::new(commands)).bench_local(|| {
+        assert_eq!(round(commands), commands as usize);
+    });
+}
