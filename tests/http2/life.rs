@@ -212,6 +212,25 @@ fn unread_messages_keep_a_window_closed() {
     assert_eq!(updates(&conn), 2);
 }
 
+/// A frame of which messages are left, and a timer that finds no stream and nothing to send.
+#[test]
+fn a_tick_between_messages_of_a_frame_does_no_harm() {
+    let mut conn = crate::peer::connection(Limits::default());
+    let mut client = Client::greeted();
+    let content = [framed(b"first"), framed(b"second")].concat();
+    client.headers(1, "/t.T/Chat", &[]).data(1, &content, false).call(3, "/t.T/Echo", b"x");
+    let mut pos = 0;
+    let first = conn.poll(&client.out, &mut pos);
+    let Some(ringraft::wire::http2::Event::Message { key, .. }) = first else {
+        panic!("{first:?}")
+    };
+    conn.fail(key, Status::Aborted, "enough");
+    conn.wrote(conn.output().len());
+    conn.tick(1);
+    let next = conn.poll(&client.out, &mut pos);
+    assert!(matches!(next, Some(ringraft::wire::http2::Event::Message { end: true, .. })));
+}
+
 #[test]
 fn memory_of_a_burst_is_given_back() {
     let mut client = Client::greeted();

@@ -173,8 +173,8 @@ impl<R: Router> Connection<R> {
     /// The next event of `input[*pos..]`, moving `pos` past what has been taken.
     ///
     /// `None`: the caller keeps `input[*pos..]` and polls again with more octets behind it. What is
-    /// kept is at most one frame. Also to be called, with nothing, after `wrote` and `tick` and after
-    /// answers given outside of this loop: they may have caused events.
+    /// kept is at most one frame. Also to be called, with nothing, after `wrote` and `tick` and
+    /// after answers given outside of this loop: they may have caused events.
     #[inline]
     pub fn poll(&mut self, input: &[u8], pos: &mut usize) -> Option<Event> {
         loop {

@@ -123,7 +123,7 @@ impl<R: Router> Connection<R> {
     /// Does what is due at `now_ms`. Poll after it: there may be events.
     pub fn tick(&mut self, now_ms: u64) {
         self.set_now(now_ms);
-        if self.streams.live() == 0 && self.out.is_empty() {
+        if self.streams.live() == 0 && self.out.is_empty() && self.rest.is_none() {
             self.give_back_memory();
         }
         // Each round does one thing that was due; no thing is due twice in a row.

@@ -204,8 +204,9 @@ pub enum Event {
 }
 
 /// Bounds of one connection. The defaults are in `limits.rs`, each with its reason; tests and
-/// simulations draw them small. A window of the connection below 65 535 octets cannot be announced;
-/// one of streams can, but a client that does not wait for our SETTINGS would break it in good faith.
+/// simulations draw them small. A window of the connection below 65 535 octets cannot be
+/// announced; one of streams can, but a client that does not wait for our SETTINGS would break it
+/// in good faith.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct Limits {
