@@ -83,7 +83,8 @@ impl Core {
             .map(|socket| glommio::spawn_local(peer::accept(tcp::listener(socket))));
         let recovered = self.recover()?;
         let directory = disk::shard_directory(&self.config.data_dir, self.shard);
-        let disk = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
+        let mut disk = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
+        disk.0.limit_writes(self.config.writes_in_flight);
         let faults = recovered.faults.iter().map(|(id, fault)| format!("partition {id}: {fault}"));
         let faults = faults.collect();
         let missing = self.missing(&recovered);
