@@ -121,7 +121,7 @@ impl Core {
         let segments = disk::load(&directory).map_err(disk_fault)?;
         let owner = Owner { node: self.config.id, shard: self.shard };
         journal::recover(owner, &segments)
-            .map_err(|refused| Fatal::DataDir(format!("{}: {refused}", directory.display())))
+            .map_err(|refused| Fatal::Journal(format!("{}: {refused}", directory.display())))
     }
 
     fn layout(&self) -> Layout {
