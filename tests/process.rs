@@ -457,7 +457,11 @@ fn what_is_typed_wrong_is_told_with_what_would_do() {
     std::fs::write(&file, "[node]\nid = 0\n[journal]\nsegment = 1\n").unwrap();
     let file = file.display().to_string();
     for (arguments, status, word) in [
-        (&["serve", "--config", &file][..], 3, "bad.toml, line 2: id: out of bounds; allowed: 1 to"),
+        (
+            &["serve", "--config", &file][..],
+            3,
+            "bad.toml, line 2: id: out of bounds; allowed: 1 to",
+        ),
         (&["serve", "--config", &file], 3, "bad.toml, line 4: unknown key segment in [journal]"),
         (&["serve", "--config", "/no/such/file"], 3, "/no/such/file: No such file"),
         (&["serve", "--partitions", "many"], 2, "--partitions many: not a whole number"),
@@ -509,7 +513,7 @@ fn damage_is_found_told_and_kept_from_the_others() {
     assert!(text(&verified).contains("durable and lost"), "{}", text(&verified));
     let node = Node::start(dir.path(), &["--shards", "1"]);
     let (status, _, told) = node.end_with("TERM", SECONDS);
-    assert!(status.success());
+    assert!(status.success(), "{status}: {told}");
     assert!(told.contains("ringraft: not started: partition "), "{told}");
 }
 

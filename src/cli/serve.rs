@@ -65,8 +65,8 @@ pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     for fault in &node.ready.faults {
         note(&format_args!("ringraft: not started: {fault}"));
     }
-    banner(&config, &node);
     signals.serving();
+    banner(&config, &node);
     signals.wait();
     node.stop();
     Ok(Exit::Done)
@@ -157,12 +157,15 @@ fn how_to_use(fault: &DirectoryFault) -> String {
             format!("start it with --node-id {there}")
         }
         DirectoryFault::Foreign { .. } => {
-            "start it with the [cluster] keys that it was made with (--partitions is one)".to_owned()
+            "start it with the [cluster] keys that it was made with (--partitions is one)"
+                .to_owned()
         }
         DirectoryFault::Newer { .. } => "run the newer version".to_owned(),
         DirectoryFault::InUse { .. } => "end that process".to_owned(),
         DirectoryFault::NotOurs { .. } => "move what is there away".to_owned(),
-        DirectoryFault::System { .. } => "make it a directory that this process can write".to_owned(),
+        DirectoryFault::System { .. } => {
+            "make it a directory that this process can write".to_owned()
+        }
     };
     format!("{way}, or name another with --data-dir")
 }
