@@ -61,7 +61,7 @@ impl Setup {
         let nodes = *prng.pick(&[1, 1, 2, 3, 3, 3, 3, 3, 4, 5]);
         let shards = 1 + prng.below(3) as u16;
         let partitions = 1 + prng.below(3) as u32;
-        let heals_ns = prng.between(1_000, 4_000) * 1_000_000;
+        let heals_ns = prng.between(1_000, 3_500) * 1_000_000;
         let plan = Plan::drawn(&mut prng.fork(1), nodes, heals_ns);
         let tuning = Tuning::drawn(&mut prng.fork(2));
         let mut of_clients = prng.fork(3);
@@ -114,7 +114,7 @@ impl Tuning {
             block_bytes_max: *prng.pick(&[128 << 10, 256 << 10]),
             commands_max: *prng.pick(&[2, 8, 1 << 16, 1 << 16]),
             snapshot_turn_bytes: *prng.pick(&[64, 1 << 10, 16 << 10]),
-            tick_ns: prng.between(8, 40) * 1_000_000,
+            tick_ns: prng.between(6, 22) * 1_000_000,
             disk_ns: prng.between(20, 3_000) * 1_000,
         }
     }
@@ -140,12 +140,13 @@ impl Habits {
             mixes,
             partition,
             at_once: 1 + prng.below(3) as usize,
-            think_ns: prng.between(1, 60) * 1_000_000,
+            think_ns: prng.between(2, 60) * 1_000_000,
             patience_ns: prng.between(60, 2_000) * 1_000_000,
             timeout_ns: prng.between(800, 4_000) * 1_000_000,
             doubles: sometimes(prng, 150),
             repeats: sometimes(prng, 300),
             gives_up: sometimes(prng, 60),
+            reads: prng.chance(300),
             roams: sometimes(prng, 300),
             listens: prng.chance(400),
             dies_ns: if dies { prng.between(500_000_000, heals_ns.max(600_000_000)) } else { u64::MAX },
