@@ -8,7 +8,7 @@ use std::fmt;
 use crate::id::PartitionId;
 use crate::prng::Prng;
 use crate::sim::client::Habits;
-use crate::sim::fault::Plan;
+use crate::sim::fault::{Fault, LEADER, Plan, What};
 use crate::workload::Mix;
 
 /// Everything that a run draws before it begins.
@@ -58,7 +58,7 @@ impl Setup {
     #[must_use]
     pub fn drawn(seed: u64) -> Setup {
         let mut prng = Prng::new(seed);
-        let nodes = *prng.pick(&[1, 1, 2, 3, 3, 3, 3, 3, 4, 5]);
+        let nodes: u32 = *prng.pick(&[1, 1, 2, 3, 3, 3, 3, 3, 4, 5]);
         let shards = 1 + prng.below(3) as u16;
         let partitions = 1 + prng.below(3) as u32;
         let heals_ns = prng.between(1_000, 3_500) * 1_000_000;
@@ -73,6 +73,10 @@ impl Setup {
             let partition = if crowd { 1 } else { 1 + of_clients.below(u64::from(partitions)) as u32 };
             let partition = PartitionId(partition);
             clients.push(Habits::drawn(&mut of_clients, partition, &themes, heals_ns));
+        }
+        let mut plan = plan;
+        if of_clients.chance(DUELS) {
+            duel(&mut of_clients, &mut clients, &mut plan);
         }
         // Somebody must be left to show progress.
         clients[0].dies_ns = u64::MAX;
@@ -153,6 +157,35 @@ impl Habits {
         }
     }
 }
+
+/// One writes and loses patience soon, the others read, and the leader is cut off again and again: whoever
+/// reads from a leader that does not know yet that it is none would see the past.
+fn duel(prng: &mut Prng, clients: &mut Vec<Habits>, plan: &mut Plan) {
+    let first = clients[0].clone();
+    clients.resize(3, first.clone());
+    for (number, client) in clients.iter_mut().enumerate() {
+        (client.partition, client.mixes) = (PartitionId(1), first.mixes.clone());
+        client.reads = number > 0;
+        (client.at_once, client.think_ns) = (1, prng.between(2, 8) * 1_000_000);
+        client.patience_ns = prng.between(40, 120) * 1_000_000;
+        (client.roams, client.dies_ns) = (0, u64::MAX);
+    }
+    plan.faults.retain(|fault| matches!(fault.what, What::Rumour { .. } | What::Step { .. }));
+    let mut at_ns = 700_000_000;
+    while at_ns < plan.heals_ns {
+        let for_ns = prng.between(100, 600) * 1_000_000;
+        let (hears, speaks) = *prng.pick(&[(false, false), (false, false), (false, true)]);
+        let pause = What::Pause { node: LEADER, for_ns };
+        let alone = What::Alone { node: LEADER, hears, speaks, for_ns };
+        let what = if prng.chance(300) { pause } else { alone };
+        plan.faults.push(Fault { at_ns, what });
+        at_ns += for_ns + prng.between(100, 500) * 1_000_000;
+    }
+    plan.faults.sort_by_key(|fault| fault.at_ns);
+}
+
+/// In a thousand: worlds that are duels.
+const DUELS: u64 = 150;
 
 /// What the clients of a world work on, together.
 fn themes(prng: &mut Prng) -> Vec<(Mix, String)> {
