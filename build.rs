@@ -1,4 +1,5 @@
-//! Compiles `proto/` into Rust with a protobuf compiler that is itself Rust, and records the commit for
+//! Compiles `proto/` into Rust with a protobuf compiler that is itself Rust, and records the commit
+//! for
 //! `--version`. Absent on purpose: a system protoc, generated services (the gRPC edge is our own).
 
 use std::{
@@ -11,27 +12,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
     let out = PathBuf::from(env::var("OUT_DIR")?);
 
-    let root = Path::new("proto/documented");
+    messages("documented", &out)?;
+    messages("released", &out)?;
+    messages("peer", &out)?;
+
+    record_commit();
+    Ok(())
+}
+
+/// The messages of one tree, in a directory of their own because packages have the same names.
+fn messages(tree: &str, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new("proto").join(tree);
+    let into = out.join(tree);
+    fs::create_dir_all(&into)?;
     let mut files = Vec::new();
-    proto_files(root, &mut files)?;
+    proto_files(&root, &mut files)?;
     let descriptors = protox::compile(&files, [root])?;
     prost_build::Config::new()
         .bytes(["."])
         .btree_map(["."])
-        .include_file("documented.rs")
-        .out_dir(&out)
+        .include_file("messages.rs")
+        .out_dir(&into)
         .compile_fds(descriptors)?;
-
-    let peer = Path::new("proto/peer");
-    let mut files = Vec::new();
-    proto_files(peer, &mut files)?;
-    prost_build::Config::new()
-        .bytes(["."])
-        .include_file("peer.rs")
-        .out_dir(&out)
-        .compile_fds(protox::compile(&files, [peer])?)?;
-
-    record_commit();
     Ok(())
 }
 

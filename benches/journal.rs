@@ -10,10 +10,7 @@ use ringraft::{
 };
 use std::collections::BTreeMap;
 
-const OWNER: Owner = Owner {
-    node: NodeId(1),
-    shard: ShardId(0),
-};
+const OWNER: Owner = Owner { node: NodeId(1), shard: ShardId(0) };
 
 fn main() {
     divan::main();
@@ -25,18 +22,16 @@ fn encode_a_turn_of_16(bencher: Bencher<'_, '_>, entry_bytes: usize) {
     let mut journal = journal(16);
     let data = vec![7; entry_bytes];
     let (mut orders, mut next) = (Vec::new(), 1);
-    bencher
-        .counter(BytesCount::new(16 * entry_bytes))
-        .bench_local(|| {
-            let mark = turn(&mut journal, 16, next, &data, &mut orders);
-            next += 1;
-            for order in orders.drain(..) {
-                if let Order::Write(block) = black_box(order) {
-                    journal.recycle(block.buffer);
-                }
+    bencher.counter(BytesCount::new(16 * entry_bytes)).bench_local(|| {
+        let mark = turn(&mut journal, 16, next, &data, &mut orders);
+        next += 1;
+        for order in orders.drain(..) {
+            if let Order::Write(block) = black_box(order) {
+                journal.recycle(block.buffer);
             }
-            journal.durable(mark, &mut orders);
-        });
+        }
+        journal.durable(mark, &mut orders);
+    });
 }
 
 /// Two full segments of entries of so many bytes.
@@ -44,21 +39,62 @@ fn encode_a_turn_of_16(bencher: Bencher<'_, '_>, entry_bytes: usize) {
 fn recover_two_segments(bencher: Bencher<'_, '_>, entry_bytes: usize) {
     let segments = written(entry_bytes);
     let bytes: usize = segments.iter().map(|segment| segment.bytes.len()).sum();
+    bencher.counter(BytesCount::new(bytes)).bench_local(|| recover(OWNER, black_box(&segments)));
+}
+
+/// Blocks of so many KiB to real files, each waited for, or four in flight.
+#[cfg(feature = "io")]
+#[divan::bench(args = [(1, 4), (1, 64), (4, 4), (4, 64)], sample_count = 3, sample_size = 1)]
+fn write_5000_blocks(bencher: Bencher<'_, '_>, (in_flight, kib): (usize, usize)) {
     bencher
-        .counter(BytesCount::new(bytes))
-        .bench_local(|| recover(OWNER, black_box(&segments)));
+        .counter(divan::counter::ItemsCount::new(5000_usize))
+        .bench_local(|| {
+            if let Err(error) = wet::write(5000, in_flight, kib << 10) {
+                eprintln!("not measured, io_uring is missing: {error}");
+            }
+        });
+}
+
+#[cfg(feature = "io")]
+mod wet {
+    use super::*;
+    use glommio::{GlommioError, LocalExecutorBuilder};
+    use ringraft::runtime::disk::{Disk, Harvest, load, shard_directory};
+
+    /// Preparing the segments is in the figure.
+    pub fn write(blocks: u64, in_flight: usize, bytes: usize) -> Result<(), GlommioError<()>> {
+        let executor = LocalExecutorBuilder::default().spawn(move || async move {
+            let data = tempfile::tempdir().expect("a directory");
+            let directory = shard_directory(data.path(), ShardId(0));
+            load(&directory).expect("an empty directory");
+            let (mut disk, mut bell) = Disk::open(&directory, Layout::default()).expect("a disk");
+            let mut journal = journal(1);
+            let (mut orders, mut harvest) = (Vec::new(), Harvest::default());
+            let data = vec![7; bytes - 512];
+            for next in 1..=blocks {
+                turn(&mut journal, 1, next, &data, &mut orders);
+                disk.obey(&mut orders);
+                while disk.in_flight() >= in_flight || next == blocks && disk.backlog_bytes() > 0 {
+                    bell.rung().await.expect("a bell");
+                    disk.harvest(&mut harvest);
+                    harvest
+                        .buffers
+                        .drain(..)
+                        .for_each(|buffer| journal.recycle(buffer));
+                    if let Some(mark) = harvest.durable {
+                        journal.durable(mark, &mut orders);
+                    }
+                }
+            }
+        })?;
+        executor.join()
+    }
 }
 
 fn journal(partitions: u32) -> Journal {
     let mut journal = Journal::resume(Layout::default(), OWNER, Resume::fresh());
     for partition in 1..=partitions {
-        journal.founded(
-            PartitionId(partition),
-            &Founding {
-                replica: 1,
-                members: Vec::new(),
-            },
-        );
+        journal.founded(PartitionId(partition), &Founding { replica: 1, members: Vec::new() });
     }
     journal
 }
@@ -71,17 +107,9 @@ fn turn(
     orders: &mut Vec<Order>,
 ) -> Mark {
     for partition in (1..=partitions).map(PartitionId) {
-        let entry = Entry {
-            term: Term(1),
-            kind: 0,
-            data,
-        };
+        let entry = Entry { term: Term(1), kind: 0, data };
         journal.entries(partition, Position(next), [entry]);
-        let hard = HardState {
-            term: Term(1),
-            vote: 1,
-            commit: Position(next - 1),
-        };
+        let hard = HardState { term: Term(1), vote: 1, commit: Position(next - 1) };
         journal.state(partition, hard, None);
     }
     journal.seal(orders)
@@ -114,9 +142,5 @@ fn written(entry_bytes: usize) -> Vec<SegmentBytes> {
         journal.durable(mark, &mut orders);
     }
     let full = files.into_iter().take(2);
-    full.map(|(sequence, bytes)| SegmentBytes {
-        sequence,
-        bytes: Bytes::from(bytes),
-    })
-    .collect()
+    full.map(|(sequence, bytes)| SegmentBytes { sequence, bytes: Bytes::from(bytes) }).collect()
 }

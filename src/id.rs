@@ -1,6 +1,7 @@
 //! Names of things as newtypes, so that none is taken for another.
 //!
-//! An *index* counts commands applied by the state machine and is what clients see (spec/core.md 7.1); a
+//! An *index* counts commands applied by the state machine and is what clients see (spec/core.md
+//! 7.1); a
 //! *position* is a place in the raft log. They never mix, and the types keep it so.
 
 use std::fmt;
@@ -76,8 +77,8 @@ impl Position {
     }
 }
 
-/// A waiting client call: the core that holds its connection, the slot there, and the slot's generation, so
-/// that an answer for a caller who has gone is recognised and dropped.
+/// A waiting client call: the core that holds its connection, the slot there, and the slot's
+/// generation, so that an answer for a caller who has gone is recognised and dropped.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Ticket {
     /// The core whose table of waiting calls holds the slot.
@@ -88,8 +89,8 @@ pub struct Ticket {
     pub generation: u32,
 }
 
-/// What sort of primitive something is. The number stands in the log (field 100 of a primitive's command),
-/// so it never changes (spec/wire.md, decision 1).
+/// What sort of primitive something is. The number stands in the log (field 100 of a primitive's
+/// command), so it never changes (spec/wire.md, decision 1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 #[allow(missing_docs)]

@@ -1,7 +1,8 @@
 //! Every bound in the program, tied together by const assertions, with the sums shown.
 //!
-//! A bound ends in `_MAX` or names its unit. Past a bound the client gets a clear refusal and nothing is
-//! lost (design.md, decision 14). What an operator may change is in `config.rs`; these are its edges.
+//! A bound ends in `_MAX` or names its unit. Past a bound the client gets a clear refusal and
+//! nothing is lost (design.md, decision 14). What an operator may change is in `config.rs`; these
+//! are its edges.
 
 use crate::time::Span;
 
@@ -9,8 +10,8 @@ use crate::time::Span;
 /// (core.md 1.3).
 pub const REQUEST_BYTES_MAX: usize = 4 << 20;
 
-/// One command as it stands in an entry: the request's input and the ids around it. The ids, their tags
-/// and lengths are below 256 bytes.
+/// One command as it stands in an entry: the request's input and the ids around it. The ids, their
+/// tags and lengths are below 256 bytes.
 pub const COMMAND_BYTES_MAX: usize = REQUEST_BYTES_MAX + 256;
 
 /// All commands that one turn admits for one partition; they leave as one entry.
@@ -80,6 +81,15 @@ const _: () = {
     assert!(COMMAND_BYTES_MAX <= PARTITION_TURN_BYTES_MAX);
 };
 
+// What an operator may set (config.rs).
+
+/// Partitions that one node holds: an idle one costs about a microsecond a tick, so this many cost a core
+/// some percent.
+pub const PARTITIONS_MAX: usize = 4096;
+
+/// The config file. Every key with a long comment is below 16 KiB.
+pub const CONFIG_BYTES_MAX: usize = 1 << 20;
+
 // ---- The journal: what touches a disk -------------------------------------------------------
 
 /// The unit of an O_DIRECT write; every block and segment header is a multiple of it.
@@ -134,8 +144,8 @@ const _: () = {
 
 // --- The replicated state of one partition -------------------------------------------------------------
 //
-// `Bounds` is what every replica of a cluster must agree on: a command is taken or refused inside apply,
-// alike everywhere. The simulator draws some of them small.
+// `Bounds` is what every replica of a cluster must agree on: a command is taken or refused inside
+// apply, alike everywhere. The simulator draws some of them small.
 
 /// What the replicated state of one partition may hold. All replicas use the same.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -148,11 +158,11 @@ pub struct Bounds {
     pub sessions_max: usize,
     /// Primitives; they are never deleted. Past it CreatePrimitive is refused: RESOURCE_EXHAUSTED.
     pub primitives_max: usize,
-    /// Commands of one session that are pending: lock waiters, event streams, also ended streams whose
-    /// outputs are still kept. Past it another one is refused: RESOURCE_EXHAUSTED.
+    /// Commands of one session that are pending: lock waiters, event streams, also ended streams
+    /// whose outputs are still kept. Past it another one is refused: RESOURCE_EXHAUSTED.
     pub calls_max: usize,
-    /// Bytes of finished outputs that one session makes us keep. Past it its commands are refused with
-    /// RESOURCE_EXHAUSTED until a keep-alive says which it has.
+    /// Bytes of finished outputs that one session makes us keep. Past it its commands are refused
+    /// with RESOURCE_EXHAUSTED until a keep-alive says which it has.
     pub kept_bytes_max: usize,
     /// Bytes of events kept for one stream. Past it the stream ends with a failure, UNAVAILABLE.
     pub stream_bytes_max: usize,
@@ -191,31 +201,36 @@ pub const KEY_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a primitive's namespace, of its name, and of a candidate's name.
 pub const NAME_BYTES_MAX: usize = 1024;
 
-/// Bytes of the JSON text of a keep-alive's filter: 1 MiB of words in base64, and the rest of the object.
+/// Bytes of the JSON text of a keep-alive's filter: 1 MiB of words in base64, and the rest of the
+/// object.
 pub const FILTER_TEXT_BYTES_MAX: usize = FILTER_BYTES_MAX / 3 * 4 + 4096;
 
 /// Bytes of a filter's words (wire.md, decision 8).
 pub const FILTER_BYTES_MAX: usize = 1 << 20;
 
-/// Keep-alives of one session whose numbers are still being sorted out; the next one with a filter that is
-/// not empty is refused until they are. Each entry sorts `SWEEP_NUMBERS_MAX`, so only a client that skips
-/// millions of numbers at each keep-alive gets there.
+/// Keep-alives of one session whose numbers are still being sorted out; the next one with a filter
+/// that is not empty is refused until they are. Each entry sorts `SWEEP_NUMBERS_MAX`, so only a
+/// client that skips millions of numbers at each keep-alive gets there.
 pub const SWEEPS_MAX: usize = 8;
 
-/// Numbers that the application of one entry sorts into finished and open: about 20 ns each, 0.3 ms.
+/// Numbers that the application of one entry sorts into finished and open: about 20 ns each, 0.3
+/// ms.
 pub const SWEEP_NUMBERS_MAX: usize = 16 << 10;
 
-/// Numbers that one keep-alive with a filter that is not empty sorts. One that leaps further finishes what
-/// lies before, whatever its filter says: 16 million commands younger than one that is still under way.
+/// Numbers that one keep-alive with a filter that is not empty sorts. One that leaps further
+/// finishes what lies before, whatever its filter says: 16 million commands younger than one that
+/// is still under way.
 pub const SWEEP_RANGE_MAX: u64 = 16 << 20;
 
-/// Numbers that a session's filters left open and that no command has used. Past it the lowest is finished.
+/// Numbers that a session's filters left open and that no command has used. Past it the lowest is
+/// finished.
 pub const OPEN_NUMBERS_MAX: usize = 1 << 20;
 
 /// Finished chunks of outputs that the application of one entry gives back to the allocator.
 pub const RUBBLE_CHUNKS_MAX: usize = 256;
 
-/// Bytes of replies in one batch past which a stream is told to come back instead of being served now.
+/// Bytes of replies in one batch past which a stream is told to come back instead of being served
+/// now.
 pub const REPLIES_BYTES_MAX: usize = 512 << 20;
 
 /// Bytes of a listing that one call of `more` hands out.
@@ -224,6 +239,121 @@ pub const LISTING_BYTES_MAX: usize = 256 << 10;
 const _: () = {
     // A reply is one output past the bound at most: the batch's ranges, which are u32, hold.
     assert!(REPLIES_BYTES_MAX + 4 * REQUEST_BYTES_MAX < u32::MAX as usize);
-    // A slice of sorting stays far below a keep-alive's range, and a range takes a bounded count of slices.
+    // A slice of sorting stays far below a keep-alive's range, and a range takes a bounded count of
+    // slices.
     assert!(SWEEP_RANGE_MAX as usize / SWEEP_NUMBERS_MAX <= 1024);
+};
+
+// --- HTTP/2 and gRPC (wire/http2, wire/grpc.rs): the defaults of `http2::Limits` ---
+
+/// Calls at once on one connection, those included whose caller has gone and which the application
+/// still holds.
+pub const HTTP2_STREAMS_MAX: u32 = 4096;
+
+/// What a client may send on one stream before it hears that we took it. One message of the largest
+/// size takes a handful of round trips, an ordinary one none.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+/// What a client may send on all streams together before it hears that we took it.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Request headers of one call, counted as RFC 9113, 6.5.2 counts them.
+pub const HTTP2_HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
+
+/// Parts of messages that have arrived on one connection and wait for their rest.
+pub const HTTP2_ASSEMBLY_BYTES_MAX: usize = 64 << 20;
+
+/// Answers on one connection that the client's windows hold back; past it the connection ends.
+pub const HTTP2_HELD_BYTES_MAX: usize = 64 << 20;
+
+/// Above it a connection cuts no more DATA and its shell stops reading.
+pub const HTTP2_OUTPUT_HIGH_BYTES: usize = 1 << 20;
+
+/// The largest DATA frame we send, whatever a peer would take: streams share a connection frame by
+/// frame.
+pub const HTTP2_FRAME_OUT_BYTES_MAX: usize = 64 << 10;
+
+/// CONTINUATION frames of one header block. A block of twice the header list fits three frames.
+pub const HTTP2_CONTINUATIONS_MAX: u32 = 16;
+
+/// Frames that do nothing (PING, SETTINGS, PRIORITY, empty DATA, unknown kinds ...) at once.
+pub const HTTP2_IDLE_FRAMES_BURST: u64 = 20_000;
+
+/// And how many of them a millisecond after that. A client's pings are bounded by one in 100 ms
+/// (wire.md, decision 12), 2000 times below.
+pub const HTTP2_IDLE_FRAMES_PER_MS: u64 = 20;
+
+/// Calls given up before their answer, at once, for each stream of the limit on streams: a full set
+/// whose deadlines pass together, and the next one.
+pub const HTTP2_RESETS_BURST_PER_STREAM: u64 = 2;
+
+/// And how many of them a millisecond after that: full sets at two a second.
+pub const HTTP2_RESETS_PER_MS: u64 = 10;
+
+/// A body that is not gRPC is read up to here before it is refused.
+pub const HTTP2_DISCARD_BYTES_MAX: u64 = 64 << 10;
+
+/// The preface and the first SETTINGS of a client.
+pub const HTTP2_HANDSHAKE_MS: u64 = 10_000;
+
+/// The acknowledgement of our SETTINGS, once the client has spoken.
+pub const HTTP2_SETTINGS_ACK_MS: u64 = 20_000;
+
+/// Silence after which a client is asked whether it is still there.
+pub const HTTP2_KEEPALIVE_MS: u64 = 60_000;
+
+/// How long it has to answer; grpc-go's default.
+pub const HTTP2_KEEPALIVE_TIMEOUT_MS: u64 = 20_000;
+
+/// A connection without a call is told to go after this; clients connect again on their own.
+pub const HTTP2_IDLE_MS: u64 = 3_600_000;
+
+/// Between the two GOAWAY of a graceful end, when the client does not answer our PING.
+pub const HTTP2_DRAIN_PING_MS: u64 = 2_000;
+
+/// Calls in flight have so long to finish after the second GOAWAY.
+pub const HTTP2_DRAIN_MS: u64 = 30_000;
+
+/// The text of a status, before it is percent-encoded (three octets for one at worst).
+pub const GRPC_TEXT_BYTES_MAX: usize = 1024;
+
+const _: () = {
+    // A stream never has more room than the connection.
+    assert!(HTTP2_STREAM_WINDOW_BYTES <= HTTP2_CONNECTION_WINDOW_BYTES);
+    // A message of the largest size can be put together, and so can a few at once.
+    assert!(4 * REQUEST_BYTES_MAX <= HTTP2_ASSEMBLY_BYTES_MAX);
+    // Trailers with the longest text fit the smallest frame a peer must take.
+    assert!(3 * GRPC_TEXT_BYTES_MAX + 256 <= 16_384);
+    // Pings of an honest client never come near the guard (10 a second).
+    assert!(HTTP2_IDLE_FRAMES_PER_MS * 1000 >= 100 * 10);
+};
+
+// ---- The edge: runtime, frontend, mesh ------------------------------------------------------
+
+/// Calls that wait on one core, streams included. A slot is below 64 bytes: 64 MiB at most.
+pub const WAITING_CALLS_MAX: usize = 1 << 20;
+
+/// Requests that one core's connections take between two turns; past it they stop reading.
+pub const TURN_REQUEST_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes that one event stream's reader may be behind, beyond its flow control window; past it the
+/// stream ends with UNAVAILABLE and the client resumes from the replicated outputs.
+pub const STREAM_HELD_BYTES_MAX: usize = 8 << 20;
+
+/// What one core reads at once from one connection.
+pub const READ_BUFFER_BYTES: usize = 256 << 10;
+
+/// Reads of one connection before others have their turn.
+pub const CONNECTION_READS_MAX: usize = 8;
+
+/// Parcels under way from one core to another; what is more waits with its sender.
+pub const MESH_LANE_PARCELS_MAX: usize = 256;
+
+const _: () = {
+    // A connection's frame that is not whole fits the read buffer with room for the rest.
+    assert!(4 * (16 << 10) <= READ_BUFFER_BYTES);
+    // The largest message of a stream is held as long as its window is closed.
+    assert!(REQUEST_BYTES_MAX < STREAM_HELD_BYTES_MAX);
+    // The offsets of a turn's requests are 32 bits.
+    assert!(TURN_REQUEST_BYTES_MAX + READ_BUFFER_BYTES + COMMAND_BYTES_MAX < u32::MAX as usize);
 };

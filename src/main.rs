@@ -1,3 +1,5 @@
-//! The binary: one line a subcommand.
+//! The binary: hands over to the command line, which has one file a subcommand.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    ringraft::cli::run()
+}

@@ -25,7 +25,8 @@ impl Prng {
         mix(self.0)
     }
 
-    /// A number below `bound`, which is above zero. The bias is below 2^-32 for bounds that fit 32 bits.
+    /// A number below `bound`, which is above zero. The bias is below 2^-32 for bounds that fit 32
+    /// bits.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "nothing is below zero");
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64

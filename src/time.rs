@@ -1,8 +1,9 @@
 //! Time as numbers handed in. Nothing here, and nothing that uses it below the shells, asks the OS.
 //!
-//! `Now` is what a turn is told: a monotonic reading for deadlines of this process, and a wall clock reading
-//! that only ever becomes log time by way of a leader's stamp. `LogTime` is the replicated clock of one
-//! partition: it moves when a stamped entry is applied and never goes back (spec/core.md 7.2).
+//! `Now` is what a turn is told: a monotonic reading for deadlines of this process, and a wall
+//! clock reading that only ever becomes log time by way of a leader's stamp. `LogTime` is the
+//! replicated clock of one partition: it moves when a stamped entry is applied and never goes back
+//! (spec/core.md 7.2).
 
 use std::fmt;
 

@@ -92,6 +92,8 @@ pub struct Resume {
     kept: Mark,
     partitions: BTreeMap<PartitionId, Standing>,
     retain: Retain,
+    /// Segments found without a block that counts.
+    blank: Vec<u64>,
 }
 
 impl Resume {
@@ -104,6 +106,7 @@ impl Resume {
             kept: Mark(0),
             partitions: BTreeMap::new(),
             retain: Retain::default(),
+            blank: Vec::new(),
         }
     }
 
@@ -172,6 +175,7 @@ impl Journal {
             kept,
             partitions,
             retain,
+            blank,
         } = resume;
         let checkpoint_bytes = partitions.values().map(Standing::checkpoint_bytes).sum();
         assert!(
@@ -200,6 +204,11 @@ impl Journal {
         };
         journal.open(sequence);
         journal.open(sequence + 1);
+        // After the new headers, which say again all that theirs said.
+        let blank = blank.into_iter();
+        journal
+            .orders
+            .extend(blank.map(|sequence| Order::Recycle { sequence }));
         journal
     }
 
@@ -391,7 +400,9 @@ impl Journal {
 
     /// Takes a written block's memory back for another.
     pub fn recycle(&mut self, buffer: Aligned) {
-        if self.pool.len() < POOL_BUFFERS_MAX && buffer.capacity() <= POOL_BUFFER_BYTES_MAX {
+        let pooled: usize = self.pool.iter().map(Aligned::capacity).sum();
+        let room = pooled + buffer.capacity() <= POOL_BYTES_MAX;
+        if room && self.pool.len() < POOL_BUFFERS_MAX {
             self.pool.push(buffer);
         }
     }
@@ -651,8 +662,9 @@ impl Standing {
 
 /// What a new block's memory starts with: a busy turn's worth, so that growing is rare.
 const POOL_BUFFER_BYTES: usize = 64 << 10;
-/// Memory of larger blocks is given back to the allocator.
-const POOL_BUFFER_BYTES_MAX: usize = 1 << 20;
+/// Memory kept for blocks to come; more goes back to the allocator. One of the largest blocks fits:
+/// fresh memory for a block of 1.6 MB costs ten times what filling it does.
+const POOL_BYTES_MAX: usize = crate::limits::BLOCK_BYTES_MAX;
 /// As many blocks as are in flight and being filled, twice.
 const POOL_BUFFERS_MAX: usize = 2 * (crate::limits::WRITES_IN_FLIGHT_MAX + 1);
 

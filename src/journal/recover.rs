@@ -24,7 +24,10 @@ use crate::{
     limits::SECTOR_BYTES,
 };
 use bytes::Bytes;
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
+};
 
 /// One segment as read.
 #[derive(Clone, Debug)]
@@ -203,8 +206,10 @@ pub fn recover(owner: Owner, segments: &[SegmentBytes]) -> Result<Recovered, Ref
     let survey = Survey::of(owner, segments)?;
     let mut replay = Replay::default();
     let (mut damage, mut cut, mut roster_whole) = (Vec::new(), None, true);
+    let mut used = BTreeSet::new();
     let kept = survey.judge(|step| match step.verdict {
         Verdict::Take => {
+            used.insert(step.segment);
             // A segment starts with all that is known of everyone, so older damage hides no name.
             roster_whole |= step.offset == SECTOR_BYTES;
             step.records(|record| replay.record(record));
@@ -219,11 +224,11 @@ pub fn recover(owner: Owner, segments: &[SegmentBytes]) -> Result<Recovered, Ref
         Verdict::Cut => cut = Some(step.damage()),
         Verdict::Skip | Verdict::End => {}
     });
-    let sequences = survey
-        .segments
-        .iter()
-        .map(|segment| segment.sequence)
-        .collect();
+    // Starts that wrote nothing leave segments without a block that counts; nobody needs those.
+    // With damage about, nothing is thrown away.
+    let sequences = survey.segments.iter().map(|segment| segment.sequence);
+    let (sequences, blank): (VecDeque<u64>, VecDeque<u64>) =
+        sequences.partition(|sequence| used.contains(sequence) || !damage.is_empty());
     let (partitions, faults, left, standings, retain) = replay.end(sequences);
     let newest = survey.segments.last();
     let resume = Resume {
@@ -232,6 +237,7 @@ pub fn recover(owner: Owner, segments: &[SegmentBytes]) -> Result<Recovered, Ref
         kept,
         partitions: standings,
         retain,
+        blank: blank.into(),
     };
     Ok(Recovered {
         partitions,

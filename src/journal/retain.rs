@@ -279,10 +279,10 @@ mod tests {
         retain.need(TWO).wrote(1, Position(1), Position(5));
         retain.need(ONE).wrote(2, Position(11), Position(20));
         retain.once(Mark(3), Release::Checkpoint(2));
-        assert_eq!(snapshot(&mut retain, ONE, 2, 10, 4), []);
-        assert_eq!(durable(&mut retain, 4), []);
+        assert_eq!(snapshot(&mut retain, ONE, 2, 10, 4), [0u64; 0]);
+        assert_eq!(durable(&mut retain, 4), [0u64; 0]);
         assert_eq!(retain.holders().collect::<Vec<_>>(), [TWO]);
-        assert_eq!(snapshot(&mut retain, TWO, 2, 5, 5), []);
+        assert_eq!(snapshot(&mut retain, TWO, 2, 5, 5), [0u64; 0]);
         assert_eq!(durable(&mut retain, 5), [1]);
         assert_eq!(retain.holders().collect::<Vec<_>>(), [ONE, TWO]);
     }
@@ -302,7 +302,7 @@ mod tests {
         );
         retain.once(Mark(2), Release::Checkpoint(2));
         snapshot(&mut retain, ONE, 2, 4, 3);
-        assert_eq!(durable(&mut retain, 1), []);
+        assert_eq!(durable(&mut retain, 1), [0u64; 0]);
         assert_eq!(durable(&mut retain, 3), [1]);
     }
 
@@ -312,7 +312,7 @@ mod tests {
         snapshot(&mut retain, ONE, 1, 4, 1);
         retain.need(ONE).snapshot_began(2);
         retain.once(Mark(2), Release::Checkpoint(3));
-        assert_eq!(durable(&mut retain, 2), []);
+        assert_eq!(durable(&mut retain, 2), [0u64; 0]);
         let began = retain.need(ONE).snapshot_ended().unwrap_or(0);
         retain.need(ONE).snapshot_began(3);
         let position = Position(9);
@@ -323,7 +323,7 @@ mod tests {
             voids_before: None,
         };
         retain.once(Mark(4), release);
-        assert_eq!(durable(&mut retain, 3), []);
+        assert_eq!(durable(&mut retain, 3), [0u64; 0]);
         assert_eq!(durable(&mut retain, 4), [1]);
         assert_eq!(retain.need(ONE).oldest(), Some(2));
     }

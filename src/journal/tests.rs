@@ -157,6 +157,20 @@ fn an_unreadable_segment_header_loses_nothing() {
 }
 
 #[test]
+fn starts_that_write_nothing_pile_up_nothing() {
+    let mut log = Log::new(SMALL);
+    log.journal.founded(ONE, &Founding::default());
+    log.seal();
+    for _ in 0..20 {
+        let found = log.recover();
+        log.journal = Journal::resume(SMALL, OWNER, found.resume);
+        log.seal();
+        assert!(log.files.len() <= 3, "{:?}", log.files.keys());
+    }
+    assert_eq!(log.recover().partitions.len(), 1);
+}
+
+#[test]
 fn everything_written_is_shown() {
     let mut log = Log::new(SMALL);
     let conf = ConfState {

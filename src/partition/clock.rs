@@ -1,8 +1,9 @@
 //! The clock that a leader stamps its entries with.
 //!
-//! Within a term log time follows the monotonic clock, so a step of the wall clock does nothing. At the start
-//! of a term it goes to the wall clock, but never back and never further than a bound past the newest stamp in
-//! the log: one machine with a wrong clock must not expire what lives for hours (design.md, decision 12).
+//! Within a term log time follows the monotonic clock, so a step of the wall clock does nothing. At
+//! the start of a term it goes to the wall clock, but never back and never further than a bound
+//! past the newest stamp in the log: one machine with a wrong clock must not expire what lives for
+//! hours (design.md, decision 12).
 
 use crate::{
     id::Term,
@@ -15,11 +16,11 @@ pub struct Clock {
     term: Term,
     base: LogTime,
     at: Instant,
-    newest: LogTime,
 }
 
 impl Clock {
-    /// The clock of `term`, which starts now; `last` is the newest stamp in the log, applied or not.
+    /// The clock of `term`, which starts now; `last` is the newest stamp in the log, applied or
+    /// not.
     #[must_use]
     pub fn start(term: Term, last: LogTime, now: Now, jump: Span) -> Clock {
         let base = if last == LogTime(0) {
@@ -28,7 +29,7 @@ impl Clock {
         } else {
             now.wall.clamp(last, last.after(jump))
         };
-        Clock { term, base, at: now.monotonic, newest: LogTime(0) }
+        Clock { term, base, at: now.monotonic }
     }
 
     /// Its term.
@@ -37,27 +38,10 @@ impl Clock {
         self.term
     }
 
-    /// What it shows.
+    /// What it shows: the stamp of an entry that is proposed now.
     #[must_use]
     pub fn read(&self, now: Now) -> LogTime {
         self.base.after(now.monotonic.since(self.at))
-    }
-
-    /// The stamp of an entry that is proposed now.
-    pub fn stamp(&mut self, now: Now) -> LogTime {
-        self.newest = self.read(now);
-        self.newest
-    }
-
-    /// The entry of the newest stamp did not come into the log.
-    pub fn forget(&mut self) {
-        self.newest = LogTime(0);
-    }
-
-    /// The newest stamp that it gave; an entry with it is in the log or on its way.
-    #[must_use]
-    pub fn newest(&self) -> LogTime {
-        self.newest
     }
 
     /// When it will show `time`; its start if that was earlier.

@@ -1,8 +1,8 @@
-//! Commands of a session: executed once, repeated commands answered from what is kept (core.md 4.2; wire.md,
-//! decisions 1 to 5).
+//! Commands of a session: executed once, repeated commands answered from what is kept (core.md 4.2;
+//! wire.md, decisions 1 to 5).
 //!
-//! Bodies are documented messages, of which only ids are decoded here. What a command did is kept under its
-//! number before anything else is applied, whether its caller is here or not.
+//! Bodies are documented messages, of which only ids are decoded here. What a command did is kept
+//! under its number before anything else is applied, whether its caller is here or not.
 
 use std::fmt::{self, Write as _};
 
@@ -105,8 +105,8 @@ impl Machine {
         }
     }
 
-    /// A primitive's command. Which kind the primitive is comes before a byte of the payload (wire.md,
-    /// decision 1).
+    /// A primitive's command. Which kind the primitive is comes before a byte of the payload
+    /// (wire.md, decision 1).
     fn operate(
         &mut self,
         call: CallId,

@@ -1,15 +1,16 @@
 //! The bytes of one log entry: a stamp and client commands, borrowed on decode.
 //!
 //! ```text
-//! entry   = message*                        each: varint length, StateMachineProposalInput (wire.md)
+//! entry   = message*          each: varint length, StateMachineProposalInput (wire.md)
 //! first   = timestamp, and the first command unless the entry is a tick
 //! others  = a command without timestamp: it shares the first one's
 //! ```
 //!
-//! A command's bytes are made once at the edge and appended here as they are. A first message with nothing
-//! but a timestamp is a tick: it makes timers fire and is no command. Every other message counts as one
-//! command, also one that cannot be understood, so that the callers of an entry can be told apart by
-//! counting. Raft's own no-op has no bytes at all. Absent on purpose: what commands mean.
+//! A command's bytes are made once at the edge and appended here as they are. A first message with
+//! nothing but a timestamp is a tick: it makes timers fire and is no command. Every other message
+//! counts as one command, also one that cannot be understood, so that the callers of an entry can
+//! be told apart by counting. Raft's own no-op has no bytes at all. Absent on purpose: what
+//! commands mean.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -31,8 +32,8 @@ impl EntryBuilder {
         EntryBuilder::default()
     }
 
-    /// Sets the stamp of the entry, before the first command; a later call changes nothing once a command
-    /// is in.
+    /// Sets the stamp of the entry, before the first command; a later call changes nothing once a
+    /// command is in.
     pub fn stamp(&mut self, at: LogTime) {
         if self.commands == 0 {
             self.stamp = Some(at);
@@ -137,7 +138,8 @@ pub enum Input<'a> {
     Malformed,
 }
 
-/// The messages of an entry, in order. Ends early where the framing is broken, which `broken` then says.
+/// The messages of an entry, in order. Ends early where the framing is broken, which `broken` then
+/// says.
 #[must_use]
 pub fn commands(data: &[u8]) -> Commands<'_> {
     Commands { rest: data, first: true, broken: false }

@@ -1,7 +1,7 @@
 //! Which numbers of a session are finished, for ever (wire.md, decision 2).
 //!
-//! A keep-alive with last number L and filter F finishes every number up to L that is not in F, whether it
-//! was ever seen or not. What is known:
+//! A keep-alive with last number L and filter F finishes every number up to L that is not in F,
+//! whether it was ever seen or not. What is known:
 //!
 //! ```text
 //! 0 ........ below ........ jobs' ends .......
@@ -10,10 +10,11 @@
 //!   `open`        lacks it
 //! ```
 //!
-//! A filter that holds nothing moves `below` at once. Any other becomes a job, and each applied entry sorts
-//! a bounded slice of it: numbers with a kept output that the filter lacks lose it, numbers without one that
-//! the filter has become `open`. Until then the filter itself is asked, so the answer never depends on how
-//! far a job has come. The slices are part of the replicated state: every replica cuts them alike.
+//! A filter that holds nothing moves `below` at once. Any other becomes a job, and each applied
+//! entry sorts a bounded slice of it: numbers with a kept output that the filter lacks lose it,
+//! numbers without one that the filter has become `open`. Until then the filter itself is asked, so
+//! the answer never depends on how far a job has come. The slices are part of the replicated state:
+//! every replica cuts them alike.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -50,8 +51,8 @@ pub struct Job {
 pub struct Busy;
 
 impl Finished {
-    /// Whether a command with this number is never to be executed again. The caller has made sure that no
-    /// record of it is kept, or asks in order to know whether that record still counts.
+    /// Whether a command with this number is never to be executed again. The caller has made sure
+    /// that no record of it is kept, or asks in order to know whether that record still counts.
     #[must_use]
     pub fn contains(&self, number: u64, recorded: bool) -> bool {
         let lacking = self
@@ -95,8 +96,8 @@ impl Finished {
         Ok(())
     }
 
-    /// Sorts out about `budget` numbers and says how many it was. `called` says whether a pending command
-    /// or a stream has the number: the keep-alive itself has dealt with those.
+    /// Sorts out about `budget` numbers and says how many it was. `called` says whether a pending
+    /// command or a stream has the number: the keep-alive itself has dealt with those.
     pub fn sweep(&mut self, budget: usize, kept: &mut Kept, called: impl Fn(u64) -> bool) -> usize {
         let mut done = 0;
         while done < budget {
@@ -194,8 +195,8 @@ impl Finished {
     }
 }
 
-/// The number behind the last of a chunk. The very last chunk's end does not fit and stops one short: that
-/// number is never finished by a filter that holds something.
+/// The number behind the last of a chunk. The very last chunk's end does not fit and stops one
+/// short: that number is never finished by a filter that holds something.
 fn end_of(chunk: u64) -> u64 {
     chunk.saturating_mul(CHUNK_NUMBERS).saturating_add(CHUNK_NUMBERS)
 }
@@ -303,7 +304,8 @@ mod tests {
         assert!(!finished.contains(1_000_001, false));
     }
 
-    /// A client may number as it likes: a leap costs nothing, and what is left far behind is finished.
+    /// A client may number as it likes: a leap costs nothing, and what is left far behind is
+    /// finished.
     #[test]
     fn a_leap_of_numbers_is_bounded_work() {
         let (mut finished, mut kept) = (Finished::default(), Kept::default());

@@ -1,16 +1,16 @@
 //! The outputs of finished unary commands, kept until the client says it has them.
 //!
-//! A fast session finishes a million commands between two keep-alives, so a record costs a slot of 24 bytes
-//! and its output's bytes, and 64 numbers share one chunk:
+//! A fast session finishes a million commands between two keep-alives, so a record costs a slot of
+//! 24 bytes and its output's bytes, and 64 numbers share one chunk:
 //!
 //! ```text
 //! chunk n   present: bit i = number 64 n + i has a record
 //!           slots:   one per set bit, in order        arena: their outputs, one behind the other
 //! ```
 //!
-//! Dropping a range of numbers cuts the tree of chunks in two and hands the dropped half out as rubble, to
-//! be freed a few chunks at a time. Absent on purpose: commands that are still pending, and streams; they
-//! are few and live in `session.rs`.
+//! Dropping a range of numbers cuts the tree of chunks in two and hands the dropped half out as
+//! rubble, to be freed a few chunks at a time. Absent on purpose: commands that are still pending,
+//! and streams; they are few and live in `session.rs`.
 
 use std::collections::BTreeMap;
 

@@ -1,10 +1,11 @@
-//! The ledger of a partition: time, sessions, pending commands, timers, watchers. What a primitive reaches
-//! through its context, and what the machine keeps straight around it.
+//! The ledger of a partition: time, sessions, pending commands, timers, watchers. What a primitive
+//! reaches through its context, and what the machine keeps straight around it.
 //!
-//! A pending command ends in one of four ways, each of them here: with its output (`complete`), with its
-//! stream's failure (`emit`, when the client does not keep up), or cancelled by a keep-alive, a deadline or
-//! the end of a session (`cancel`). Whichever it is, its caller is answered and its timer disarmed in the
-//! same breath. Absent on purpose: the primitives themselves; the machine tells them.
+//! A pending command ends in one of four ways, each of them here: with its output (`complete`),
+//! with its stream's failure (`emit`, when the client does not keep up), or cancelled by a
+//! keep-alive, a deadline or the end of a session (`cancel`). Whichever it is, its caller is
+//! answered and its timer disarmed in the same breath. Absent on purpose: the primitives
+//! themselves; the machine tells them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,8 +30,8 @@ pub struct Ledger {
     pub time: LogTime,
     /// What it may hold.
     pub bounds: Bounds,
-    /// When the present term's first stamped entry was applied, and at which index: sessions count as
-    /// heard of then.
+    /// When the present term's first stamped entry was applied, and at which index: sessions count
+    /// as heard of then.
     pub grace: (LogTime, Index),
     /// The open sessions.
     pub sessions: BTreeMap<SessionId, Session>,
@@ -109,8 +110,8 @@ impl Ledger {
         self.schedule.arm(session.due.0, session.due.1, Timer::Session(id));
     }
 
-    /// Whether a session whose timer fired has really been silent. If not, because a new term gave it time,
-    /// its timer is armed again.
+    /// Whether a session whose timer fired has really been silent. If not, because a new term gave
+    /// it time, its timer is armed again.
     pub fn is_silent(&mut self, id: SessionId) -> bool {
         let Some(session) = self.sessions.get_mut(&id) else {
             return false;
@@ -209,8 +210,8 @@ impl Ledger {
         self.keep(id.session, id.sequence, record);
     }
 
-    /// Ends a command that is pending and answers its caller. Returns it, for its primitive to hear of it;
-    /// `None` when nothing was pending.
+    /// Ends a command that is pending and answers its caller. Returns it, for its primitive to hear
+    /// of it; `None` when nothing was pending.
     pub fn cancel(
         &mut self,
         session: SessionId,

@@ -3,15 +3,15 @@
 //! ```text
 //! entry ─► message ─► index + 1 (not for a tick) ─► timers due at its stamp ─► its command
 //!                                                        │
-//!                  expiry, deadlines, TTL, lock timeouts ◄┘  while one runs, log time is its due time
+//!                  expiry, deadlines, TTL, lock timeouts ◄┘  in due order; time reads as their due
 //! ```
 //!
-//! The machine is a pure function of the entries applied: callers and watchers are told on the way and
-//! change nothing. It counts one per command: a tick, which only moves time, does not count, so events that
-//! a tick causes carry the index of the last command. A command that cannot be understood counts and
-//! changes nothing. Nothing that an entry holds can make it panic; what it asserts is about itself.
-//! Absent on purpose: raft, disks, clocks.
-//! Next: `command.rs` for commands of sessions, `query.rs` for reads, `snapshot.rs`.
+//! The machine is a pure function of the entries applied: callers and watchers are told on the way
+//! and change nothing. It counts one per command: a tick, which only moves time, does not count, so
+//! events that a tick causes carry the index of the last command. A command that cannot be
+//! understood counts and changes nothing. Nothing that an entry holds can make it panic; what it
+//! asserts is about itself. Absent on purpose: raft, disks, clocks. Next: `command.rs` for commands
+//! of sessions, `query.rs` for reads, `snapshot.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,9 +75,10 @@ impl Machine {
         }
     }
 
-    /// Applies one committed entry. `callers[i]` is the local caller of its i-th command; an empty slice
-    /// says that none is here. When `term` is above that of the last stamped entry, every session counts
-    /// as heard of now: no session dies of a change of leader (design.md, decision 12).
+    /// Applies one committed entry. `callers[i]` is the local caller of its i-th command; an empty
+    /// slice says that none is here. When `term` is above that of the last stamped entry, every
+    /// session counts as heard of now: no session dies of a change of leader (design.md, decision
+    /// 12).
     pub fn apply(
         &mut self,
         position: Position,
@@ -86,7 +87,7 @@ impl Machine {
         callers: &[Option<Ticket>],
         replies: &mut Replies,
     ) {
-        assert!(position > self.position, "position {position} is applied after {}", self.position,);
+        assert!(position > self.position, "{position} is applied after {}", self.position);
         self.position = position;
         let mut number = 0;
         for command in entry::commands(data) {
@@ -132,8 +133,8 @@ impl Machine {
         self.ledger.time
     }
 
-    /// When the leader should propose a tick if nothing else comes by then: when the first timer is due, or
-    /// at once while a keep-alive waits to be sorted out.
+    /// When the leader should propose a tick if nothing else comes by then: when the first timer is
+    /// due, or at once while a keep-alive waits to be sorted out.
     #[must_use]
     pub fn next_timer(&self) -> Option<LogTime> {
         if self.ledger.sweeping.is_empty() {
@@ -158,8 +159,8 @@ impl Machine {
             + self.ledger.schedule.len() * 64
     }
 
-    /// Writes the next slice of the state, about `budget_bytes`. The caller applies nothing between the
-    /// first slice and the last, so no copy is needed.
+    /// Writes the next slice of the state, about `budget_bytes`. The caller applies nothing between
+    /// the first slice and the last, so no copy is needed.
     #[must_use]
     pub fn snapshot(
         &self,
@@ -170,8 +171,8 @@ impl Machine {
         snapshot::write(self, cursor, budget_bytes, into)
     }
 
-    /// The state that a whole snapshot holds. It replaces what was: callers and watchers of an older
-    /// machine are refused by `detach` first.
+    /// The state that a whole snapshot holds. It replaces what was: callers and watchers of an
+    /// older machine are refused by `detach` first.
     pub fn restore(
         partition: PartitionId,
         bounds: Bounds,
@@ -309,7 +310,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Closing and expiry alike, in the order of core.md 3.4: pending commands, watches, primitives.
+    /// Closing and expiry alike, in the order of core.md 3.4: pending commands, watches,
+    /// primitives.
     fn end_session(&mut self, id: SessionId, replies: &mut Replies) {
         let Some(session) = self.ledger.sessions.get(&id) else {
             return;

@@ -1,7 +1,8 @@
 //! Reads: one answer, or a listing, or a watch.
 //!
-//! The caller of `query` has confirmed that this replica may answer, and that the state is recent enough.
-//! A read changes no replicated state and expires nothing. Long listings leave in pieces (`watch.rs`).
+//! The caller of `query` has confirmed that this replica may answer, and that the state is recent
+//! enough. A read changes no replicated state and expires nothing. Long listings leave in pieces
+//! (`watch.rs`).
 
 use crate::id::{SessionId, Ticket};
 use crate::limits::LISTING_BYTES_MAX;
@@ -14,7 +15,8 @@ use crate::partition::watch::{Name, Place, Watch, deliver};
 use crate::wire::field::{self, Fields};
 
 impl Machine {
-    /// Answers a `SessionQueryInput`, confirmed and due. A listing or watch stays attached by its ticket.
+    /// Answers a `SessionQueryInput`, confirmed and due. A listing or watch stays attached by its
+    /// ticket.
     pub fn query(&mut self, ticket: Ticket, body: &[u8], replies: &mut Replies) {
         let (session, target) = match parse(body) {
             Ok((session, Some(target))) => (session, target),
@@ -136,8 +138,8 @@ impl Machine {
 /// What an item costs beside its bytes, so that a listing of empty ones is bounded too.
 const ITEM_BYTES: usize = 64;
 
-/// `SessionQueryInput`: whose it is, and its member. Its deadline is the shell's matter: a parked query is
-/// refused there.
+/// `SessionQueryInput`: whose it is, and its member. Its deadline is the shell's matter: a parked
+/// query is refused there.
 fn parse(body: &[u8]) -> Result<(SessionId, Option<Target<'_>>), field::Broken> {
     let (mut session, mut target) = (0, None);
     let mut fields = Fields::new(body);

@@ -1,9 +1,9 @@
 //! What a partition answers to callers: a batch of small values and one buffer of bytes.
 //!
-//! A reply names its caller by ticket and knows nothing of gRPC, methods or dialects: the edge, which kept
-//! the method of each ticket, turns it into a response. Batches move whole between cores, so a turn costs
-//! one letter a core however many replies it holds. Every reply stems from applied commands or confirmed
-//! reads, so it may leave at once.
+//! A reply names its caller by ticket and knows nothing of gRPC, methods or dialects: the edge,
+//! which kept the method of each ticket, turns it into a response. Batches move whole between
+//! cores, so a turn costs one letter a core however many replies it holds. Every reply stems from
+//! applied commands or confirmed reads, so it may leave at once.
 
 use std::ops::Range;
 
@@ -36,8 +36,8 @@ pub enum Body {
     Output(Output),
     /// One event for a watcher of a node or of a partition.
     Event(Event),
-    /// The stream ends regularly and carries nothing more: gRPC OK on a stream; a unary call that is
-    /// ended so before its output gets CANCELLED "stream closed" (primitives.md 1.4).
+    /// The stream ends regularly and carries nothing more: gRPC OK on a stream; a unary call that
+    /// is ended so before its output gets CANCELLED "stream closed" (primitives.md 1.4).
     End,
     /// The call ends without a value; the edge maps it to a gRPC status.
     Refused(Refusal),
@@ -48,13 +48,14 @@ pub enum Body {
 pub struct Output {
     /// The count of applied commands when the output was produced (`headers.…partition.index`).
     pub index: Index,
-    /// `output_sequence_num`: 1, 2, 3 … per command; 0 where the protocol has none (queries, sessions,
-    /// the life of primitives).
+    /// `output_sequence_num`: 1, 2, 3 … per command; 0 where the protocol has none (queries,
+    /// sessions, the life of primitives).
     pub number: u64,
     /// How it went.
     pub status: Status,
     /// In `Replies::bytes`. Status OK: the message that stands in the response's field 2 (for a
-    /// primitive the member of its output's oneof, without tag and length). Else the text of the failure.
+    /// primitive the member of its output's oneof, without tag and length). Else the text of the
+    /// failure.
     pub bytes: Range<u32>,
 }
 
@@ -109,8 +110,8 @@ pub enum Refusal {
 /// Something that happened to a partition's replica, for `Node.Watch` and `Partition.Watch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Wall clock in nanoseconds since the Unix epoch; `None` for what is replayed on subscription, which
-    /// carries the zero time (core.md 2.5).
+    /// Wall clock in nanoseconds since the Unix epoch; `None` for what is replayed on subscription,
+    /// which carries the zero time (core.md 2.5).
     pub at: Option<u64>,
     /// Whose replica.
     pub partition: PartitionId,

@@ -1,5 +1,6 @@
-//! What tests of the machine share: a leader's replica with callers, and two followers without, of which one
-//! is restored from a snapshot again and again. After every entry all three must be equal.
+//! What tests of the machine share: a leader's replica with callers, and two followers without, of
+//! which one is restored from a snapshot again and again. After every entry all three must be
+//! equal.
 
 use std::collections::BTreeMap;
 

@@ -1,10 +1,12 @@
-//! Timers in logical time: session expiry, deadlines, TTL, lock timeouts; the same on every replica.
+//! Timers in logical time: session expiry, deadlines, TTL, lock timeouts; the same on every
+//! replica.
 //!
-//! Timers run in the order of (due, creation), where creation is the index of the command that armed them
-//! and then what they are for. That order follows from the replicated state alone, so a replica that was
-//! restored from a snapshot runs them as one that was not. Whoever holds a timer keeps its due time and
-//! creation, so cancelling is a removal by key: a cancelled timer is not in the queue and cannot run, not
-//! even when the timer just before it cancels it (core.md D29). Absent on purpose: callbacks and clocks.
+//! Timers run in the order of (due, creation), where creation is the index of the command that
+//! armed them and then what they are for. That order follows from the replicated state alone, so a
+//! replica that was restored from a snapshot runs them as one that was not. Whoever holds a timer
+//! keeps its due time and creation, so cancelling is a removal by key: a cancelled timer is not in
+//! the queue and cannot run, not even when the timer just before it cancels it (core.md D29).
+//! Absent on purpose: callbacks and clocks.
 
 use std::collections::BTreeSet;
 
@@ -96,7 +98,8 @@ mod tests {
         assert_eq!(schedule.next(), Some(LogTime(9)));
     }
 
-    /// Armed by each keep-alive, a session's timer used to stand before all others (primitives.md C-01).
+    /// Armed by each keep-alive, a session's timer used to stand before all others (primitives.md
+    /// C-01).
     #[test]
     fn a_timer_armed_later_does_not_hide_an_earlier_one() {
         let mut schedule = Schedule::default();

@@ -7,11 +7,11 @@
 //!        ──► none of these                      executed, once
 //! ```
 //!
-//! A session lives in the replicated state, so every replica holds the same ones. Expiry runs in log time,
-//! inside apply; no clock is read here. Outputs are kept until the client says it has them. Absent on
-//! purpose: connections. A session outlives any number of them; tickets of callers are local to a replica,
-//! in no snapshot and in no digest.
-//! Next: `ledger.rs` for what happens to calls, `finished.rs` for numbers, `machine.rs` for commands.
+//! A session lives in the replicated state, so every replica holds the same ones. Expiry runs in
+//! log time, inside apply; no clock is read here. Outputs are kept until the client says it has
+//! them. Absent on purpose: connections. A session outlives any number of them; tickets of callers
+//! are local to a replica, in no snapshot and in no digest. Next: `ledger.rs` for what happens to
+//! calls, `finished.rs` for numbers, `machine.rs` for commands.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -32,8 +32,8 @@ pub struct Session {
     pub timeout: Span,
     /// When it was last heard of, and by which command.
     pub updated: (LogTime, Index),
-    /// The key of its expiry timer. A new term moves `Ledger::grace`, not this: an early timer is armed
-    /// again when it fires.
+    /// The key of its expiry timer. A new term moves `Ledger::grace`, not this: an early timer is
+    /// armed again when it fires.
     pub due: (LogTime, Index),
     /// Which numbers are never executed again.
     pub finished: Finished,

@@ -4,8 +4,9 @@
 //!  who leads? → propose → ask reads → raft's readies → apply → answer reads → snapshots → announce
 //! ```
 //!
-//! Entries go to the log in memory and to the records in the order in which raft gives them; messages that
-//! promise something wait for the turn that records it, and so does whatever comes after them.
+//! Entries go to the log in memory and to the records in the order in which raft gives them;
+//! messages that promise something wait for the turn that records it, and so does whatever comes
+//! after them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -73,6 +74,10 @@ impl Partition {
     /// A panic in here stops this replica, and nothing else.
     fn halt(&mut self, now: Now, effects: &mut Effects) {
         self.halted = true;
+        self.hungry = false;
+        if effects.snapshot_of == Some(self.id) {
+            effects.snapshot_of = None;
+        }
         // What was not said yet stays unsaid: the records may rest on a state that is wrong.
         effects.records.retain(|(partition, _)| *partition != self.id);
         effects.messages.retain(|(partition, _)| *partition != self.id);
@@ -117,35 +122,34 @@ impl Partition {
         }
     }
 
-    /// All commands of the turn become one entry; without any, one with only a stamp when a term began or a
-    /// deadline of the state has passed.
+    /// All commands of the turn become one entry; without any, one with only a stamp when a term
+    /// began or a deadline of the state has passed.
     fn propose_fresh(&mut self, now: Now, effects: &mut Effects) {
-        let Some(clock) = &mut self.clock else {
+        let Some(clock) = self.clock else {
             assert!(self.fresh.is_none(), "commands were taken without leading");
             return;
         };
-        let due = self
-            .machine
-            .next_timer()
-            .is_some_and(|timer| timer > clock.newest() && timer <= clock.read(now));
+        // With an entry under way the state's next deadline is known when that is applied.
+        let idle = self.proposed.is_empty();
+        let due = idle && self.machine.next_timer().is_some_and(|timer| timer <= clock.read(now));
         let ticks = self.greet || due;
         if self.fresh.is_none() {
             if !ticks {
                 return;
             }
-            self.entry.stamp(clock.stamp(now));
+            self.entry.stamp(clock.read(now));
         }
         let fresh = self.fresh.take().unwrap_or(Fresh { tickets: Vec::new(), bytes: 0 });
         let Fresh { tickets, bytes } = fresh;
         match self.replica.propose(self.entry.finish()) {
             Ok(position) => {
-                self.greet = false;
+                (self.greet, self.refused) = (false, false);
                 let term = self.replica.term();
                 self.proposed.push_back(Proposed { position, term, tickets, bytes });
             }
             Err(_) => {
                 // Leadership is being handed over, or a quorum is missing for long.
-                clock.forget();
+                self.refused = true;
                 self.load.commands -= tickets.len();
                 self.load.bytes -= bytes;
                 for ticket in tickets.into_iter().flatten() {
@@ -189,7 +193,7 @@ impl Partition {
         }
         if !ready.snapshot().is_empty() {
             assert!(ready.entries().is_empty(), "nothing is appended while a snapshot is offered");
-            self.install(Installation { hard, number, messages: held });
+            self.install(Installation { hard, number, messages: held }, effects);
             self.replica.advance(ready);
             return;
         }
@@ -229,10 +233,11 @@ impl Partition {
         }
     }
 
-    fn install(&mut self, installation: Installation) {
+    fn install(&mut self, installation: Installation, effects: &mut Effects) {
         let (facts, machine) = self.capturing.install(installation);
         assert!(facts.position > self.applied, "a snapshot never goes back");
         self.committed.clear();
+        self.machine.detach(Refusal::Unavailable(NOT_LEADER), &mut effects.replies);
         self.machine = machine;
         self.applied = facts.position;
         self.replica.log_mut().install(facts.position, facts.term, facts.members);
@@ -335,21 +340,28 @@ impl Partition {
     }
 
     fn capture(&mut self, rules: &Rules, effects: &mut Effects) -> Result<(), Panicked> {
-        let asked = self.replica.log().snapshot_wanted();
-        let (entries, bytes) = (rules.snapshot_entries, rules.snapshot_bytes);
-        if self.capturing.is_due(self.applied, entries, bytes, asked) {
+        let asked = self.replica.log().snapshot_wanted()
+            && self.capturing.is_idle()
+            && self.applied > Position(0);
+        self.hungry = asked || self.capturing.is_due(self.applied, self.machine.bytes(), rules);
+        if self.hungry && effects.snapshot_of.is_none() && effects.snapshot_budget_bytes > 0 {
             let facts = SnapshotFacts {
                 position: self.applied,
                 term: self.replica.log().term_at(self.applied).expect("applied entries are here"),
                 index: self.machine.index(),
-                digest: guarded(|| self.machine.digest())?,
+                // Known when the last slice is written.
+                digest: 0,
                 members: self.replica.log().members().clone(),
                 origin: Origin::Taken,
             };
             let keep = !self.is_alone();
             self.capturing.take(facts, keep);
+            effects.snapshot_of = Some(self.id);
         }
-        guarded(|| self.capturing.step(self.id, &self.machine, effects))
+        guarded(|| self.capturing.step(self.id, &self.machine, effects))?;
+        self.hungry &= self.capturing.is_idle();
+        self.hungry |= self.capturing.is_busy();
+        Ok(())
     }
 
     fn finish_snapshots(&mut self, now: Now, rules: &Rules, effects: &mut Effects) {
@@ -423,14 +435,13 @@ impl Partition {
 
     fn next_wake(&self, now: Now) -> Option<Instant> {
         let applies = !self.committed.is_empty() && !self.capturing.pauses_apply();
-        if applies || self.capturing.is_busy() || self.machine.has_more() {
+        if applies || self.machine.has_more() {
             return Some(now.monotonic);
         }
-        let timer = self.clock.and_then(|clock| {
-            let timer = self.machine.next_timer().filter(|timer| *timer > clock.newest())?;
-            let due = clock.instant_of(timer);
-            let retries = clock.newest() == crate::time::LogTime(0);
-            Some(if retries { due.max(now.monotonic.after(TICK_RETRY)) } else { due })
+        let idle = self.proposed.is_empty();
+        let timer = self.clock.filter(|_| idle).and_then(|clock| {
+            let due = clock.instant_of(self.machine.next_timer()?);
+            Some(if self.refused { due.max(now.monotonic.after(TICK_RETRY)) } else { due })
         });
         timer.into_iter().chain(self.reads.earliest()).min()
     }

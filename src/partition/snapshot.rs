@@ -3,10 +3,10 @@
 //! ```text
 //! snapshot = record*           each: one byte kind, varint length, payload
 //!   1 Header       Snapshot          +100 version +101 term +102 partition
-//!   2 Session      SessionSnapshot   +100 index that it was heard of at +101 first undecided number
+//!   2 Session      SessionSnapshot   +100 index it was heard of at +101 first undecided number
 //!   3 Call         SessionProposalSnapshot of a pending command or of a stream
 //!   4 Kept         SessionProposalSnapshot of a finished unary command
-//!   5 Open         numbers below the undecided that are open (1: packed, each the gap to the one before)
+//!   5 Open         open numbers below the undecided (1: packed, each the gap to the one before)
 //!   6 Job          a keep-alive that is being sorted out: 1 to, 2 cursor, 3 filter
 //!   7 Primitive    PrimitiveSnapshot
 //!   8 OpenedBy     sessions that have it open (1: packed, gaps)
@@ -14,11 +14,12 @@
 //!   9 End          1 digest of all before, 2 count of records
 //! ```
 //!
-//! Payloads are the documented messages (wire.md), with fields of ours from 100 on. Of a finished command's
-//! input only what repeats are compared with is kept: ids, and the empty member of its operation. Sessions,
-//! numbers, primitives and keys come in ascending order, so equal states give equal bytes. A cursor names
-//! the last thing written, not a place in memory. Reading trusts nothing: a broken, cut or hostile snapshot
-//! is refused, and pending commands go to their own session only (core.md D12).
+//! Payloads are the documented messages (wire.md), with fields of ours from 100 on. Of a finished
+//! command's input only what repeats are compared with is kept: ids, and the empty member of its
+//! operation. Sessions, numbers, primitives and keys come in ascending order, so equal states give
+//! equal bytes. A cursor names the last thing written, not a place in memory. Reading trusts
+//! nothing: a broken, cut or hostile snapshot is refused, and pending commands go to their own
+//! session only (core.md D12).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -140,6 +141,12 @@ impl Cursor {
     pub fn new() -> Cursor {
         Cursor::default()
     }
+
+    /// The digest of what is written so far; of the whole state when that is complete.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
 }
 
 /// Writes records until `budget_bytes` are exceeded or all is written.
@@ -158,7 +165,9 @@ pub(super) fn write(
         payload.clear();
         let kind = step(machine, cursor, &mut payload);
         if let Some(kind) = kind {
-            cursor.digest = digest_record(cursor.digest, kind, &payload);
+            if kind != END {
+                cursor.digest = digest_record(cursor.digest, kind, &payload);
+            }
             cursor.records += 1;
             into.push(kind);
             put_varint(into, payload.len() as u64);

@@ -1,11 +1,11 @@
-//! Watches and listings: reads that go on. They live on the replica that answers them, in no snapshot and in
-//! no digest.
+//! Watches and listings: reads that go on. They live on the replica that answers them, in no
+//! snapshot and in no digest.
 //!
-//! A long listing leaves in pieces, a key after another, so that a turn stays short. A change to a key that
-//! the listing has passed is told to its watcher; a change ahead of it is not, because the listing will come
-//! there: so nothing is lost or told twice. What a listing shows is each entry as it is when the listing
-//! comes by, not one instant. Absent on purpose: numbers, acknowledgements and repeats; a client that comes
-//! again starts anew.
+//! A long listing leaves in pieces, a key after another, so that a turn stays short. A change to a
+//! key that the listing has passed is told to its watcher; a change ahead of it is not, because the
+//! listing will come there: so nothing is lost or told twice. What a listing shows is each entry as
+//! it is when the listing comes by, not one instant. Absent on purpose: numbers, acknowledgements
+//! and repeats; a client that comes again starts anew.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -175,8 +175,8 @@ impl Watches {
     }
 }
 
-/// Adds an output to the batch, or, when the batch is as large as it may get, tells the caller to come
-/// again: what it misses is kept, or listed anew. `false` in that case.
+/// Adds an output to the batch, or, when the batch is as large as it may get, tells the caller to
+/// come again: what it misses is kept, or listed anew. `false` in that case.
 #[inline]
 pub fn deliver(
     replies: &mut Replies,

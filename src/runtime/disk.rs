@@ -228,7 +228,8 @@ impl Disk {
         into.durable = None;
         self.take_prepared();
         let mut landed = Vec::with_capacity(crate::limits::WRITES_IN_FLIGHT_MAX);
-        self.ring.reap(|write| landed.push(write));
+        let reaped = self.ring.reap(|write| landed.push(write));
+        self.demand(reaped, "completions cannot be had");
         for write in landed {
             into.buffers.push(self.land(write));
         }
@@ -267,12 +268,14 @@ impl Disk {
         {
             self.ring.write(file, block);
         }
-        if let Err(error) = self.ring.submit() {
+        let submitted = self.ring.submit();
+        self.demand(submitted, "a write cannot be submitted");
+    }
+
+    fn demand(&self, done: io::Result<()>, what: &str) {
+        if let Err(error) = done {
             let place = self.directory.display();
-            fatal(
-                Reason::Journal,
-                &format!("{place}: a write cannot be submitted: {error}"),
-            );
+            fatal(Reason::Journal, &format!("{place}: {what}: {error}"));
         }
     }
 

@@ -9,14 +9,17 @@
 pub enum Reason {
     /// The journal could not be written or synced.
     Journal,
+    /// The program is wrong: a panic of a core outside its partitions.
+    Bug,
 }
 
 impl Reason {
-    /// What the process exits with: from sysexits.h where there is one that fits.
+    /// What the process exits with: of the table in `cli/mod.rs`, which `--help` prints.
     #[must_use]
     pub const fn status(self) -> i32 {
         match self {
-            Reason::Journal => 74,
+            Reason::Journal => 5,
+            Reason::Bug => 1,
         }
     }
 }

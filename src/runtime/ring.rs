@@ -32,6 +32,7 @@ pub(super) struct Ring {
     flying: usize,
     unsubmitted: bool,
     ringer: Socket,
+    bell_flags: squeue::Flags,
 }
 
 /// What the kernel reads from until the write completes.
@@ -67,13 +68,21 @@ impl Ring {
         // it is an open, connected Unix stream socket.
         let bell = unsafe { UnixStream::from_raw_fd(bell.into_raw_fd()) };
         let slots = [const { None }; WRITES_IN_FLIGHT_MAX];
+        // The bell's own completions tell nothing and may come late and in heaps, when writes run
+        // on the kernel's workers; they would push those of writes out of the queue.
+        let bell_flags = match ring.params().is_feature_skip_cqe_on_success() {
+            true => squeue::Flags::SKIP_SUCCESS,
+            false => squeue::Flags::empty(),
+        };
+        let (flying, unsubmitted) = (0, false);
         Ok((
             Ring {
                 ring,
                 slots,
-                flying: 0,
-                unsubmitted: false,
+                flying,
+                unsubmitted,
                 ringer,
+                bell_flags,
             },
             bell,
         ))
@@ -112,7 +121,8 @@ impl Ring {
         let ring = opcode::Send::new(types::Fd(self.ringer.as_raw_fd()), BYTE.as_ptr(), 1)
             .flags(SendFlags::DONTWAIT.bits() as i32)
             .build()
-            .user_data(BELL);
+            .user_data(BELL)
+            .flags(self.bell_flags);
         // Moving block and file moves neither the heap memory that `start` points to nor the
         // descriptor.
         self.slots[slot] = Some(Flying { block, file });
@@ -140,26 +150,35 @@ impl Ring {
     }
 
     /// Takes out the writes that ended since the last time.
-    pub fn reap(&mut self, mut landed: impl FnMut(Landed)) {
-        for completion in self.ring.completion() {
-            if completion.user_data() == BELL {
-                continue;
+    pub fn reap(&mut self, mut landed: impl FnMut(Landed)) -> io::Result<()> {
+        loop {
+            for completion in self.ring.completion() {
+                if completion.user_data() == BELL {
+                    continue;
+                }
+                let slot = completion.user_data() as usize;
+                let Flying { block, file } = self.slots[slot].take().expect("a write in flight");
+                drop(file);
+                self.flying -= 1;
+                landed(Landed {
+                    block,
+                    result: completion.result(),
+                });
             }
-            let slot = completion.user_data() as usize;
-            let Flying { block, file } = self.slots[slot].take().expect("a write in flight");
-            drop(file);
-            self.flying -= 1;
-            landed(Landed {
-                block,
-                result: completion.result(),
-            });
+            // Once the queue has overflowed the kernel keeps everything back until it is asked.
+            if !self.ring.submission().cq_overflow() {
+                return Ok(());
+            }
+            self.unsubmitted = true;
+            self.submit()?;
         }
     }
 }
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        self.reap(|_| {});
+        // What cannot be reaped counts as in flight.
+        let _ = self.reap(|_| {});
         // The kernel may still read from these; their memory is never given back.
         for flying in self.slots.iter_mut().filter_map(Option::take) {
             std::mem::forget(flying);

@@ -1,8 +1,8 @@
 //! Everything that can happen to a shard between two turns. Both shells fill it; a turn empties it.
 //!
-//! Bytes of requests lie in one buffer per batch, so that taking a request costs no allocation and a batch
-//! moves whole from core to core. Every list is bounded by the shell that fills it (limits.rs); admission
-//! inside the turn bounds what is taken further.
+//! Bytes of requests lie in one buffer per batch, so that taking a request costs no allocation and
+//! a batch moves whole from core to core. Every list is bounded by the shell that fills it
+//! (limits.rs); admission inside the turn bounds what is taken further.
 
 use std::ops::Range;
 
@@ -18,12 +18,13 @@ use crate::time::Instant;
 pub struct Inbox {
     /// Calls that arrived on this core's connections, for whichever partition.
     pub requests: Requests,
-    /// Callers who are gone: hung up, or reset their stream. Their commands go on (core.md 4.10). The
-    /// partition is 0 for a watcher of the node.
+    /// Callers who are gone: hung up, or reset their stream. Their commands go on (core.md 4.10).
+    /// The partition is 0 for a watcher of the node.
     pub gone: Vec<(PartitionId, Ticket)>,
     /// From the node's other cores.
     pub letters: Vec<(ShardId, Letter)>,
-    /// From peers: what one shard of another node had to say in one of its turns (`wire/bundle.rs`).
+    /// From peers: what one shard of another node had to say in one of its turns
+    /// (`wire/bundle.rs`).
     pub bundles: Vec<(NodeId, Bytes)>,
     /// Whole snapshots from peers, received on their own stream.
     pub snapshots: Vec<(NodeId, Bytes)>,
@@ -80,11 +81,12 @@ pub struct Request {
     pub body: Range<u32>,
 }
 
-/// What a call asks. The edge has checked the form of the bytes; nothing has been decoded for its meaning.
+/// What a call asks. The edge has checked the form of the bytes; nothing has been decoded for its
+/// meaning.
 #[derive(Debug, Clone)]
 pub enum Ask {
-    /// A change. The body is a `StateMachineProposalInput` without its timestamp: exactly one member of
-    /// the oneof, and inside a primitive's command field 100, its kind.
+    /// A change. The body is a `StateMachineProposalInput` without its timestamp: exactly one
+    /// member of the oneof, and inside a primitive's command field 100, its kind.
     Command,
     /// A read. The body is a `SessionQueryInput` with field 100 in its `PrimitiveQueryInput`.
     Query {
@@ -93,7 +95,8 @@ pub enum Ask {
     },
     /// `Partition.Watch`.
     WatchPartition,
-    /// `Node.Watch`. Comes on the watcher's core, which asks every other shard with the same ticket.
+    /// `Node.Watch`. Comes on the watcher's core, which asks every other shard with the same
+    /// ticket.
     WatchNode,
     /// `Node.Bootstrap`: found the group here with these members.
     Bootstrap(Vec<Member>),

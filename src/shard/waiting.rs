@@ -1,8 +1,8 @@
 //! Tickets: slot and generation, claimed once.
 //!
-//! The shell that holds a connection keeps here who waits for what, and gives the ticket to the shard. A slot
-//! is used again with the next generation, so the answer for a caller who has gone finds nobody. Absent on
-//! purpose: channels and futures; an answer comes back in the outbox.
+//! The shell that holds a connection keeps here who waits for what, and gives the ticket to the
+//! shard. A slot is used again with the next generation, so the answer for a caller who has gone
+//! finds nobody. Absent on purpose: channels and futures; an answer comes back in the outbox.
 
 use crate::id::{ShardId, Ticket};
 
@@ -57,6 +57,14 @@ impl<T> Waiting<T> {
     /// The waiter, who goes on waiting: a stream gets many answers.
     pub fn peek(&mut self, ticket: Ticket) -> Option<&mut T> {
         self.slot(ticket)?.waiter.as_mut()
+    }
+
+    /// All that wait, in the order of their slots.
+    pub fn iter(&self) -> impl Iterator<Item = (Ticket, &T)> {
+        self.slots.iter().zip(0..).filter_map(|(entry, slot)| {
+            let ticket = Ticket { shard: self.shard, slot, generation: entry.generation };
+            entry.waiter.as_ref().map(|waiter| (ticket, waiter))
+        })
     }
 
     /// How many wait.

@@ -129,6 +129,6 @@ mod tests {
         let held = |open: &[u64]| (0..310).filter(|n| holds(open, *n)).collect::<Vec<_>>();
         assert_eq!(held(&[1]), [1, 8, 121, 160, 249, 253, 290]);
         assert_eq!(held(&[1, 2]), [1, 2, 168, 254, 280]);
-        assert_eq!(held(&[]), []);
+        assert!(held(&[]).is_empty());
     }
 }

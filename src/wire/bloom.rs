@@ -1,9 +1,10 @@
 //! The filter that clients send with a keep-alive, bit for bit as theirs (core.md 3.5).
 //!
-//! JSON text `{"m":…,"k":…,"b":"…"}` of a bits-and-blooms v3 filter over sequence numbers that the client
-//! still considers open. A number may be a false positive, never a false negative. Every text is checked
-//! here whole (wire.md, decision 8), at the edge before anything is proposed and again in apply, so that
-//! what has been parsed cannot fail: no division by zero, no loop over a hostile `k`.
+//! JSON text `{"m":…,"k":…,"b":"…"}` of a bits-and-blooms v3 filter over sequence numbers that the
+//! client still considers open. A number may be a false positive, never a false negative. Every
+//! text is checked here whole (wire.md, decision 8), at the edge before anything is proposed and
+//! again in apply, so that what has been parsed cannot fail: no division by zero, no loop over a
+//! hostile `k`.
 
 use serde_json::Value;
 
@@ -71,7 +72,8 @@ impl Filter {
             return false;
         }
         let key = number.to_be_bytes();
-        // Half of the numbers that are not in the set stop at the first probe, which needs one hash only.
+        // Half of the numbers that are not in the set stop at the first probe, which needs one hash
+        // only.
         let (h0, h1) = murmur(&key, 8);
         if self.k == 0 {
             return true;
@@ -171,8 +173,9 @@ fn decode_base64(text: &[u8]) -> Result<Vec<u8>, Malformed> {
     Ok(bytes)
 }
 
-/// MurmurHash3 x64 128-bit, seed 0, of the 8 bytes of `key`, or of them and one byte 0x01 when `length` is
-/// 9. Both are shorter than a block, so only the tail and the end of the algorithm take part.
+/// MurmurHash3 x64 128-bit, seed 0, of the 8 bytes of `key`, or of them and one byte 0x01 when
+/// `length` is 9. Both are shorter than a block, so only the tail and the end of the algorithm take
+/// part.
 fn murmur(key: &[u8; 8], length: u64) -> (u64, u64) {
     const C1: u64 = 0x87c3_7b91_1142_53d5;
     const C2: u64 = 0x4cf5_ad43_2745_937f;
@@ -198,8 +201,8 @@ fn scatter(mut k: u64) -> u64 {
     k ^ k >> 33
 }
 
-/// For tests of what reads filters: the text of one that holds `numbers`, made as the reference's client
-/// does (core.md 3.5).
+/// For tests of what reads filters: the text of one that holds `numbers`, made as the reference's
+/// client does (core.md 3.5).
 #[cfg(test)]
 pub(crate) fn text_of(numbers: &[u64]) -> Vec<u8> {
     if numbers.is_empty() {
@@ -291,7 +294,8 @@ mod tests {
         assert_eq!(text_of(&[1]), cases[1].0.as_bytes());
     }
 
-    /// What crashed the reference inside apply, and what it let pass (core.md D5, wire.md decision 8).
+    /// What crashed the reference inside apply, and what it let pass (core.md D5, wire.md decision
+    /// 8).
     #[test]
     fn texts_that_are_no_filter_are_refused() {
         let bits = |length: u64| {

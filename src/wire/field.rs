@@ -1,9 +1,9 @@
 //! Protobuf fields, read and written by hand.
 //!
-//! What stands in the log and in snapshots is documented protobuf, but the path of a command decodes only a
-//! handful of ids and must not allocate. This reads fields in place and writes them into the caller's
-//! buffer. Absent on purpose: schemas, groups, and any trust in the bytes; every reader says `Broken`
-//! instead of failing.
+//! What stands in the log and in snapshots is documented protobuf, but the path of a command
+//! decodes only a handful of ids and must not allocate. This reads fields in place and writes them
+//! into the caller's buffer. Absent on purpose: schemas, groups, and any trust in the bytes; every
+//! reader says `Broken` instead of failing.
 
 use std::fmt;
 
@@ -51,8 +51,9 @@ impl<'a> Fields<'a> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let key = take_varint(&mut self.rest)?;
-        let number = u32::try_from(key >> 3).map_err(|_| Broken)?;
+        // A key has 32 bits, as every reader of protobuf demands.
+        let key = u32::try_from(take_varint(&mut self.rest)?).map_err(|_| Broken)?;
+        let number = key >> 3;
         if number == 0 {
             return Err(Broken);
         }
@@ -140,6 +141,27 @@ pub const fn varint_bytes(number: u64) -> usize {
     (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
 }
 
+/// How many bytes a varint field takes; none when it is 0.
+#[inline]
+#[must_use]
+pub const fn uint_bytes(number: u32, value: u64) -> usize {
+    if value == 0 { 0 } else { varint_bytes((number as u64) << 3) + varint_bytes(value) }
+}
+
+/// How many bytes a length-delimited field takes whose contents are `length`.
+#[inline]
+#[must_use]
+pub const fn delimited_bytes(number: u32, length: usize) -> usize {
+    varint_bytes((number as u64) << 3) + varint_bytes(length as u64) + length
+}
+
+/// Appends the head of a length-delimited field; its `length` bytes are to follow.
+#[inline]
+pub fn put_head(into: &mut Vec<u8>, number: u32, length: usize) {
+    put_varint(into, u64::from(number) << 3 | 2);
+    put_varint(into, length as u64);
+}
+
 /// Appends the varint of `number`.
 #[inline]
 pub fn put_varint(into: &mut Vec<u8>, mut number: u64) {
@@ -181,8 +203,8 @@ pub fn put_text(into: &mut Vec<u8>, number: u32, value: &[u8]) {
     }
 }
 
-/// Appends a message field, also when `write` appends nothing. Short messages, which are most, are written
-/// in place; the body of a longer one moves up once to make room for its length.
+/// Appends a message field, also when `write` appends nothing. Short messages, which are most, are
+/// written in place; the body of a longer one moves up once to make room for its length.
 #[inline]
 pub fn put_message(into: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
     put_varint(into, u64::from(number) << 3 | 2);

@@ -1,23 +1,36 @@
 //! Every byte format that crosses a socket.
 //!
-//! This file holds the generated messages, included once, under our words. Absent on purpose: I/O, clocks,
-//! and any knowledge of what the messages mean to the state.
+//! This file holds the generated messages, included once, under our words. Absent on purpose: I/O,
+//! clocks, and any knowledge of what the messages mean to the state.
 
 pub mod bloom;
 pub mod bundle;
+pub mod dialect;
 pub mod field;
+pub mod grpc;
+pub mod http2;
+pub mod method;
+pub mod request;
+pub mod response;
+pub mod shape;
 
 /// What nodes tell each other, as generated from `proto/peer`.
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
 pub mod peer {
-    include!(concat!(env!("OUT_DIR"), "/peer.rs"));
+    include!(concat!(env!("OUT_DIR"), "/peer/messages.rs"));
     pub use ringraft::peer::v1::*;
 }
 
 /// The messages of the documented dialect, as generated from `proto/documented`.
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
 pub mod documented {
-    include!(concat!(env!("OUT_DIR"), "/documented.rs"));
+    include!(concat!(env!("OUT_DIR"), "/documented/messages.rs"));
+}
+
+/// What differs in the released dialect, as generated from `proto/released`.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod released {
+    include!(concat!(env!("OUT_DIR"), "/released/messages.rs"));
 }
 
 pub use documented::atomix::multiraft as proto;

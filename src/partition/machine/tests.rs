@@ -1,5 +1,5 @@
-//! Sessions, numbers, deadlines, the life of primitives: a story each, and the ways to crash the reference
-//! (notes on the reference node) as far as they concern this layer.
+//! Sessions, numbers, deadlines, the life of primitives: a story each, and the ways to crash the
+//! reference (notes on the reference node) as far as they concern this layer.
 
 use super::*;
 use crate::partition::ledger::OVERFLOW;

@@ -1,7 +1,8 @@
 //! A counter: one number (primitives.md 2.1).
 //!
-//! Arithmetic is checked: a change that leaves the range of 64 bits is INVALID "counter overflow" and
-//! changes nothing, where the reference wraps around silently. Absent on purpose: events, watchers, TTL.
+//! Arithmetic is checked: a change that leaves the range of 64 bits is INVALID "counter overflow"
+//! and changes nothing, where the reference wraps around silently. Absent on purpose: events,
+//! watchers, TTL.
 
 use crate::partition::primitive::{
     Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, undecodable,
@@ -96,3 +97,6 @@ fn numbers(message: &[u8]) -> Result<(i64, i64), field::Broken> {
     }
     Ok((first, second))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,10 @@
 //! A leader election: one leader, a queue behind it (primitives.md 2.3, the recommended column).
 //!
-//! The term grows by one exactly when somebody becomes leader; a term with no leader says that its last
-//! leader is gone. The leader is never in the queue. Every session with a candidate counts: when it leaves,
-//! all its candidates go (E-03), and only if the leader was among them does the first of the others follow.
-//! The state is exactly `LeaderElectionSnapshot`. Absent on purpose: failures; an operation that does not
-//! apply changes nothing and answers the present term.
+//! The term grows by one exactly when somebody becomes leader; a term with no leader says that its
+//! last leader is gone. The leader is never in the queue. Every session with a candidate counts:
+//! when it leaves, all its candidates go (E-03), and only if the leader was among them does the
+//! first of the others follow. The state is exactly `LeaderElectionSnapshot`. Absent on purpose:
+//! failures; an operation that does not apply changes nothing and answers the present term.
 
 use std::collections::VecDeque;
 

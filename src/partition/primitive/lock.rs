@@ -1,10 +1,10 @@
 //! A lock with a queue: first come, first served (primitives.md 2.6).
 //!
-//! The index of the Acquire that holds it is a fencing token: it grows along the queue. A session that
-//! already holds the lock queues like any other. A waiter's deadline is absolute log time and part of the
-//! state, so a restored replica times it out when the others do (L-03). A holder of the past has no say
-//! (L-02): what counts is who holds the lock when a session leaves. Absent on purpose: re-entrance, and a
-//! token in Release.
+//! The index of the Acquire that holds it is a fencing token: it grows along the queue. A session
+//! that already holds the lock queues like any other. A waiter's deadline is absolute log time and
+//! part of the state, so a restored replica times it out when the others do (L-03). A holder of the
+//! past has no say (L-02): what counts is who holds the lock when a session leaves. Absent on
+//! purpose: re-entrance, and a token in Release.
 
 use std::collections::BTreeMap;
 

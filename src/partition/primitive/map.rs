@@ -1,10 +1,11 @@
 //! A map from text to bytes, with versions, TTL, events and listings (primitives.md 2.7).
 //!
-//! Entries are ordered by key, so listings, clearing and snapshots go the same way on every replica. An
-//! entry's version is the index of the command that wrote it; one command writes one entry, so the version
-//! also names the entry's TTL timer. Put checks `prev_index` before it looks whether the bytes are equal
-//! (M-01). Watchers see a removal as an entry without value (M-03). Absent on purpose: Lock and Unlock,
-//! which the API declares and nothing implements, and transactions.
+//! Entries are ordered by key, so listings, clearing and snapshots go the same way on every
+//! replica. An entry's version is the index of the command that wrote it; one command writes one
+//! entry, so the version also names the entry's TTL timer. Put checks `prev_index` before it looks
+//! whether the bytes are equal (M-01). Watchers see a removal as an entry without value (M-03).
+//! Absent on purpose: Lock and Unlock, which the API declares and nothing implements, and
+//! transactions.
 
 use std::collections::BTreeMap;
 
@@ -270,8 +271,8 @@ impl Map {
         Answer::Streams
     }
 
-    /// Whether the entry is there and, when `prev_index` is not 0, has that version (the texts are the
-    /// reference's, the word `remove` too).
+    /// Whether the entry is there and, when `prev_index` is not 0, has that version (the texts are
+    /// the reference's, the word `remove` too).
     fn matching(&self, cx: &mut Context<'_>, key: &str, prev_index: u64) -> Result<(), Answer> {
         let Some(entry) = self.entries.get(key) else {
             return Err(cx.fail(Status::NotFound, format_args!("key '{key}' not found")));
@@ -338,8 +339,8 @@ impl Map {
         }
     }
 
-    /// Sends an event about `key`, made once, to those who listen to everything and then to those who listen
-    /// to it, each in the order in which they came.
+    /// Sends an event about `key`, made once, to those who listen to everything and then to those
+    /// who listen to it, each in the order in which they came.
     fn publish(&mut self, cx: &mut Context<'_>, key: &str, member: impl FnOnce(&mut Vec<u8>)) {
         if self.listeners.is_empty() {
             return;

@@ -1,11 +1,12 @@
 //! What all kinds of primitives have in common: one shape, one table, one context.
 //!
-//! A primitive is state and five verbs: apply a command, answer a query, hear that a timer fired, that a
-//! pending command of its was cancelled, that a session left. It reaches beyond itself through `Context`
-//! only: timers, outputs for other pending commands, watchers. The order of effects inside a command is
-//! state, timers, events to listeners, watchers, and last the command's own output, which the machine
-//! delivers (primitives.md 1.7). Adding a kind is one file and one line in the table below. Absent on
-//! purpose: sessions' bookkeeping and repeated commands; a primitive sees each command once.
+//! A primitive is state and five verbs: apply a command, answer a query, hear that a timer fired,
+//! that a pending command of its was cancelled, that a session left. It reaches beyond itself
+//! through `Context` only: timers, outputs for other pending commands, watchers. The order of
+//! effects inside a command is state, timers, events to listeners, watchers, and last the command's
+//! own output, which the machine delivers (primitives.md 1.7). Adding a kind is one file and one
+//! line in the table below. Absent on purpose: sessions' bookkeeping and repeated commands; a
+//! primitive sees each command once.
 
 pub mod counter;
 pub mod election;
@@ -84,8 +85,8 @@ pub trait Shape: Default + fmt::Debug {
     /// What the member `tag` of its input is.
     fn mode(tag: u32) -> Option<Mode>;
 
-    /// Executes a command: `tag` is one whose mode is `Command` or `Stream`. The output's bytes go to
-    /// `Context::out`.
+    /// Executes a command: `tag` is one whose mode is `Command` or `Stream`. The output's bytes go
+    /// to `Context::out`.
     fn apply(&mut self, cx: &mut Context<'_>, call: CallId, tag: u32, input: &[u8]) -> Answer;
 
     /// Answers a query: `tag` is one whose mode is `Query` or `Watch`.
@@ -105,8 +106,8 @@ pub trait Shape: Default + fmt::Debug {
         None
     }
 
-    /// Writes the payload of its next snapshot record and returns the record's kind, 16 and up; `None`
-    /// when there are no more.
+    /// Writes the payload of its next snapshot record and returns the record's kind, 16 and up;
+    /// `None` when there are no more.
     fn record(&self, place: &mut Place, into: &mut Vec<u8>) -> Option<u8>;
 
     /// Puts back one of its snapshot records.
@@ -195,8 +196,8 @@ impl Operation {
     /// `ClosePrimitive`
     pub const CLOSE: Operation = Operation(5);
 
-    /// The member `tag` of the input of a primitive of kind number `kind`. What has no place in the log
-    /// becomes the member 0, which no kind has.
+    /// The member `tag` of the input of a primitive of kind number `kind`. What has no place in the
+    /// log becomes the member 0, which no kind has.
     #[must_use]
     pub fn of(kind: u64, tag: u32) -> Operation {
         let kind = Kind::from_number(kind).map_or(0xff, |kind| kind as u16);
@@ -326,8 +327,8 @@ impl Context<'_> {
         self.ledger.schedule.disarm(due, created, Timer::Primitive(self.primitive, token));
     }
 
-    /// Whether the session of `call` may have one more pending command, and the primitive, which holds
-    /// `held` of at most `max`, too. Otherwise the refusal.
+    /// Whether the session of `call` may have one more pending command, and the primitive, which
+    /// holds `held` of at most `max`, too. Otherwise the refusal.
     pub fn room(&self, call: CallId, held: usize, max: usize) -> Result<(), Answer> {
         if held >= max {
             return Err(Answer::Refused(Refusal::Full("the primitive has too many pending calls")));

@@ -304,7 +304,8 @@ impl Reader {
     }
 }
 
-/// Indexes and numbers of outputs stay far from the end of 64 bits: a million a second for 146 000 years.
+/// Indexes and numbers of outputs stay far from the end of 64 bits: a million a second for 146 000
+/// years.
 const INDEX_MAX: u64 = 1 << 62;
 
 /// A `SessionProposalSnapshot`, decoded.
@@ -430,6 +431,9 @@ impl<'a> SavedOutput<'a> {
                 Some(status) => Ok((*status, text)),
                 None => Err(Broken::Malformed("a failure has no such status")),
             };
+        }
+        if operation.parts().is_some_and(|(_, tag)| tag == 0) {
+            return Err(Broken::Malformed("an operation that is none has an output"));
         }
         if operation.parts().is_none() {
             let create = operation == Operation::CREATE;

@@ -1,1 +1,257 @@
-//! Tests.
+//! Snapshots survive, and nothing that is not one is taken.
+
+use super::*;
+use crate::id::Kind;
+use crate::id::{Position, Ticket};
+use crate::partition::entry::EntryBuilder;
+use crate::partition::reply::Replies;
+use crate::partition::rig::*;
+use crate::prng::Prng;
+use crate::time::Span;
+
+/// A state with something of everything in it.
+fn rich() -> Rig {
+    let mut rig = Rig::new();
+    let (one, two) = (rig.open(Span::secs(60)), rig.open(Span::secs(3600)));
+    let counter = rig.create(one, 1, Kind::Counter, "c");
+    let lock = rig.create(one, 2, Kind::Lock, "l");
+    let map = rig.create(one, 3, Kind::Map, "m");
+    let election = rig.create(one, 4, Kind::LeaderElection, "e");
+    for (number, kind) in [(1, Kind::Lock), (2, Kind::Map), (3, Kind::LeaderElection)] {
+        let name = ["l", "m", "e"][number as usize - 1];
+        rig.create(two, number, kind, name);
+    }
+    rig.run(command(one, 5, counter, &increment(-7)));
+    rig.run(command(one, 6, lock, &acquire(None)));
+    rig.send(command(two, 4, lock, &acquire(Some(Span::secs(30)))));
+    rig.send(command(one, 7, lock, &acquire(None)));
+    rig.send(command_until(two, 5, map, &events(""), rig.now.after(Span::secs(50))));
+    rig.send(command(one, 8, map, &events("b")));
+    for (number, key) in [(9, "a"), (10, "b"), (11, "c")] {
+        rig.run(command(one, number, map, &put(key, b"value", Some(Span::secs(number)), 0)));
+    }
+    rig.send(command_until(two, 6, lock, &acquire(None), LogTime(1)));
+    rig.send(command(two, 7, map, &events("zz")));
+    rig.run(command(one, 12, election, &elect(1, "x")));
+    rig.run(command(two, 8, election, &elect(1, "y")));
+    rig.run(command(two, 9, counter, &increment(1)));
+    rig.run(keep_alive(two, 40, &[4, 5, 6, 8, 30, 31], &[(5, 2)]));
+    rig.term = Term(2);
+    rig.pass(Span::secs(1));
+    rig
+}
+
+/// Every cut, every changed byte: refused, or, where it is sound, a machine that works.
+#[test]
+fn damaged_snapshots_are_refused_and_never_fatal() {
+    let rig = rich();
+    let snapshot = snapshot_of(&rig.machine, 1 << 20);
+    let restore = |bytes: &[u8]| Machine::restore(PARTITION, rig.bounds.clone(), bytes);
+    for cut in 0..snapshot.len() {
+        assert!(restore(&snapshot[..cut]).is_err(), "cut at {cut}");
+    }
+    for at in 0..snapshot.len() {
+        for flip in [1, 0x80, 0xff] {
+            let mut bytes = snapshot.clone();
+            bytes[at] ^= flip;
+            assert!(restore(&bytes).is_err(), "byte {at} changed by {flip}");
+        }
+    }
+    let other = Machine::restore(PartitionId(2), rig.bounds.clone(), &snapshot);
+    assert!(matches!(other, Err(Broken::Malformed(_))));
+}
+
+/// A hostile snapshot has a right digest too: records are mutated, dropped, doubled and moved, and
+/// the end is made to fit. What is taken must work, and be able to write itself.
+#[test]
+fn hostile_snapshots_are_refused_or_work() {
+    let rig = rich();
+    let snapshot = snapshot_of(&rig.machine, 1 << 20);
+    let records = split(&snapshot);
+    let mut taken = 0;
+    for seed in 0..6_000 {
+        let mut prng = Prng::new(seed);
+        let mut records = records.clone();
+        for _ in 0..prng.between(1, 3) {
+            let at = prng.below(records.len() as u64) as usize;
+            match prng.below(8) {
+                0 => drop(records.remove(at)),
+                1 => {
+                    let copy = records[at].clone();
+                    records.insert(prng.below(records.len() as u64) as usize, copy);
+                }
+                2 => records[at].0 = prng.below(24) as u8,
+                _ if records[at].1.is_empty() => {}
+                _ => {
+                    let payload = &mut records[at].1;
+                    let place = prng.below(payload.len() as u64) as usize;
+                    payload[place] =
+                        *prng.pick(&[0, 1, 2, 0x7f, 0xff, prng.clone().below(256) as u8]);
+                }
+            }
+            if records.is_empty() {
+                break;
+            }
+        }
+        let Ok(mut machine) = Machine::restore(PARTITION, rig.bounds.clone(), &join(&records))
+        else {
+            continue;
+        };
+        taken += 1;
+        let again = snapshot_of(&machine, 1 << 20);
+        let restored = Machine::restore(PARTITION, rig.bounds.clone(), &again);
+        assert_eq!(restored.map(|it| it.digest()), Ok(machine.digest()), "seed {seed}");
+        let mut replies = Replies::default();
+        for (position, secs) in [(1, 10), (2, 100), (3, 1 << 30)] {
+            let mut builder = EntryBuilder::new();
+            builder.stamp(rig.now.after(Span::secs(secs)));
+            builder.push(&open_session(Span::secs(1)));
+            let data = builder.finish();
+            machine.apply(Position(position), Term(2), &data, &[], &mut replies);
+        }
+        let _ = snapshot_of(&machine, 1 << 20);
+    }
+    assert!(taken > 60, "only {taken} were taken: the test mutates too much");
+}
+
+/// Nothing that an entry or a query holds is fatal: commands of a rich state, mutated.
+#[test]
+fn hostile_commands_are_answered_and_never_fatal() {
+    for seed in 0..150 {
+        let mut prng = Prng::new(seed);
+        let mut rig = rich();
+        rig.strict = false;
+        let (one, two) = (SessionId(1), SessionId(2));
+        let ids: Vec<PrimitiveId> = rig.machine.primitives.keys().copied().collect();
+        for round in 0..60u64 {
+            let session = *prng.pick(&[one, two]);
+            let number = prng.between(1, 60);
+            let id = *prng.pick(&ids);
+            let tag = prng.below(12) as u32;
+            let kind = *prng.pick(&[Kind::Counter, Kind::Lock, Kind::Map, Kind::LeaderElection]);
+            let text = *prng.pick(&["a", "b", "x", ""]);
+            let input = map_input(text, b"v", Some(Span::millis(prng.below(3000))), prng.below(9));
+            let op = Op(kind, tag, input);
+            let mut body = match prng.below(8) {
+                0 => keep_alive(session, prng.below(60), &[prng.below(60)], &[(5, round)]),
+                1 => create(session, number, kind, text),
+                2 => close_primitive(session, number, id),
+                3 => command_until(session, number, id, &op, rig.now),
+                _ => command(session, number, id, &op),
+            };
+            for _ in 0..prng.below(4) {
+                let at = prng.below(body.len() as u64) as usize;
+                body[at] = *prng.pick(&[0, 1, 0x7f, 0xff, body[at].wrapping_add(1)]);
+            }
+            rig.now = rig.now.after(Span::millis(prng.below(1500)));
+            let ticket = rig.ticket();
+            rig.machine.query(ticket, &body[..body.len().min(30)], &mut rig.replies);
+            rig.send(body);
+            if round % 20 == 0 {
+                rig.compare();
+            }
+        }
+        rig.compare();
+    }
+}
+
+/// The records that the specification documents are readable as such.
+#[test]
+fn records_are_the_documented_messages() {
+    use crate::wire::proto::{counter, election, lock, map, v1};
+    use prost::Message;
+    let rig = rich();
+    let mut kinds = BTreeMap::new();
+    for (kind, payload) in split(&snapshot_of(&rig.machine, 50)) {
+        *kinds.entry(kind).or_insert(0) += 1;
+        let payload = &payload[..];
+        match kind {
+            HEADER => {
+                let header = v1::Snapshot::decode(payload).expect("documented");
+                assert_eq!(header.index, rig.machine.index().0);
+            }
+            SESSION => {
+                let session = v1::SessionSnapshot::decode(payload).expect("documented");
+                assert!(session.timeout.is_some() && session.last_updated.is_some());
+            }
+            CALL | KEPT => {
+                let it = v1::SessionProposalSnapshot::decode(payload).expect("documented");
+                assert!(it.index > 0 && it.input.is_some_and(|input| input.input.is_some()));
+                for output in it.pending_outputs {
+                    if let Some(v1::session_proposal_output::Output::Proposal(it)) = output.output {
+                        let known = counter::v1::CounterOutput::decode(&it.payload[..]).is_ok()
+                            || map::v1::MapOutput::decode(&it.payload[..]).is_ok()
+                            || lock::v1::LockOutput::decode(&it.payload[..]).is_ok()
+                            || election::v1::LeaderElectionOutput::decode(&it.payload[..]).is_ok();
+                        assert!(known);
+                    }
+                }
+            }
+            PRIMITIVE => {
+                let primitive = v1::PrimitiveSnapshot::decode(payload).expect("documented");
+                let spec = primitive.spec.expect("always there");
+                assert!(spec.service.starts_with("atomix.runtime."));
+            }
+            19 => drop(map::v1::MapListener::decode(payload).expect("documented")),
+            20 => drop(map::v1::MapEntry::decode(payload).expect("documented")),
+            21 => {
+                let it = election::v1::LeaderElectionSnapshot::decode(payload).expect("documented");
+                assert_eq!((it.term, it.candidates.len()), (1, 1));
+            }
+            _ => {}
+        }
+    }
+    for kind in
+        [HEADER, SESSION, CALL, KEPT, OPEN, PRIMITIVE, OPENED_BY, 16, 17, 18, 19, 20, 21, END]
+    {
+        assert!(kinds.contains_key(&kind), "no record of kind {kind}");
+    }
+}
+
+/// core.md D12: pending commands go to their own session, and to nobody else.
+#[test]
+fn a_restored_replica_cancels_only_what_ends() {
+    let mut rig = rich();
+    let snapshot = snapshot_of(&rig.machine, 1000);
+    let mut machine = Machine::restore(PARTITION, rig.bounds.clone(), &snapshot).expect("sound");
+    let tickets: [Ticket; 2] = [rig.ticket(), rig.ticket()];
+    let map = PrimitiveId(5);
+    let mut builder = EntryBuilder::new();
+    builder.stamp(rig.now);
+    builder.push(&command(SessionId(1), 8, map, &events("b")));
+    builder.push(&close_session(SessionId(2)));
+    let mut replies = Replies::default();
+    let callers = tickets.map(Some);
+    machine.apply(Position(9), Term(2), &builder.finish(), &callers, &mut replies);
+    let ended = replies.list.iter().filter(|reply| reply.ticket == tickets[0] && reply.last);
+    assert_eq!(ended.count(), 0, "the stream of session 1 goes on");
+}
+
+fn split(snapshot: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let (mut rest, mut records) = (snapshot, Vec::new());
+    while let [kind, tail @ ..] = rest {
+        rest = tail;
+        records.push((*kind, take_delimited(&mut rest).expect("sound").to_vec()));
+    }
+    records
+}
+
+/// The records, but for an end, and an end that fits them.
+fn join(records: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let (mut bytes, mut digest, mut count) = (Vec::new(), 0, 0);
+    let mut put = |kind: u8, payload: &[u8]| {
+        bytes.push(kind);
+        put_varint(&mut bytes, payload.len() as u64);
+        bytes.extend_from_slice(payload);
+    };
+    for (kind, payload) in records.iter().filter(|(kind, _)| *kind != END) {
+        put(*kind, payload);
+        digest = digest_record(digest, *kind, payload);
+        count += 1;
+    }
+    let mut end = Vec::new();
+    put_fixed(&mut end, 1, digest);
+    put_uint(&mut end, 2, count);
+    put(END, &end);
+    bytes
+}

@@ -31,7 +31,8 @@ fn holder(rig: &mut Rig, session: SessionId, lock: PrimitiveId) -> Option<u64> {
     }
 }
 
-/// primitives.md L-01: A holds, B waits, A releases, B releases: the reference dies, again at each replay.
+/// primitives.md L-01: A holds, B waits, A releases, B releases: the reference dies, again at each
+/// replay.
 #[test]
 fn it_is_free_again_after_contention() {
     let (mut rig, s, lock) = rig(2);
@@ -166,7 +167,7 @@ impl Model {
 
 #[test]
 fn it_agrees_with_a_plain_model() {
-    for seed in 0..60 {
+    for seed in 0..25 {
         let mut prng = Prng::new(seed);
         let (mut rig, mut s, lock) = rig(4);
         let mut model = Model::default();

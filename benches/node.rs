@@ -1,0 +1,347 @@
+//! What a whole node does over loopback: durable counter increments through gRPC, and one alone
+//! against a bare write and sync of the same disk in the same run.
+//!
+//! The load writes HTTP/2 frames by hand and costs a few per cent of a core, so that the figure is
+//! the node's. `cargo bench --bench node` measures; inside `cargo test` it runs for an instant, to
+//! show that it still works. Every acknowledged increment is counted and compared with the counter.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use proto::counter::v1 as counter;
+use proto::v1::{self, CommandRequestHeaders, OperationRequestHeaders, PartitionRequestHeaders};
+use proto::v1::{PrimitiveRequestHeaders, SessionRequestHeaders};
+use ringraft::wire::proto;
+
+/// One raw connection: stream ids, what came and was not read, and whether the paths are indexed.
+pub struct Wire {
+    socket: TcpStream,
+    next: u32,
+    input: Vec<u8>,
+    owed: u32,
+}
+
+/// A session on a wire, with the counter it works on.
+pub struct Caller {
+    wire: Wire,
+    session: u64,
+    primitive: u64,
+    sequence: u64,
+    /// By stream id over two: what is under way.
+    flying: Vec<(u32, u64, Instant)>,
+    indexed: bool,
+}
+
+const INCREMENT: &str = "/atomix.multiraft.counter.v1.Counter/Increment";
+const PARTITION: u32 = 1;
+
+/// What a closed loop measured.
+#[derive(Debug)]
+pub struct Report {
+    /// Increments acknowledged.
+    pub done: u64,
+    /// For how long.
+    pub took: Duration,
+    /// Microseconds from sent to acknowledged, sorted.
+    pub micros: Vec<u32>,
+}
+
+impl Report {
+    fn percentile(&self, p: f64) -> u32 {
+        let at = (self.micros.len() as f64 * p) as usize;
+        self.micros.get(at.min(self.micros.len().saturating_sub(1))).copied().unwrap_or(0)
+    }
+}
+
+impl Wire {
+    /// Connects and greets with windows that never close.
+    pub fn connect(address: SocketAddr) -> Wire {
+        let socket = TcpStream::connect(address).expect("the node listens");
+        socket.set_nodelay(true).expect("a socket option");
+        let mut wire = Wire { socket, next: 1, input: Vec::new(), owed: 0 };
+        let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        frame(&mut hello, 4, 0, 0, &[]);
+        frame(&mut hello, 8, 0, 0, &0x3fff_0000_u32.to_be_bytes());
+        wire.socket.write_all(&hello).expect("the node reads");
+        wire
+    }
+
+    /// One call, alone, waiting for its answer: the message of the response.
+    pub fn call<Q: Message, A: Message + Default>(&mut self, path: &str, ask: &Q) -> A {
+        let mut out = Vec::new();
+        let id = self.begin(&mut out, path, false, &ask.encode_to_vec());
+        self.socket.write_all(&out).expect("the node reads");
+        let mut body = Vec::new();
+        let mut over = false;
+        while !over {
+            self.fill();
+            self.frames(|kind, flags, stream, payload| {
+                if stream == id && kind == 0 {
+                    body.extend_from_slice(payload);
+                }
+                over |= stream == id && flags & 1 != 0;
+                assert!(kind != 7, "the node said goodbye");
+            });
+        }
+        assert!(body.len() >= 5, "{path} answered without a message");
+        A::decode(&body[5..]).expect("the node speaks protobuf")
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>, path: &str, indexed: bool, message: &[u8]) -> u32 {
+        let id = self.next;
+        self.next += 2;
+        let mut block = vec![0x83, 0x86];
+        if indexed {
+            block.extend_from_slice(&[0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62]);
+        } else {
+            // Inserted in this order on a connection's first call; `indexed` refers back to them.
+            for (name, value) in
+                [(4u8, path), (1, "localhost"), (0, "trailers"), (31, "application/grpc")]
+            {
+                block.push(0x40 | name);
+                if name == 0 {
+                    block.extend_from_slice(&[2, b't', b'e']);
+                }
+                block.push(u8::try_from(value.len()).expect("short values"));
+                block.extend_from_slice(value.as_bytes());
+            }
+        }
+        frame(out, 1, 4, id, &block);
+        let mut data = vec![0];
+        data.extend_from_slice(&u32::try_from(message.len()).expect("small").to_be_bytes());
+        data.extend_from_slice(message);
+        frame(out, 0, 1, id, &data);
+        id
+    }
+
+    fn fill(&mut self) {
+        let mut buffer = [0; 65536];
+        match self.socket.read(&mut buffer) {
+            Ok(0) => panic!("the node closed the connection"),
+            Ok(n) => self.input.extend_from_slice(&buffer[..n]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Every whole frame that came; answers settings and pings, and gives window back.
+    fn frames(&mut self, mut each: impl FnMut(u8, u8, u32, &[u8])) {
+        let mut at = 0;
+        let mut out = Vec::new();
+        while let Some(head) = self.input.get(at..at + 9) {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let (kind, flags) = (head[3], head[4]);
+            let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            let Some(payload) = self.input.get(at + 9..at + 9 + length) else { break };
+            match kind {
+                0 => self.owed += u32::try_from(length).expect("a frame is small"),
+                4 if flags & 1 == 0 => frame(&mut out, 4, 1, 0, &[]),
+                6 if flags & 1 == 0 => frame(&mut out, 6, 1, 0, payload),
+                _ => {}
+            }
+            each(kind, flags, id, payload);
+            at += 9 + length;
+        }
+        self.input.drain(..at);
+        if self.owed > 1 << 20 {
+            frame(&mut out, 8, 0, 0, &self.owed.to_be_bytes());
+            self.owed = 0;
+        }
+        if !out.is_empty() {
+            self.socket.write_all(&out).expect("the node reads");
+        }
+    }
+}
+
+impl Caller {
+    /// A session and the counter `name` on a connection of its own.
+    pub fn new(address: SocketAddr, name: &str) -> Caller {
+        let mut setup = Wire::connect(address);
+        let partition = Some(PartitionRequestHeaders { partition_id: PARTITION });
+        let timeout = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+        let opened: v1::OpenSessionResponse = setup.call(
+            "/atomix.multiraft.v1.Partition/OpenSession",
+            &v1::OpenSessionRequest {
+                headers: partition,
+                input: Some(v1::OpenSessionInput { timeout }),
+            },
+        );
+        let session = opened.output.expect("a session opens").session_id;
+        let spec = v1::PrimitiveSpec {
+            service: "atomix.runtime.counter.v1.Counter".into(),
+            namespace: String::new(),
+            name: name.into(),
+        };
+        let created: v1::CreatePrimitiveResponse = setup.call(
+            "/atomix.multiraft.v1.Session/CreatePrimitive",
+            &v1::CreatePrimitiveRequest {
+                headers: Some(command(session, 0, 1)),
+                input: Some(v1::CreatePrimitiveInput { spec: Some(spec) }),
+            },
+        );
+        let primitive = created.output.expect("a counter is created").primitive_id;
+        let wire = Wire::connect(address);
+        Caller { wire, session, primitive, sequence: 1, flying: Vec::new(), indexed: false }
+    }
+
+    /// The counter's value, read linearizably.
+    pub fn value(&self, address: SocketAddr) -> i64 {
+        let headers = command(self.session, self.primitive, 0).operation;
+        let got: counter::GetResponse = Wire::connect(address).call(
+            "/atomix.multiraft.counter.v1.Counter/Get",
+            &counter::GetRequest {
+                headers: Some(v1::QueryRequestHeaders {
+                    operation: headers,
+                    max_received_index: 0,
+                }),
+                input: Some(counter::GetInput {}),
+            },
+        );
+        got.output.expect("a counter has a value").value
+    }
+
+    fn start(&mut self, out: &mut Vec<u8>) {
+        self.sequence += 1;
+        let ask = counter::IncrementRequest {
+            headers: Some(command(self.session, self.primitive, self.sequence)),
+            input: Some(counter::IncrementInput { delta: 1 }),
+        };
+        let id = self.wire.begin(out, INCREMENT, self.indexed, &ask.encode_to_vec());
+        self.indexed = true;
+        self.flying.push((id, self.sequence, Instant::now()));
+    }
+
+    fn keep_alive(&mut self, out: &mut Vec<u8>) {
+        let lowest = self.flying.iter().map(|flight| flight.1).min().unwrap_or(self.sequence + 1);
+        let filter = br#"{"m":1,"k":9223372036854775808,"b":"AAAAAAAAAAA="}"#;
+        let ask = v1::KeepAliveRequest {
+            headers: Some(PartitionRequestHeaders { partition_id: PARTITION }),
+            input: Some(v1::KeepAliveInput {
+                session_id: self.session,
+                input_filter: filter.to_vec().into(),
+                last_input_sequence_num: lowest - 1,
+                last_output_sequence_nums: Default::default(),
+            }),
+        };
+        // A path of its own shifts the indexed ones by what it inserts; so it goes by another wire.
+        let _ = out;
+        let address = self.wire.socket.peer_addr().expect("it is connected");
+        let _: v1::KeepAliveResponse =
+            Wire::connect(address).call("/atomix.multiraft.v1.Partition/KeepAlive", &ask);
+    }
+}
+
+/// Keeps `flights` increments under way on each caller for so long, with a keep-alive every 2 s.
+pub fn closed_loop(callers: &mut [Caller], flights: usize, span: Duration) -> Report {
+    let began = Instant::now();
+    let mut report = Report { done: 0, took: Duration::ZERO, micros: Vec::new() };
+    let mut out = Vec::new();
+    for caller in callers.iter_mut() {
+        (0..flights).for_each(|_| caller.start(&mut out));
+        caller.wire.socket.write_all(&out).expect("the node reads");
+        out.clear();
+        caller.wire.socket.set_nonblocking(callers_wait(flights)).expect("a socket option");
+    }
+    let mut alive = Instant::now();
+    let mut left = callers.len() * flights;
+    while left > 0 {
+        let more = began.elapsed() < span;
+        if alive.elapsed() > Duration::from_secs(2) {
+            callers.iter_mut().for_each(|caller| caller.keep_alive(&mut out));
+            alive = Instant::now();
+        }
+        for caller in callers.iter_mut() {
+            let answered = caller.answers(&mut report);
+            left -= if more { 0 } else { answered };
+            if more && answered > 0 {
+                (0..answered).for_each(|_| caller.start(&mut out));
+                send_all(&mut caller.wire.socket, &out);
+                out.clear();
+            }
+        }
+    }
+    report.took = began.elapsed();
+    report.micros.sort_unstable();
+    report
+}
+
+impl Caller {
+    /// Takes what came; how many calls ended.
+    fn answers(&mut self, report: &mut Report) -> usize {
+        let before = self.flying.len();
+        if before == 0 {
+            return 0;
+        }
+        self.wire.fill();
+        let flying = &mut self.flying;
+        self.wire.frames(|kind, flags, id, payload| {
+            assert!(kind != 7, "the node said goodbye: {payload:?}");
+            assert!(kind != 3, "stream {id} was reset: {payload:?}");
+            if kind == 0 {
+                assert!(payload.len() > 5, "stream {id} answered nothing");
+            }
+            if kind == 1 && flags & 1 != 0 {
+                let at = flying.iter().position(|f| f.0 == id).expect("we asked for it");
+                let (_, _, sent) = flying.swap_remove(at);
+                report.micros.push(sent.elapsed().as_micros() as u32);
+                report.done += 1;
+            }
+        });
+        before - self.flying.len()
+    }
+}
+
+/// A lone flight waits in `read`; many are looked after in turn.
+fn callers_wait(flights: usize) -> bool {
+    flights > 1
+}
+
+fn send_all(socket: &mut TcpStream, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match socket.write(bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn command(session: u64, primitive: u64, sequence: u64) -> CommandRequestHeaders {
+    let partition = Some(PartitionRequestHeaders { partition_id: PARTITION });
+    let session = Some(SessionRequestHeaders { partition, session_id: session });
+    let session = Some(PrimitiveRequestHeaders { session, primitive_id: primitive });
+    CommandRequestHeaders {
+        operation: Some(OperationRequestHeaders { session }),
+        sequence_num: sequence,
+    }
+}
+
+fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, id: u32, payload: &[u8]) {
+    let length = u32::try_from(payload.len()).expect("a frame is small").to_be_bytes();
+    out.extend_from_slice(&length[1..]);
+    out.extend_from_slice(&[kind, flags]);
+    out.extend_from_slice(&id.to_be_bytes());
+    out.extend_from_slice(payload);
+}
+
+fn main() {
+    let address =
+        std::env::var("RINGRAFT_ENDPOINT").expect("host:port").parse().expect("host:port");
+    let seconds = std::env::var("SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3);
+    for (connections, flights) in [(1usize, 1usize), (8, 32), (32, 32)] {
+        let mut callers: Vec<Caller> =
+            (0..connections).map(|n| Caller::new(address, &format!("c{n}-{flights}"))).collect();
+        let before: i64 = callers.iter().map(|c| c.value(address)).sum();
+        let report = closed_loop(&mut callers, flights, Duration::from_secs(seconds));
+        let after: i64 = callers.iter().map(|c| c.value(address)).sum();
+        assert_eq!(after - before, report.done as i64, "acknowledged is not what was counted");
+        println!(
+            "{connections}x{flights}: {:.0}/s  p50 {} us  p99 {} us",
+            report.done as f64 / report.took.as_secs_f64(),
+            report.percentile(0.5),
+            report.percentile(0.99)
+        );
+    }
+}

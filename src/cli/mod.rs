@@ -1,0 +1,252 @@
+//! The command line: what is typed, and how it ends. One file a subcommand.
+//!
+//! Results go to standard output and nothing else does; what went wrong goes to standard error as one line
+//! that begins with `ringraft:`, and if there is something to do about it, a second that says what. Each
+//! sort of failure has an exit status of its own (`Exit`), which `--help` lists.
+
+#[cfg(feature = "io")]
+pub mod counter;
+#[cfg(feature = "io")]
+pub mod doctor;
+#[cfg(feature = "io")]
+pub mod election;
+#[cfg(feature = "io")]
+pub mod hold;
+#[cfg(feature = "io")]
+pub mod lock;
+pub mod log;
+mod log_entry;
+#[cfg(feature = "io")]
+pub mod map;
+#[cfg(feature = "io")]
+pub mod serve;
+pub mod sim;
+#[cfg(feature = "io")]
+pub mod target;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// How the process ends. The numbers are part of the interface and never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Something else went wrong.
+    Failed,
+    /// Wrong flags or arguments.
+    Usage,
+    /// A key or value of the configuration.
+    Config,
+    /// The data directory is in use, of another node, or of a newer format.
+    DataDir,
+    /// The disk failed or is full.
+    Disk,
+    /// The kernel lacks or forbids something that is needed.
+    Kernel,
+    /// An address cannot be listened on.
+    Address,
+    /// Not there, or not as demanded.
+    No,
+    /// No node answers.
+    Unreachable,
+    /// The node refuses.
+    Refused,
+    /// The session was lost while something was held.
+    Lost,
+    /// What is on disk is damaged, or a simulated run broke a promise.
+    Damaged,
+    /// As a command that was run ended, or 128 and the signal that ended this process.
+    As(u8),
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Which sort.
+    pub exit: Exit,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it, where that is known.
+    pub mend: Option<String>,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors and go to standard output; clap knows which.
+            drop(error.print());
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    match cli.dispatch() {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            note(&format_args!("ringraft: {}", failure.what));
+            if let Some(mend) = &failure.mend {
+                note(&format_args!("  {mend}"));
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+/// A multi-raft storage node for Atomix primitives, and its tools.
+#[derive(Parser)]
+#[command(name = "ringraft", version = VERSION, after_help = EXITS, max_term_width = 100)]
+#[cfg_attr(feature = "io", command(long_about = ALONE))]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node.
+    #[cfg(feature = "io")]
+    Serve(serve::Flags),
+    /// Read and change a counter.
+    #[cfg(feature = "io")]
+    Counter(counter::Flags),
+    /// Read, change and watch a map.
+    #[cfg(feature = "io")]
+    Map(map::Flags),
+    /// Hold a lock while a command runs.
+    #[cfg(feature = "io")]
+    Lock(lock::Flags),
+    /// Stand in an election, or watch one.
+    #[cfg(feature = "io")]
+    Election(election::Flags),
+    /// Show what this host has and what a node wants; changes nothing.
+    #[cfg(feature = "io")]
+    Doctor(doctor::Flags),
+    /// Read the journal of a node that is not running.
+    Log(log::Flags),
+    /// Run a simulated cluster from a seed.
+    Sim(sim::Flags),
+}
+
+impl Cli {
+    fn dispatch(self) -> Result<Exit, Failure> {
+        match self.command {
+            #[cfg(feature = "io")]
+            None => serve::run(&serve::Flags::default()),
+            #[cfg(not(feature = "io"))]
+            None => {
+                drop(<Cli as clap::CommandFactory>::command().print_help());
+                Ok(Exit::Usage)
+            }
+            #[cfg(feature = "io")]
+            Some(Command::Serve(flags)) => serve::run(&flags),
+            #[cfg(feature = "io")]
+            Some(Command::Counter(flags)) => counter::run(&flags),
+            #[cfg(feature = "io")]
+            Some(Command::Map(flags)) => map::run(&flags),
+            #[cfg(feature = "io")]
+            Some(Command::Lock(flags)) => lock::run(&flags),
+            #[cfg(feature = "io")]
+            Some(Command::Election(flags)) => election::run(&flags),
+            #[cfg(feature = "io")]
+            Some(Command::Doctor(flags)) => doctor::run(&flags),
+            Some(Command::Log(flags)) => log::run(&flags),
+            Some(Command::Sim(flags)) => sim::run(&flags),
+        }
+    }
+}
+
+/// Number and commit.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("RINGRAFT_COMMIT"), ")");
+
+#[cfg(feature = "io")]
+const ALONE: &str = "A multi-raft storage node for Atomix primitives, and its tools.\n\nWithout a \
+    subcommand it runs a node with defaults: data in ./ringraft-data, 8 partitions, clients on \
+    127.0.0.1:5678, other nodes on 127.0.0.1:5679.";
+
+const EXITS: &str = "\
+Exit status:
+   0  done
+   1  something else went wrong
+   2  wrong flags or arguments
+   3  a key or value of the configuration
+   4  the data directory is in use, of another node, or of a newer format
+   5  the disk failed or is full
+   6  the kernel lacks or forbids something that is needed
+   7  an address cannot be listened on
+   8  not there, or not as demanded (a key, a version, a lock within its wait)
+   9  no node answers in time
+  10  the node refuses
+  11  the session was lost while a lock or an office was held
+  12  what is on disk is damaged, or a simulated run broke a promise
+ 126  the command of `lock` or `election campaign` cannot be run; 127: there is none of that name
+ 128  and the number of the signal, when one ended it
+`lock` and `election campaign` otherwise end as the command ends that they ran.";
+
+impl Failure {
+    /// A failure without advice.
+    pub fn new(exit: Exit, what: impl Display) -> Failure {
+        Failure { exit, what: what.to_string(), mend: None }
+    }
+
+    /// The same with advice.
+    #[must_use]
+    pub fn mend(self, mend: impl Display) -> Failure {
+        Failure { mend: Some(mend.to_string()), ..self }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Config => 3,
+            Exit::DataDir => 4,
+            Exit::Disk => 5,
+            Exit::Kernel => 6,
+            Exit::Address => 7,
+            Exit::No => 8,
+            Exit::Unreachable => 9,
+            Exit::Refused => 10,
+            Exit::Lost => 11,
+            Exit::Damaged => 12,
+            Exit::As(status) => status,
+        })
+    }
+}
+
+/// One line of result. Whoever closed standard output wants no more: that is no failure.
+pub(crate) fn say(line: &dyn Display) {
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// One line beside the result.
+pub(crate) fn note(line: &dyn Display) {
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn help_lists_every_exit_status() {
+        for status in 0..=12 {
+            assert!(EXITS.contains(&format!("\n{status:4}  ")), "{status}");
+        }
+    }
+}

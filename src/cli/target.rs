@@ -1,0 +1,213 @@
+//! What the client's subcommands share: which node, how long, in which form; and what is said when a call
+//! fails.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Exit, Failure};
+use crate::client::{Client, Fault, Options};
+use crate::wire::proto::v1::operation_response_headers::Status;
+
+/// Flags of every subcommand that talks to a node.
+#[derive(Args, Debug, Clone)]
+pub struct Target {
+    /// API address of a node; several separated by commas: the first that answers.
+    #[arg(long, env = "RINGRAFT_ENDPOINT", default_value = DEFAULT_ENDPOINT, value_name = "HOST:PORT")]
+    #[arg(value_delimiter = ',', global = true)]
+    pub endpoint: Vec<String>,
+    /// How long to try before giving up, as 500ms, 5s or 2m.
+    #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME", global = true)]
+    pub timeout: Duration,
+    /// How long the cluster keeps what this client holds when it falls silent.
+    #[arg(long, default_value = "15s", value_parser = duration, value_name = "TIME", global = true)]
+    pub session_timeout: Duration,
+    /// The partitions' ids separated by commas, when the node is not to be asked for them.
+    #[arg(
+        long,
+        env = "RINGRAFT_PARTITIONS",
+        value_delimiter = ',',
+        value_name = "IDS",
+        global = true
+    )]
+    pub partitions: Vec<u32>,
+    /// Print JSON, one object a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// Where `ringraft` alone serves.
+pub const DEFAULT_ENDPOINT: &str = "127.0.0.1:5678";
+
+impl Target {
+    /// Runs `work` on this thread to its end.
+    ///
+    /// # Errors
+    /// What `work` says.
+    pub fn block_on<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
+        let outcome = runtime.block_on(work);
+        // A name that is still being looked up must not hold up the end.
+        runtime.shutdown_background();
+        outcome
+    }
+
+    /// Reaches the node.
+    ///
+    /// # Errors
+    /// Says how to start one.
+    pub async fn connect(&self) -> Result<Client, Failure> {
+        for endpoint in &self.endpoint {
+            if crate::config::Address::parse(endpoint).is_none() {
+                let what = format!("--endpoint {endpoint}: not HOST:PORT");
+                return Err(Failure::new(Exit::Usage, what));
+            }
+        }
+        let options = Options {
+            endpoints: self.endpoint.clone(),
+            patience: self.timeout,
+            session_timeout: self.session_timeout.max(Duration::from_secs(1)),
+            partitions: self.partitions.iter().copied().collect::<BTreeSet<u32>>(),
+        };
+        Client::connect(options).await.map_err(|fault| self.failure(fault))
+    }
+
+    /// Tells a fault of the client, and what to do about it.
+    #[must_use]
+    pub fn failure(&self, fault: Fault) -> Failure {
+        let failure = |exit| Failure::new(exit, &fault);
+        let endpoints = self.endpoint.join(",");
+        match &fault {
+            Fault::Unreachable { endpoint, .. } if endpoint.is_empty() => {
+                failure(Exit::Unreachable)
+            }
+            Fault::Unreachable { .. } => failure(Exit::Unreachable)
+                .mend("start one with `ringraft serve`, or name another with --endpoint HOST:PORT"),
+            Fault::Timeout => failure(Exit::Unreachable).mend(format_args!(
+                "look after the node at {endpoints}, or give it longer: --timeout"
+            )),
+            Fault::NoPartitions => failure(Exit::No)
+                .mend("found some with Node.Bootstrap, or start the node with --partitions 8"),
+            Fault::SessionLost => failure(Exit::Lost)
+                .mend("the node did not hear from this client for --session-timeout: begin again"),
+            Fault::Status { code: UNAVAILABLE, .. } => failure(Exit::Unreachable),
+            Fault::Refused { status, .. } if is_no(*status) => failure(Exit::No),
+            Fault::Status { .. } | Fault::Refused { .. } => failure(Exit::Refused),
+            Fault::Protocol(_) => failure(Exit::Refused).mend(
+                "is it a ringraft node, and does its listener speak the documented dialect \
+                 (--dialect documented)?",
+            ),
+        }
+    }
+
+    /// `Err` for a failed call, as the process tells it.
+    ///
+    /// # Errors
+    /// The fault, told.
+    pub fn tell<T>(&self, outcome: Result<T, Fault>) -> Result<T, Failure> {
+        outcome.map_err(|fault| self.failure(fault))
+    }
+}
+
+const UNAVAILABLE: u32 = 14;
+
+/// Answers that say no, without anything being wrong.
+fn is_no(status: Status) -> bool {
+    matches!(status, Status::NotFound | Status::AlreadyExists | Status::Conflict)
+}
+
+/// The signals that ask a process to end.
+pub struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Stop {
+    /// Takes over from the default, which ends the process at once.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn catch() -> Result<Stop, Failure> {
+        let catch = |kind| signal(kind).map_err(|error| Failure::new(Exit::Failed, error));
+        Ok(Stop {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+            hangup: catch(SignalKind::hangup())?,
+        })
+    }
+
+    /// The number of the next one.
+    pub async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+            _ = self.hangup.recv() => 1,
+        }
+    }
+}
+
+/// A length of time as typed: `500ms`, `5s`, `2m`, `1h`; a bare number counts seconds.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let millis = match unit {
+        "ms" => 1,
+        "s" | "" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    let number: Option<u64> = number.parse().ok();
+    let total = number.and_then(|number| number.checked_mul(millis)).filter(|_| millis > 0);
+    total.map(Duration::from_millis).ok_or_else(|| "write it as 500ms, 5s, 2m or 1h".to_owned())
+}
+
+/// A value as a line can show it: as it is when that is plain text, else quoted with escapes.
+#[must_use]
+pub fn shown(value: &[u8]) -> String {
+    match std::str::from_utf8(value) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => format!("\"{}\"", value.escape_ascii()),
+    }
+}
+
+/// A value as JSON can hold it: text, or `{"base64": ...}` when it is not UTF-8.
+#[must_use]
+pub fn json_value(value: &[u8]) -> serde_json::Value {
+    match std::str::from_utf8(value) {
+        Ok(text) => text.into(),
+        Err(_) => serde_json::json!({ "base64": crate::client::filter::base64(value) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_their_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for bad in ["", "s", "5 s", "-1s", "1.5s", "5d", "99999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn values_are_shown_so_that_a_line_stays_a_line() {
+        assert_eq!(shown(b"plain text"), "plain text");
+        assert_eq!(shown(b"two\nlines"), "\"two\\nlines\"");
+        assert_eq!(shown(&[0xFF, b'a']), "\"\\xffa\"");
+    }
+}

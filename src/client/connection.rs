@@ -1,0 +1,339 @@
+//! One connection to a node, dialled when it is needed: gRPC over the h2 crate.
+//!
+//! A call is tried once here; who tries again, and with which number, is the session's affair
+//! (`session.rs`). A connection that failed is dropped and the next call dials the next endpoint.
+//! Absent on purpose: TLS (the protocol has none), compression, and retries.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use h2::client::SendRequest;
+use http::{HeaderMap, Method as Verb, Request, StatusCode, header};
+use prost::Message;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Fault;
+
+/// A gRPC method: its path, and what goes in and comes out.
+pub struct Method<I, O> {
+    /// `/package.Service/Method`.
+    pub path: &'static str,
+    shapes: PhantomData<fn(I) -> O>,
+}
+
+/// The connection to whichever endpoint answers; clones share it.
+#[derive(Clone)]
+pub struct Channel {
+    shared: Arc<Shared>,
+}
+
+/// Messages of one call that answers with many. Its end shows at the first `next`, for a node may have
+/// nothing to say for as long as nothing happens.
+pub struct Stream<O> {
+    phase: Phase,
+    held: BytesMut,
+    shape: PhantomData<fn() -> O>,
+}
+
+enum Phase {
+    /// The request is on its way.
+    Asked(h2::client::ResponseFuture),
+    /// Messages come.
+    Open(h2::RecvStream),
+    /// It said its last.
+    Ended,
+}
+
+struct Shared {
+    endpoints: Vec<String>,
+    state: Mutex<State>,
+    // Only one dials at a time, or many calls would open many connections.
+    dialling: tokio::sync::Mutex<()>,
+}
+
+struct State {
+    sender: Option<SendRequest<Bytes>>,
+    /// Counts connections, so that a call's failure drops the connection it was made on and no other.
+    generation: u64,
+    /// Which endpoint the next dial begins with.
+    next: usize,
+}
+
+impl<I, O> Method<I, O> {
+    /// The method at `path`.
+    #[must_use]
+    pub const fn at(path: &'static str) -> Method<I, O> {
+        Method { path, shapes: PhantomData }
+    }
+}
+
+impl Channel {
+    /// A channel to any of `endpoints`, each `HOST:PORT`; nothing is dialled yet.
+    #[must_use]
+    pub fn new(endpoints: Vec<String>) -> Channel {
+        assert!(!endpoints.is_empty(), "a channel leads somewhere");
+        let state = Mutex::new(State { sender: None, generation: 0, next: 0 });
+        Channel {
+            shared: Arc::new(Shared { endpoints, state, dialling: tokio::sync::Mutex::default() }),
+        }
+    }
+
+    /// One message there, one message back.
+    ///
+    /// # Errors
+    /// Whatever the node or the way to it says; see `Fault::is_passing`.
+    pub async fn unary<I: Message, O: Message + Default>(
+        &self,
+        method: &Method<I, O>,
+        request: &I,
+    ) -> Result<O, Fault> {
+        let mut stream = self.stream(method, request).await?;
+        match stream.next().await? {
+            Some(reply) => Ok(reply),
+            None => Err(Fault::Protocol("an answer without a message")),
+        }
+    }
+
+    /// One message there, many back.
+    ///
+    /// # Errors
+    /// As `unary`.
+    pub async fn stream<I: Message, O: Message + Default>(
+        &self,
+        method: &Method<I, O>,
+        request: &I,
+    ) -> Result<Stream<O>, Fault> {
+        let (sender, generation) = self.connected().await?;
+        let opened = open(sender, method.path, request).await;
+        if matches!(opened, Err(Fault::Unreachable { .. })) {
+            self.drop_connection(generation);
+        }
+        opened
+    }
+
+    async fn connected(&self) -> Result<(SendRequest<Bytes>, u64), Fault> {
+        let _one = self.shared.dialling.lock().await;
+        if let Some(found) = self.current() {
+            return Ok(found);
+        }
+        let start = self.state().next;
+        let mut last = None;
+        for step in 0..self.shared.endpoints.len() {
+            let at = (start + step) % self.shared.endpoints.len();
+            match dial(&self.shared.endpoints[at]).await {
+                Ok(sender) => {
+                    let mut state = self.state();
+                    state.generation += 1;
+                    state.next = at;
+                    state.sender = Some(sender.clone());
+                    return Ok((sender, state.generation));
+                }
+                Err(fault) => last = Some(fault),
+            }
+        }
+        Err(last.unwrap_or(Fault::Protocol("no endpoint")))
+    }
+
+    fn current(&self) -> Option<(SendRequest<Bytes>, u64)> {
+        let state = self.state();
+        state.sender.clone().map(|sender| (sender, state.generation))
+    }
+
+    fn drop_connection(&self, generation: u64) {
+        let mut state = self.state();
+        if state.generation == generation {
+            state.sender = None;
+            state.next = (state.next + 1) % self.shared.endpoints.len();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<O: Message + Default> Stream<O> {
+    /// The next message; `None` at the regular end.
+    ///
+    /// # Errors
+    /// How the call ended otherwise.
+    pub async fn next(&mut self) -> Result<Option<O>, Fault> {
+        loop {
+            if let Some(message) = self.take_message()? {
+                return Ok(Some(message));
+            }
+            match &mut self.phase {
+                Phase::Ended => return Ok(None),
+                Phase::Asked(response) => {
+                    let answered = response.await;
+                    self.phase = Phase::Ended;
+                    let (head, body) = answered.map_err(|error| broken(&error))?.into_parts();
+                    if head.status != StatusCode::OK {
+                        return Err(NOT_GRPC);
+                    }
+                    // An answer without messages has its status where others have their head.
+                    match status_of(&head.headers) {
+                        Ok(Some(fault)) => return Err(fault),
+                        Ok(None) => {}
+                        Err(_) => self.phase = Phase::Open(body),
+                    }
+                }
+                Phase::Open(body) => match body.data().await {
+                    Some(data) => {
+                        let data = data.map_err(|error| broken(&error))?;
+                        let room = body.flow_control().release_capacity(data.len());
+                        room.map_err(|error| broken(&error))?;
+                        self.held.extend_from_slice(&data);
+                    }
+                    None => {
+                        let trailers = body.trailers().await;
+                        self.phase = Phase::Ended;
+                        let trailers = trailers.map_err(|error| broken(&error))?;
+                        let status = status_of(&trailers.ok_or(NO_STATUS)?)?;
+                        return status.map_or(Ok(None), Err);
+                    }
+                },
+            }
+        }
+    }
+
+    fn take_message(&mut self) -> Result<Option<O>, Fault> {
+        if self.held.len() < PREFIX_BYTES {
+            return Ok(None);
+        }
+        if self.held[0] != 0 {
+            return Err(Fault::Protocol("a compressed message that nobody asked for"));
+        }
+        let length = (&self.held[1..PREFIX_BYTES]).get_u32() as usize;
+        if self.held.len() < PREFIX_BYTES + length {
+            return Ok(None);
+        }
+        self.held.advance(PREFIX_BYTES);
+        let message = O::decode(self.held.split_to(length));
+        message.map(Some).map_err(|_| Fault::Protocol("a message that cannot be read"))
+    }
+}
+
+/// Compressed or not, and the length.
+const PREFIX_BYTES: usize = 5;
+/// A node that does not take a connection in this time is not there.
+const DIAL_MAX: Duration = Duration::from_secs(5);
+/// Room for what the node sends before we say that we took it.
+const WINDOW_BYTES: u32 = 4 << 20;
+
+async fn dial(endpoint: &str) -> Result<SendRequest<Bytes>, Fault> {
+    let unreachable = |reason: String| Fault::Unreachable { endpoint: endpoint.to_owned(), reason };
+    let socket = match timeout(DIAL_MAX, TcpStream::connect(endpoint)).await {
+        Ok(connected) => connected.map_err(|error| unreachable(reason_of(&error)))?,
+        Err(_) => return Err(unreachable("no answer".to_owned())),
+    };
+    socket.set_nodelay(true).map_err(|error| unreachable(reason_of(&error)))?;
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
+    let handshake = timeout(DIAL_MAX, builder.enable_push(false).handshake(socket)).await;
+    let (sender, connection) = match handshake {
+        Ok(shaken) => shaken.map_err(|error| unreachable(error.to_string()))?,
+        Err(_) => return Err(unreachable("it does not speak HTTP/2".to_owned())),
+    };
+    // The calls on it learn of its end by themselves.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(sender)
+}
+
+async fn open<I: Message, O>(
+    sender: SendRequest<Bytes>,
+    path: &'static str,
+    request: &I,
+) -> Result<Stream<O>, Fault> {
+    let head = Request::builder()
+        .method(Verb::POST)
+        .uri(format!("http://ringraft{path}"))
+        .header(header::CONTENT_TYPE, "application/grpc")
+        .header(header::TE, "trailers")
+        .body(())
+        .map_err(|_| Fault::Protocol("a request that HTTP does not allow"))?;
+    let mut sender = sender.ready().await.map_err(|error| broken(&error))?;
+    let (response, mut body) = sender.send_request(head, false).map_err(|error| broken(&error))?;
+    body.send_data(framed(request), true).map_err(|error| broken(&error))?;
+    Ok(Stream { phase: Phase::Asked(response), held: BytesMut::new(), shape: PhantomData })
+}
+
+const NO_STATUS: Fault = Fault::Protocol("an answer without a status");
+const NOT_GRPC: Fault = Fault::Protocol("an answer that is not gRPC: is this a ringraft node?");
+
+fn framed(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + length);
+    bytes.put_u8(0);
+    bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    message.encode(&mut bytes).expect("a buffer that grows takes every message");
+    bytes.freeze()
+}
+
+/// What the trailers say: `Ok(None)` is success, an `Err` means that they say nothing.
+fn status_of(trailers: &HeaderMap) -> Result<Option<Fault>, Fault> {
+    let text = |name: &str| trailers.get(name).map(|value| value.as_bytes());
+    let code = text("grpc-status").ok_or(NO_STATUS)?;
+    let code = std::str::from_utf8(code).ok().and_then(|code| code.parse().ok());
+    let code: u32 = code.ok_or(Fault::Protocol("a status that is no number"))?;
+    let message = text("grpc-message").map(unescaped).unwrap_or_default();
+    Ok((code != 0).then_some(Fault::Status { code, message }))
+}
+
+/// Undoes the percent signs of `grpc-message`.
+fn unescaped(raw: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(raw.len());
+    let mut at = 0;
+    while at < raw.len() {
+        let pair = raw.get(at + 1..at + 3).and_then(|pair| std::str::from_utf8(pair).ok());
+        let byte = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        match (raw[at], byte) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                at += 3;
+            }
+            (plain, _) => {
+                bytes.push(plain);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Anything that HTTP/2 says went wrong with a call; it may have been executed or not, and is asked again
+/// with the same number.
+fn broken(error: &h2::Error) -> Fault {
+    Fault::Unreachable { endpoint: String::new(), reason: error.to_string() }
+}
+
+fn reason_of(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_signs_are_undone_and_stray_ones_kept() {
+        assert_eq!(unescaped(b"key 'a%20b' 100%"), "key 'a b' 100%");
+        assert_eq!(unescaped(b"%C3%A9%zz"), "\u{e9}%zz");
+    }
+
+    #[test]
+    fn trailers_without_a_status_are_no_success() {
+        let mut trailers = HeaderMap::new();
+        assert!(status_of(&trailers).is_err());
+        trailers.insert("grpc-status", "0".parse().expect("a value"));
+        assert!(matches!(status_of(&trailers), Ok(None)));
+        trailers.insert("grpc-status", "14".parse().expect("a value"));
+        assert!(matches!(status_of(&trailers), Ok(Some(Fault::Status { code: 14, .. }))));
+    }
+}

@@ -1,0 +1,764 @@
+//! What an operator may set: the keys, their units, defaults and bounds; text to values, once.
+//!
+//! `NodeConfig` may differ from node to node, `ClusterConfig` must be equal on all and has a digest that
+//! nodes compare when they meet. A value that went through here is within its bounds ever after. One table
+//! (`KEYS`) holds all there is to know of a key, so the file, the flags, `ringraft doctor` and
+//! `tuning/node.toml` cannot drift apart: a test reads the file and compares.
+//!
+//! Precedence: default, then file, then flag. An unknown key, a wrong type and a value out of bounds are
+//! each told with their line, all of them at once.
+//!
+//! Absent on purpose: reading files (`cli/serve.rs`), keys for what can be derived, and environment
+//! variables for a node, which nobody would see in a file under review.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::id::NodeId;
+use crate::limits;
+use crate::time::Span;
+
+/// What one node is told. Made by `NodeConfig::default`, then `read`, then `set` for each flag, then
+/// `check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// This node's name in the cluster.
+    pub id: NodeId,
+    /// Where journal, snapshots and identity live.
+    pub data_dir: PathBuf,
+    /// Where clients come in.
+    pub listen: Address,
+    /// Where other nodes come in; accepts from process start.
+    pub peer_listen: Address,
+    /// Pinned cores; 0 is one for each core that the process may use.
+    pub shards: u16,
+    /// What clients of `listen` speak.
+    pub dialect: Dialect,
+    /// How much is told of what happens.
+    pub trace: Trace,
+    /// How long a stop may take: answers that are due still leave, then the process ends.
+    pub drain: Span,
+    /// One journal file.
+    pub segment_bytes: u64,
+    /// Blocks written at the same time by one shard.
+    pub writes_in_flight: u16,
+    /// Entries of a partition between two snapshots.
+    pub snapshot_entries: u64,
+    /// Log bytes of a partition between two snapshots.
+    pub snapshot_bytes: u64,
+    /// Entries kept before a snapshot for followers that are a little behind.
+    pub retain_entries: u64,
+    /// Client connections at a time, of all shards together.
+    pub connections_max: u32,
+    /// Calls at a time on one connection.
+    pub streams_max: u32,
+    /// A connection that said nothing for so long is asked whether it lives; zero is never.
+    pub keepalive: Span,
+    /// A connection without calls for so long is closed; zero is never.
+    pub idle: Span,
+    /// What must be equal on all nodes.
+    pub cluster: ClusterConfig,
+}
+
+/// What all nodes of a cluster must agree on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Partitions founded at the first start of an empty data directory, with ids 1 to this; 0 is none.
+    pub partitions: u32,
+    /// Raft's unit of time.
+    pub tick: Span,
+    /// How often a leader says that it is there.
+    pub heartbeat: Span,
+    /// How long a follower waits for a leader before it stands itself; drawn up to twice this.
+    pub election: Span,
+    /// The timeout of a session that asks for none.
+    pub session_default: Span,
+    /// The longest timeout of a session; more is cut to this.
+    pub session_max: Span,
+    /// What the state of one partition may hold in memory.
+    pub partition_memory_bytes: u64,
+}
+
+/// Which generation of the wire protocol a listener speaks (spec/wire.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Dialect {
+    Documented,
+    Released,
+}
+
+/// How much is told on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Trace {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// A host and a port, as typed: `127.0.0.1:5678`, `[::1]:5678`, `db1.example:5678`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// A name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    /// 0 lets the system choose.
+    pub port: u16,
+}
+
+/// All there is to know of one key.
+pub struct Key {
+    /// The table of the file that it stands in.
+    pub section: &'static str,
+    /// Its name there.
+    pub name: &'static str,
+    /// What it may hold, and how it gets there.
+    pub holds: Holds,
+}
+
+/// What a key holds.
+pub enum Holds {
+    /// A whole number within bounds.
+    #[allow(missing_docs)]
+    Number {
+        unit: &'static str,
+        default: u64,
+        min: u64,
+        max: u64,
+        get: fn(&NodeConfig) -> u64,
+        set: fn(&mut NodeConfig, u64),
+    },
+    /// Text of a certain form, which `allowed` states.
+    #[allow(missing_docs)]
+    Text {
+        allowed: &'static str,
+        get: fn(&NodeConfig) -> String,
+        set: fn(&mut NodeConfig, &str) -> Option<()>,
+    },
+}
+
+/// Something that cannot be: where it stands and what would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Its line in the file, from 1; `None` for a flag.
+    pub line: Option<usize>,
+    /// What is wrong and what is allowed.
+    pub text: String,
+}
+
+/// Every key, in the order of `tuning/node.toml`.
+pub const KEYS: &[Key] = &[
+    number(
+        "node",
+        "id",
+        "",
+        1,
+        1,
+        u32::MAX as u64,
+        |c| c.id.0.into(),
+        |c, n| {
+            c.id = NodeId(n as u32);
+        },
+    ),
+    text(
+        "node",
+        "data_dir",
+        "a path",
+        |c| c.data_dir.display().to_string(),
+        |c, s| {
+            c.data_dir = (!s.is_empty()).then(|| PathBuf::from(s))?;
+            Some(())
+        },
+    ),
+    text(
+        "node",
+        "listen",
+        ADDRESS,
+        |c| c.listen.to_string(),
+        |c, s| {
+            c.listen = Address::parse(s)?;
+            Some(())
+        },
+    ),
+    text(
+        "node",
+        "peer_listen",
+        ADDRESS,
+        |c| c.peer_listen.to_string(),
+        |c, s| {
+            c.peer_listen = Address::parse(s)?;
+            Some(())
+        },
+    ),
+    number(
+        "node",
+        "shards",
+        "cores",
+        0,
+        0,
+        limits::SHARDS_MAX as u64,
+        |c| c.shards.into(),
+        |c, n| c.shards = n as u16,
+    ),
+    text(
+        "node",
+        "dialect",
+        DIALECTS,
+        |c| c.dialect.name().to_owned(),
+        |c, s| {
+            c.dialect = Dialect::parse(s)?;
+            Some(())
+        },
+    ),
+    text(
+        "node",
+        "trace",
+        TRACES,
+        |c| c.trace.name().to_owned(),
+        |c, s| {
+            c.trace = Trace::parse(s)?;
+            Some(())
+        },
+    ),
+    number(
+        "node",
+        "drain_ms",
+        MS,
+        5_000,
+        0,
+        60_000,
+        |c| c.drain.as_millis(),
+        |c, n| {
+            c.drain = Span::millis(n);
+        },
+    ),
+    number(
+        "journal",
+        "segment_bytes",
+        BYTES,
+        limits::SEGMENT_BYTES as u64,
+        limits::SEGMENT_BYTES_MIN as u64,
+        limits::SEGMENT_BYTES_MAX as u64,
+        |c| c.segment_bytes,
+        |c, n| c.segment_bytes = n,
+    ),
+    number(
+        "journal",
+        "writes_in_flight",
+        "blocks",
+        limits::WRITES_IN_FLIGHT_MAX as u64,
+        1,
+        limits::WRITES_IN_FLIGHT_MAX as u64,
+        |c| c.writes_in_flight.into(),
+        |c, n| c.writes_in_flight = n as u16,
+    ),
+    number(
+        "journal",
+        "snapshot_entries",
+        "entries",
+        10_000,
+        16,
+        100_000_000,
+        |c| c.snapshot_entries,
+        |c, n| c.snapshot_entries = n,
+    ),
+    number(
+        "journal",
+        "snapshot_bytes",
+        BYTES,
+        64 << 20,
+        1 << 20,
+        1 << 36,
+        |c| c.snapshot_bytes,
+        |c, n| c.snapshot_bytes = n,
+    ),
+    number(
+        "journal",
+        "retain_entries",
+        "entries",
+        1_000,
+        0,
+        100_000_000,
+        |c| c.retain_entries,
+        |c, n| c.retain_entries = n,
+    ),
+    number(
+        "connection",
+        "connections_max",
+        "connections",
+        10_000,
+        1,
+        1_000_000,
+        |c| c.connections_max.into(),
+        |c, n| c.connections_max = n as u32,
+    ),
+    number(
+        "connection",
+        "streams_max",
+        "calls",
+        1_024,
+        1,
+        65_536,
+        |c| c.streams_max.into(),
+        |c, n| c.streams_max = n as u32,
+    ),
+    number(
+        "connection",
+        "keepalive_ms",
+        MS,
+        60_000,
+        0,
+        86_400_000,
+        |c| c.keepalive.as_millis(),
+        |c, n| c.keepalive = Span::millis(n),
+    ),
+    number(
+        "connection",
+        "idle_ms",
+        MS,
+        0,
+        0,
+        86_400_000,
+        |c| c.idle.as_millis(),
+        |c, n| {
+            c.idle = Span::millis(n);
+        },
+    ),
+    number(
+        "cluster",
+        "partitions",
+        "partitions",
+        8,
+        0,
+        limits::PARTITIONS_MAX as u64,
+        |c| c.cluster.partitions.into(),
+        |c, n| c.cluster.partitions = n as u32,
+    ),
+    number(
+        "cluster",
+        "tick_ms",
+        MS,
+        50,
+        10,
+        1_000,
+        |c| c.cluster.tick.as_millis(),
+        |c, n| {
+            c.cluster.tick = Span::millis(n);
+        },
+    ),
+    number(
+        "cluster",
+        "heartbeat_ms",
+        MS,
+        100,
+        10,
+        10_000,
+        |c| c.cluster.heartbeat.as_millis(),
+        |c, n| c.cluster.heartbeat = Span::millis(n),
+    ),
+    number(
+        "cluster",
+        "election_ms",
+        MS,
+        1_000,
+        50,
+        60_000,
+        |c| c.cluster.election.as_millis(),
+        |c, n| c.cluster.election = Span::millis(n),
+    ),
+    number(
+        "cluster",
+        "session_default_ms",
+        MS,
+        30_000,
+        100,
+        86_400_000,
+        |c| c.cluster.session_default.as_millis(),
+        |c, n| c.cluster.session_default = Span::millis(n),
+    ),
+    number(
+        "cluster",
+        "session_max_ms",
+        MS,
+        86_400_000,
+        1_000,
+        31_536_000_000,
+        |c| c.cluster.session_max.as_millis(),
+        |c, n| c.cluster.session_max = Span::millis(n),
+    ),
+    number(
+        "cluster",
+        "partition_memory_bytes",
+        BYTES,
+        1 << 30,
+        1 << 20,
+        1 << 40,
+        |c| c.cluster.partition_memory_bytes,
+        |c, n| c.cluster.partition_memory_bytes = n,
+    ),
+];
+
+const MS: &str = "milliseconds";
+const BYTES: &str = "bytes";
+const ADDRESS: &str = "HOST:PORT, as 127.0.0.1:5678 or [::1]:5678";
+const DIALECTS: &str = "\"documented\" or \"released\"";
+const TRACES: &str = "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
+
+impl Default for NodeConfig {
+    fn default() -> NodeConfig {
+        let mut config = NodeConfig {
+            id: NodeId(1),
+            data_dir: PathBuf::from("./ringraft-data"),
+            listen: Address { host: "127.0.0.1".to_owned(), port: 5678 },
+            peer_listen: Address { host: "127.0.0.1".to_owned(), port: 5679 },
+            shards: 0,
+            dialect: Dialect::Documented,
+            trace: Trace::Warn,
+            drain: Span::ZERO,
+            segment_bytes: 0,
+            writes_in_flight: 0,
+            snapshot_entries: 0,
+            snapshot_bytes: 0,
+            retain_entries: 0,
+            connections_max: 0,
+            streams_max: 0,
+            keepalive: Span::ZERO,
+            idle: Span::ZERO,
+            cluster: ClusterConfig {
+                partitions: 0,
+                tick: Span::ZERO,
+                heartbeat: Span::ZERO,
+                election: Span::ZERO,
+                session_default: Span::ZERO,
+                session_max: Span::ZERO,
+                partition_memory_bytes: 0,
+            },
+        };
+        for key in KEYS {
+            if let Holds::Number { default, set, .. } = key.holds {
+                set(&mut config, default);
+            }
+        }
+        config
+    }
+}
+
+impl NodeConfig {
+    /// Takes the values of a config file over what is set so far.
+    ///
+    /// # Errors
+    /// All faults of the file, each with its line; the values are then unspecified.
+    pub fn read(&mut self, file: &str) -> Result<(), Vec<Fault>> {
+        let lines = Lines(file);
+        if file.len() > limits::CONFIG_BYTES_MAX {
+            let most = limits::CONFIG_BYTES_MAX;
+            return Err(vec![Fault { line: None, text: format!("larger than {most} bytes") }]);
+        }
+        let root = DeTable::parse(file).map_err(|error| {
+            let line = error.span().map(|span| lines.of(span.start));
+            vec![Fault { line, text: error.message().to_owned() }]
+        })?;
+        let mut faults = Vec::new();
+        for (section, value) in root.get_ref() {
+            let name = section.get_ref().as_ref();
+            if !KEYS.iter().any(|key| key.section == name) {
+                let text = format!("unknown table [{name}]; known are {}", listed(sections()));
+                faults.push(Fault { line: Some(lines.of(section.span().start)), text });
+            } else if let DeValue::Table(table) = value.get_ref() {
+                self.read_section(name, table, &lines, &mut faults);
+            } else {
+                let text = format!("{name} is a table: write [{name}] on a line of its own");
+                faults.push(Fault { line: Some(lines.of(section.span().start)), text });
+            }
+        }
+        faults.sort_by_key(|fault| fault.line);
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// Takes one value as typed in a flag over what is set so far; `flag` is its name for the message.
+    ///
+    /// # Errors
+    /// Says what is allowed.
+    pub fn set(&mut self, name: &str, flag: &str, value: &str) -> Result<(), Fault> {
+        let key = KEYS
+            .iter()
+            .find(|key| key.full_name() == name)
+            .unwrap_or_else(|| panic!("{name} is a key"));
+        key.put(self, &DeValue::String(value.into()), Form::Typed)
+            .map_err(|why| Fault { line: None, text: format!("{flag} {value}: {why}") })
+    }
+
+    /// What must hold between values, after the last of them is set.
+    ///
+    /// # Errors
+    /// All that does not hold.
+    pub fn check(&self) -> Result<(), Vec<Fault>> {
+        let cluster = &self.cluster;
+        let mut faults = Vec::new();
+        let mut demand = |holds: bool, text: &str| {
+            if !holds {
+                faults.push(Fault { line: None, text: text.to_owned() });
+            }
+        };
+        demand(
+            cluster.heartbeat.0.is_multiple_of(cluster.tick.0.max(1)),
+            "cluster.heartbeat_ms must be a multiple of cluster.tick_ms",
+        );
+        demand(
+            cluster.election.0.is_multiple_of(cluster.tick.0.max(1)),
+            "cluster.election_ms must be a multiple of cluster.tick_ms",
+        );
+        demand(
+            cluster.election.0 >= 3 * cluster.heartbeat.0,
+            "cluster.election_ms must be at least three times cluster.heartbeat_ms, or a lost heartbeat \
+             costs the leader its office",
+        );
+        demand(
+            cluster.session_default <= cluster.session_max,
+            "cluster.session_default_ms must not be above cluster.session_max_ms",
+        );
+        demand(
+            self.listen.port == 0 || self.listen != self.peer_listen,
+            "node.listen and node.peer_listen must not be the same address",
+        );
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    fn read_section(
+        &mut self,
+        section: &str,
+        table: &DeTable<'_>,
+        lines: &Lines<'_>,
+        faults: &mut Vec<Fault>,
+    ) {
+        for (name, value) in table {
+            let known = KEYS.iter().filter(|key| key.section == section);
+            let found = known.clone().find(|key| key.name == name.get_ref().as_ref());
+            let fault = match found {
+                Some(key) => {
+                    let put = key.put(self, value.get_ref(), Form::Written);
+                    put.err().map(|why| (line_of(value, lines), format!("{}: {why}", key.name)))
+                }
+                None => {
+                    let known = listed(known.map(|key| key.name));
+                    let text =
+                        format!("unknown key {} in [{section}]; known are {known}", name.get_ref());
+                    Some((lines.of(name.span().start), text))
+                }
+            };
+            faults.extend(fault.map(|(line, text)| Fault { line: Some(line), text }));
+        }
+    }
+}
+
+impl ClusterConfig {
+    /// A number that is equal when all values are, and hardly ever otherwise. It depends on the names and
+    /// values of the keys alone, so it stays the same from build to build.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let config = NodeConfig { cluster: self.clone(), ..NodeConfig::default() };
+        let mut digest = FNV_OFFSET;
+        for key in KEYS.iter().filter(|key| key.section == "cluster") {
+            let text = format!("{}={}\n", key.name, key.value(&config));
+            for byte in text.bytes() {
+                digest = (digest ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
+            }
+        }
+        digest
+    }
+}
+
+/// FNV-1a, 64 bits.
+const FNV_OFFSET: u64 = 0xCBF2_9CE4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01B3;
+
+impl Key {
+    /// `section.name`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// Its value in `config`, as it would stand in a file, text without quotes.
+    #[must_use]
+    pub fn value(&self, config: &NodeConfig) -> String {
+        match self.holds {
+            Holds::Number { get, .. } => get(config).to_string(),
+            Holds::Text { get, .. } => get(config),
+        }
+    }
+
+    /// What it may hold.
+    #[must_use]
+    pub fn allowed(&self) -> String {
+        match self.holds {
+            Holds::Number { unit: "", min, max, .. } => format!("{min} to {max}"),
+            Holds::Number { unit, min, max, .. } => format!("{min} to {max} {unit}"),
+            Holds::Text { allowed, .. } => allowed.to_owned(),
+        }
+    }
+
+    fn put(&self, config: &mut NodeConfig, value: &DeValue<'_>, form: Form) -> Result<(), String> {
+        let done = match (&self.holds, value) {
+            (Holds::Number { min, max, set, .. }, value) => whole(value, form)
+                .ok_or_else(|| format!("not a whole number; allowed: {}", self.allowed()))?
+                .filter(|number| (*min..=*max).contains(number))
+                .map(|number| set(config, number)),
+            (Holds::Text { set, .. }, DeValue::String(text)) => set(config, text),
+            (Holds::Text { .. }, _) => return Err("not text: write it in quotes".to_owned()),
+        };
+        done.ok_or_else(|| format!("out of bounds; allowed: {}", self.allowed()))
+    }
+}
+
+impl Address {
+    /// Reads `HOST:PORT`, an IPv6 host in brackets.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Address> {
+        let (host, port) = text.rsplit_once(':')?;
+        let host = match host.strip_prefix('[') {
+            Some(rest) => rest.strip_suffix(']')?,
+            None if host.contains(':') => return None,
+            None => host,
+        };
+        let plain = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/');
+        let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        (plain && digits).then_some(())?;
+        Some(Address { host: host.to_owned(), port: port.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Dialect {
+    /// As written in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Dialect::Documented => "documented",
+            Dialect::Released => "released",
+        }
+    }
+
+    /// The dialect of that name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Dialect> {
+        [Dialect::Documented, Dialect::Released].into_iter().find(|d| d.name() == text)
+    }
+}
+
+impl Trace {
+    /// As written in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Trace::Error => "error",
+            Trace::Warn => "warn",
+            Trace::Info => "info",
+            Trace::Debug => "debug",
+            Trace::Trace => "trace",
+        }
+    }
+
+    /// The level of that name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Trace> {
+        [Trace::Error, Trace::Warn, Trace::Info, Trace::Debug, Trace::Trace]
+            .into_iter()
+            .find(|t| t.name() == text)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "line {line}: {}", self.text),
+            None => f.write_str(&self.text),
+        }
+    }
+}
+
+/// Where a value comes from, which decides whether a number may come as text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Written,
+    Typed,
+}
+
+/// The number that `value` is: `None` when it is none, `Some(None)` when it is below zero or too large.
+fn whole(value: &DeValue<'_>, form: Form) -> Option<Option<u64>> {
+    let (text, radix) = match value {
+        DeValue::Integer(integer) => (integer.as_str(), integer.radix()),
+        DeValue::String(text) if form == Form::Typed => (text.as_ref(), 10),
+        _ => return None,
+    };
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let number = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
+    number.then(|| u64::from_str_radix(text, radix).ok())
+}
+
+fn line_of(value: &Spanned<DeValue<'_>>, lines: &Lines<'_>) -> usize {
+    lines.of(value.span().start)
+}
+
+/// Places in a text as lines.
+struct Lines<'a>(&'a str);
+
+impl Lines<'_> {
+    fn of(&self, at: usize) -> usize {
+        1 + self.0.bytes().take(at).filter(|byte| *byte == b'\n').count()
+    }
+}
+
+fn sections() -> impl Iterator<Item = &'static str> {
+    let mut last = "";
+    KEYS.iter().map(|key| key.section).filter(move |section| {
+        let new = *section != last;
+        last = section;
+        new
+    })
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+#[allow(clippy::too_many_arguments)]
+const fn number(
+    section: &'static str,
+    name: &'static str,
+    unit: &'static str,
+    default: u64,
+    min: u64,
+    max: u64,
+    get: fn(&NodeConfig) -> u64,
+    set: fn(&mut NodeConfig, u64),
+) -> Key {
+    assert!(min <= default && default <= max, "a default is within its bounds");
+    Key { section, name, holds: Holds::Number { unit, default, min, max, get, set } }
+}
+
+const fn text(
+    section: &'static str,
+    name: &'static str,
+    allowed: &'static str,
+    get: fn(&NodeConfig) -> String,
+    set: fn(&mut NodeConfig, &str) -> Option<()>,
+) -> Key {
+    Key { section, name, holds: Holds::Text { allowed, get, set } }
+}
+
+#[cfg(test)]
+mod tests;

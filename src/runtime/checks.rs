@@ -1,0 +1,255 @@
+//! What a node needs of the host and what it would like, looked at without changing anything.
+//!
+//! `runtime::start` asks for the first part (`needed`) before it opens a file or a port, so that a host
+//! that cannot run a node says so in one line; `ringraft doctor` shows all of it. Each check says what it
+//! found, what is wanted and how to get there.
+
+use std::fmt;
+use std::fs;
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// One thing looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What.
+    pub name: &'static str,
+    /// What the host has.
+    pub found: String,
+    /// What a node wants.
+    pub wanted: &'static str,
+    /// How the two go together.
+    pub grade: Grade,
+    /// How to get there; empty when there is nothing to do.
+    pub mend: String,
+}
+
+/// How good it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grade {
+    /// As wanted.
+    Good,
+    /// It works, but slower or less evenly than it could.
+    Poor,
+    /// A node cannot run.
+    Missing,
+}
+
+/// The first thing without which a node cannot run here.
+///
+/// # Errors
+/// The check that failed.
+pub fn needed() -> Result<(), Check> {
+    for check in [kernel(), memory_lock(), ring()] {
+        if check.grade == Grade::Missing {
+            return Err(check);
+        }
+    }
+    Ok(())
+}
+
+/// Raises this process's own limits as far as it may: locked memory and open files. Nothing outside the
+/// process changes.
+pub fn raise_limits() {
+    for resource in [Resource::Memlock, Resource::Nofile] {
+        let limit = getrlimit(resource);
+        // What the system does not allow stays as it is, and the checks tell.
+        let _ = setrlimit(resource, Rlimit { current: limit.maximum, ..limit });
+    }
+}
+
+/// The kernel's release.
+#[must_use]
+pub fn kernel() -> Check {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let enough = version_of(&release).is_some_and(|version| version >= (5, 15));
+    Check {
+        name: "kernel",
+        found: release,
+        wanted: "5.15 or newer",
+        grade: if enough { Grade::Good } else { Grade::Missing },
+        mend: mend(enough, "install a newer kernel"),
+    }
+}
+
+/// Whether this process may make an io_uring, and with what it needs.
+#[must_use]
+pub fn ring() -> Check {
+    use io_uring::{IoUring, Probe, opcode};
+    let check = |found: String, grade, mend: &str| {
+        let wanted = "usable, with writes, syncs and sends";
+        Check { name: "io_uring", found, wanted, grade, mend: mend.to_owned() }
+    };
+    let ring = match IoUring::new(8) {
+        Ok(ring) => ring,
+        Err(error) => return check(told(&error), Grade::Missing, how_to_allow(&error)),
+    };
+    let mut probe = Probe::new();
+    if let Err(error) = ring.submitter().register_probe(&mut probe) {
+        return check(told(&error), Grade::Missing, "install a newer kernel");
+    }
+    let operations =
+        [opcode::WriteFixed::CODE, opcode::Fsync::CODE, opcode::Send::CODE, opcode::PollAdd::CODE];
+    if operations.into_iter().all(|code| probe.is_supported(code)) {
+        check("usable".to_owned(), Grade::Good, "")
+    } else {
+        check("some operations are missing".to_owned(), Grade::Missing, "install a newer kernel")
+    }
+}
+
+/// How much memory this process may lock, which rings and registered buffers need.
+#[must_use]
+pub fn memory_lock() -> Check {
+    // What the executor asks for before it makes its rings.
+    const NEEDED_BYTES: u64 = 512 << 10;
+    const GOOD_BYTES: u64 = 64 << 20;
+    let limit = getrlimit(Resource::Memlock);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    let grade = match most {
+        GOOD_BYTES.. => Grade::Good,
+        NEEDED_BYTES.. => Grade::Poor,
+        _ => Grade::Missing,
+    };
+    let advice = "ulimit -l unlimited, LimitMEMLOCK=infinity, or docker run --ulimit memlock=-1";
+    Check {
+        name: "locked memory",
+        found: limit.maximum.map_or("unlimited".to_owned(), |bytes| format!("{} KiB", bytes >> 10)),
+        wanted: "64 MiB or unlimited; 512 KiB at least",
+        grade,
+        mend: mend(grade == Grade::Good, advice),
+    }
+}
+
+/// How many files and sockets this process may have open.
+#[must_use]
+pub fn open_files(connections_max: u64) -> Check {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    // Journals, rings, peers and listeners stay far below a thousand.
+    let enough = most >= connections_max.saturating_add(1_000);
+    Check {
+        name: "open files",
+        found: limit.maximum.map_or("unlimited".to_owned(), |files| files.to_string()),
+        wanted: "connection.connections_max and 1000 more",
+        grade: if enough { Grade::Good } else { Grade::Poor },
+        mend: mend(enough, "ulimit -n 65536, or LimitNOFILE=65536"),
+    }
+}
+
+/// Settings of the host that decide how even the response times are.
+#[must_use]
+pub fn host() -> Vec<Check> {
+    vec![
+        setting(
+            "cpu governor",
+            "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
+            "performance",
+            |found| found == "performance",
+            "cpupower frequency-set -g performance",
+        ),
+        setting(
+            "huge pages",
+            "/sys/kernel/mm/transparent_hugepage/enabled",
+            "madvise or never",
+            |found| !found.contains("[always]"),
+            "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
+        ),
+        setting(
+            "swappiness",
+            "/proc/sys/vm/swappiness",
+            "10 or less",
+            |found| found.parse::<u32>().is_ok_and(|found| found <= 10),
+            "sysctl vm.swappiness=1",
+        ),
+        setting(
+            "listen backlog",
+            "/proc/sys/net/core/somaxconn",
+            "1024 or more",
+            |found| found.parse::<u32>().is_ok_and(|found| found >= 1024),
+            "sysctl net.core.somaxconn=4096",
+        ),
+        setting(
+            "clock source",
+            "/sys/devices/system/clocksource/clocksource0/current_clocksource",
+            "tsc, or the virtual machine's own",
+            |found| !matches!(found, "hpet" | "acpi_pm" | "jiffies"),
+            "see the kernel's log for why tsc was not taken",
+        ),
+    ]
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}, wanted: {}", self.name, self.found, self.wanted)
+    }
+}
+
+/// A file of one line. A host that does not have it has nothing to set there.
+fn setting(
+    name: &'static str,
+    path: &str,
+    wanted: &'static str,
+    good: fn(&str) -> bool,
+    advice: &str,
+) -> Check {
+    let Ok(text) = fs::read_to_string(path) else {
+        let found = "not visible here".to_owned();
+        return Check { name, found, wanted, grade: Grade::Good, mend: String::new() };
+    };
+    let found = text.trim().to_owned();
+    let enough = good(&found);
+    let grade = if enough { Grade::Good } else { Grade::Poor };
+    Check { name, found, wanted, grade, mend: mend(enough, advice) }
+}
+
+fn mend(enough: bool, advice: &str) -> String {
+    if enough { String::new() } else { advice.to_owned() }
+}
+
+fn version_of(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn told(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "forbidden".to_owned(),
+        io::ErrorKind::Unsupported => "not in this kernel".to_owned(),
+        io::ErrorKind::OutOfMemory => "not enough lockable memory".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn how_to_allow(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "sysctl kernel.io_uring_disabled=0; in a container, a seccomp profile that allows io_uring \
+             (docker run --security-opt seccomp=unconfined)"
+        }
+        io::ErrorKind::OutOfMemory => "ulimit -l unlimited",
+        _ => "install a kernel with io_uring, 5.15 or newer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_by_number() {
+        assert_eq!(version_of("6.18.44-fc-v669"), Some((6, 18)));
+        assert_eq!(version_of("5.4.0"), Some((5, 4)));
+        assert!(version_of("5.9") < Some((5, 15)));
+        assert_eq!(version_of("plan9"), None);
+    }
+
+    #[test]
+    fn whatever_is_not_good_says_what_to_do() {
+        let mut checks = host();
+        checks.extend([kernel(), ring(), memory_lock(), open_files(u64::MAX)]);
+        for check in checks {
+            assert_eq!(check.mend.is_empty(), check.grade == Grade::Good, "{check}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! One core from its first instruction to its last: journal, shard, edge, pump.
+//!
+//! It runs on its own thread and executor and shares nothing with the others but the mesh, the latch and
+//! the channels by which its start is followed. A panic here is a bug of shard, journal or shell, and ends
+//! the process: the core's partitions would be silent otherwise (design.md, decision 7).
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+
+use super::clock::Clock;
+use super::disk::{self, Disk};
+use super::pump::{NOBODY, Pump, Stop, Turn};
+use super::{Fatal, peer, tcp};
+use crate::config::{self, NodeConfig};
+use crate::frontend::{self, Front};
+use crate::id::{PartitionId, ShardId, Ticket};
+use crate::journal::{self, Layout, Owner, Recovered};
+use crate::limits::Bounds;
+use crate::mesh::Mesh;
+use crate::prng::Prng;
+use crate::shard::inbox::{Ask, Member, Requests, Role};
+use crate::shard::{Peers, Settings, Shard, route};
+use crate::time::Span;
+use crate::wire::dialect::Dialect;
+use crate::wire::http2;
+use crate::wire::request::Rules;
+
+/// What a core is given.
+pub struct Core {
+    pub shard: ShardId,
+    pub shards: u16,
+    pub config: NodeConfig,
+    /// Where this node's clients come in, for watchers of partitions.
+    pub api: SocketAddr,
+    /// Where other nodes come in.
+    pub peer: SocketAddr,
+    pub clock: Clock,
+    pub prng: Prng,
+    pub mesh: Mesh,
+    pub stop: Arc<Stop>,
+    /// Follows the start.
+    pub ready: Sender<Report>,
+    /// Opens when all cores know their partitions.
+    pub gate: Receiver<()>,
+    /// Told when the last connection has gone.
+    pub drained: Sender<ShardId>,
+    /// Taken, not listening.
+    pub api_socket: OwnedFd,
+    /// Listening; one core has it.
+    pub peer_socket: Option<OwnedFd>,
+}
+
+/// How a core's start goes.
+#[derive(Debug)]
+pub enum Report {
+    /// It knows its partitions.
+    Known { partitions: usize, faults: Vec<String> },
+    /// It accepts clients.
+    Listening,
+    /// It does not start.
+    Failed(Fatal),
+}
+
+impl Core {
+    /// Runs until the node is halted.
+    pub async fn run(self) {
+        let _guard = EndsProcess;
+        let ready = self.ready.clone();
+        if let Err(fatal) = self.serve().await {
+            // Without a listener the node is gone, and with it whoever would want to know.
+            let _ = ready.send(Report::Failed(fatal));
+        }
+    }
+
+    async fn serve(mut self) -> Result<(), Fatal> {
+        let peers = self
+            .peer_socket
+            .take()
+            .map(|socket| glommio::spawn_local(peer::accept(tcp::listener(socket))));
+        let recovered = self.recover()?;
+        let directory = disk::shard_directory(&self.config.data_dir, self.shard);
+        let disk = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
+        let faults = recovered.faults.iter().map(|(id, fault)| format!("partition {id}: {fault}"));
+        let faults = faults.collect();
+        let missing = self.missing(&recovered);
+        let partitions = recovered.partitions.len() + missing.len();
+
+        let front = Front::new(self.front_settings(), self.clock, self.prng.fork(1));
+        let front = Rc::new(RefCell::new(front));
+        let mut shard = Shard::new(self.shard_settings(), recovered, self.clock.now());
+        let turn: Box<Turn> = Box::new(move |inbox, now, outbox| shard.turn(inbox, now, outbox));
+        let founding = self.founding(&missing);
+        let Core { shard: id, mesh, clock, stop, ready, gate, drained, .. } = self;
+        let mut pump = Pump::new(id, turn, front.clone(), mesh, disk, clock, stop, drained);
+        pump.start(founding).await.map_err(disk_fault)?;
+        // The node's start has failed elsewhere when nobody listens; the gate says so.
+        let _ = ready.send(Report::Known { partitions, faults });
+        if gate.recv().is_err() {
+            return Ok(());
+        }
+
+        tcp::listen(&self.api_socket).map_err(|error| Fatal::Address(self.api, error))?;
+        let _ = ready.send(Report::Listening);
+        let dialect = match self.config.dialect {
+            config::Dialect::Documented => Dialect::Documented,
+            config::Dialect::Released => Dialect::Released,
+        };
+        let accept = frontend::accept(front, tcp::listener(self.api_socket), dialect);
+        pump.run(vec![glommio::spawn_local(accept)]).await;
+        drop(peers);
+        Ok(())
+    }
+
+    fn recover(&self) -> Result<Recovered, Fatal> {
+        let directory = disk::shard_directory(&self.config.data_dir, self.shard);
+        let segments = disk::load(&directory).map_err(disk_fault)?;
+        let owner = Owner { node: self.config.id, shard: self.shard };
+        journal::recover(owner, &segments)
+            .map_err(|refused| Fatal::DataDir(format!("{}: {refused}", directory.display())))
+    }
+
+    fn layout(&self) -> Layout {
+        Layout { segment_bytes: self.config.segment_bytes as usize, ..Layout::default() }
+    }
+
+    /// The partitions of a new node that belong here and have never been here.
+    fn missing(&self, recovered: &Recovered) -> Vec<PartitionId> {
+        let here = |id: &PartitionId| route::owner(*id, self.shards) == self.shard;
+        let known = |id: &PartitionId| {
+            recovered.partitions.contains_key(id)
+                || recovered.faults.contains_key(id)
+                || recovered.left.contains(id)
+        };
+        let all = (1..=self.config.cluster.partitions).map(PartitionId);
+        all.filter(|id| here(id) && !known(id)).collect()
+    }
+
+    /// Orders to found these with this node as the only member.
+    fn founding(&self, partitions: &[PartitionId]) -> Requests {
+        let member = Member {
+            node: self.config.id,
+            host: self.config.peer_listen.host.clone(),
+            port: self.peer.port(),
+            role: Role::Member,
+        };
+        let mut requests = Requests::default();
+        let ticket = Ticket { shard: self.shard, slot: NOBODY, generation: 0 };
+        for id in partitions {
+            requests.push(ticket, *id, None, Ask::Bootstrap(vec![member.clone()]), |_| {});
+        }
+        requests
+    }
+
+    fn shard_settings(&self) -> Settings {
+        let (config, cluster) = (&self.config, &self.config.cluster);
+        let ticks = |span: Span| (span.0 / cluster.tick.0.max(1)) as usize;
+        let defaults = Settings::default();
+        Settings {
+            node: config.id,
+            shard: self.shard,
+            shards: self.shards,
+            seed: self.prng.clone().next_u64(),
+            peers: Peers::Alone,
+            api_address: format!("{}:{}", config.listen.host, self.api.port()),
+            api_port: self.api.port(),
+            tick: cluster.tick,
+            election_ticks: ticks(cluster.election).max(3),
+            heartbeat_ticks: ticks(cluster.heartbeat).max(1),
+            snapshot_entries: config.snapshot_entries,
+            snapshot_bytes: config.snapshot_bytes as usize,
+            retain_entries: config.retain_entries,
+            state_bytes_max: cluster.partition_memory_bytes as usize,
+            bounds: Bounds {
+                session_timeout_default: cluster.session_default,
+                session_timeout_max: cluster.session_max,
+                ..defaults.bounds.clone()
+            },
+            layout: self.layout(),
+            ..defaults
+        }
+    }
+
+    fn front_settings(&self) -> frontend::Settings {
+        let cluster = &self.config.cluster;
+        let connections_max = self.config.connections_max as usize;
+        frontend::Settings {
+            node: self.config.id,
+            shard: self.shard,
+            shards: self.shards,
+            rules: Rules {
+                session_timeout_default: cluster.session_default,
+                session_timeout_max: cluster.session_max,
+            },
+            http2: http2::Limits {
+                streams: self.config.streams_max,
+                keepalive_ms: self.config.keepalive.as_millis(),
+                idle_ms: self.config.idle.as_millis(),
+                drain_ms: self.config.drain.as_millis(),
+                ..http2::Limits::default()
+            },
+            connections_max: connections_max.div_ceil(usize::from(self.shards)),
+        }
+    }
+}
+
+fn disk_fault(fault: disk::DiskFault) -> Fatal {
+    Fatal::Disk(fault.to_string())
+}
+
+/// Ends the process when its scope is left by a panic.
+struct EndsProcess;
+
+impl Drop for EndsProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            super::fatal::fatal(super::fatal::Reason::Bug, "a core panicked, see above");
+        }
+    }
+}

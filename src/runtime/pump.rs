@@ -1,0 +1,273 @@
+//! One core's life: gather, turn, hand out, wait.
+//!
+//! Adaptive batching falls out of the order of things: a turn takes all that is ready, and what comes
+//! while it runs is the next one's. The core waits only when nothing is ready, and its disk never does
+//! while there is something to write. Commands alone do not start a turn while the disk has as much in
+//! flight as it wants: they gather, and the completion starts the turn that takes them all.
+//!
+//! The task that pumps is the only one that turns the shard and the only one that writes after a turn.
+//! Whoever has something for it wakes it; several wakes are one. Absent on purpose: what a turn does.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::Sender;
+use std::task::{Context, Poll};
+
+use glommio::timer::Timer;
+
+use super::clock::Clock;
+use super::disk::{self, Disk, DiskFault, Harvest};
+use super::tcp::Socket;
+use crate::frontend::{Shared, connection};
+use crate::id::ShardId;
+use crate::mesh::{Bell, Mesh, Parcel};
+use crate::partition::reply::Body;
+use crate::shard::inbox::{DiskRoom, Inbox, Requests};
+use crate::shard::outbox::{Admission, Outbox};
+use crate::time::{Instant, Now, Span};
+
+/// The slot of the node's own orders, for whose answers nobody waits.
+pub const NOBODY: u32 = u32::MAX;
+
+/// A full lane is drained within a turn of its receiver.
+const LANE_RETRY: Span = Span::micros(500);
+
+/// What a pump drives: the pure core.
+pub type Turn = dyn FnMut(&mut Inbox, Now, &mut Outbox);
+
+/// One core's loop and what it holds.
+pub struct Pump {
+    shard: ShardId,
+    turn: Box<Turn>,
+    inbox: Inbox,
+    outbox: Outbox,
+    front: Shared,
+    mesh: Mesh,
+    disk: Disk,
+    disk_bell: disk::Bell,
+    harvest: Harvest,
+    clock: Clock,
+    stop: Arc<Stop>,
+    drained: Option<Sender<ShardId>>,
+    listeners: Vec<glommio::Task<()>>,
+    timer: Option<(Instant, Timer)>,
+    /// When to offer again what found a full lane.
+    retry: Option<Instant>,
+}
+
+/// How a node is told to end, by its main thread.
+#[derive(Debug)]
+pub struct Stop {
+    phase: AtomicU8,
+    bells: Arc<[Bell]>,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Phase {
+    /// Not at all.
+    Run,
+    /// No new connections; calls in flight finish; cores go on turning for each other.
+    Drain,
+    /// The loops end.
+    Halt,
+}
+
+impl Stop {
+    /// Of the cores that these bells wake.
+    #[must_use]
+    pub fn new(bells: Arc<[Bell]>) -> Stop {
+        Stop { phase: AtomicU8::new(Phase::Run as u8), bells }
+    }
+
+    /// Goes on to `phase` and wakes all cores.
+    pub fn advance(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::SeqCst);
+        for bell in self.bells.iter() {
+            bell.ring();
+        }
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::SeqCst) {
+            0 => Phase::Run,
+            1 => Phase::Drain,
+            _ => Phase::Halt,
+        }
+    }
+}
+
+impl Pump {
+    /// A loop that has not begun. `drained` is told once when the last connection has gone.
+    #[must_use]
+    pub fn new(
+        shard: ShardId,
+        turn: Box<Turn>,
+        front: Shared,
+        mesh: Mesh,
+        (disk, disk_bell): (Disk, disk::Bell),
+        clock: Clock,
+        stop: Arc<Stop>,
+        drained: Sender<ShardId>,
+    ) -> Pump {
+        Pump {
+            shard,
+            turn,
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            front,
+            mesh,
+            disk,
+            disk_bell,
+            harvest: Harvest::default(),
+            clock,
+            stop,
+            drained: Some(drained),
+            listeners: Vec::new(),
+            timer: None,
+            retry: None,
+        }
+    }
+
+    /// Takes turns until what was recovered and what `founding` orders is durable and nothing is left to
+    /// do: then the shard knows its partitions, and those with one member have their leader.
+    pub async fn start(&mut self, founding: Requests) -> Result<(), DiskFault> {
+        self.inbox.requests = founding;
+        self.cycle();
+        self.disk.prepared(&mut self.disk_bell).await?;
+        loop {
+            self.cycle();
+            let is_due = self.outbox.wake.is_some_and(|due| due <= self.clock.monotonic());
+            if !is_due && self.disk.backlog_bytes() == 0 {
+                return Ok(());
+            }
+            poll_fn(|context| self.poll_work(context)).await;
+        }
+    }
+
+    /// Takes turns until the node is halted. `listeners` end when it is drained.
+    pub async fn run(mut self, listeners: Vec<glommio::Task<()>>) {
+        self.listeners = listeners;
+        let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+        self.front.borrow_mut().hang_bell(Some(waker.clone()));
+        self.mesh.bell().hang(Some(waker));
+        while self.stop.phase() < Phase::Halt {
+            self.cycle();
+            self.drain();
+            poll_fn(|context| self.poll_work(context)).await;
+        }
+        self.front.borrow_mut().end();
+        self.front.borrow_mut().hang_bell(None);
+        self.mesh.bell().hang(None);
+    }
+
+    fn cycle(&mut self) {
+        self.gather();
+        (self.turn)(&mut self.inbox, self.clock.now(), &mut self.outbox);
+        self.hand_out();
+    }
+
+    fn gather(&mut self) {
+        let (inbox, front) = (&mut self.inbox, &self.front);
+        let mut arrived = Vec::new();
+        self.mesh.receive(|from, parcel| match parcel {
+            Parcel::Letter(letter) => inbox.letters.push((from, letter)),
+            Parcel::Connection(passage, fd) => arrived.push((passage, fd)),
+        });
+        for (passage, fd) in arrived {
+            connection::arrive(front, *passage, Socket::adopt(fd));
+        }
+        self.disk.harvest(&mut self.harvest);
+        if let Some(mark) = self.harvest.durable.take() {
+            inbox.durable = Some(mark);
+        }
+        let room = if self.harvest.full { DiskRoom::Full } else { DiskRoom::Enough };
+        inbox.disk = Some(room);
+        inbox.spent.append(&mut self.harvest.buffers);
+        let mut front = front.borrow_mut();
+        front.advance();
+        front.gather(&mut inbox.requests, &mut inbox.gone);
+    }
+
+    fn hand_out(&mut self) {
+        let outbox = &mut self.outbox;
+        // The disk first: everything else can be done while it works.
+        self.disk.obey(&mut outbox.orders);
+        // Groups have no members elsewhere yet, so nothing is addressed to a peer.
+        assert!(outbox.bundles.is_empty() && outbox.snapshots.is_empty(), "there are no peers");
+        for (to, letter) in outbox.letters.drain(..) {
+            self.mesh.send(to, Parcel::Letter(letter));
+        }
+        let mut front = self.front.borrow_mut();
+        for (to, parcel) in front.leaving() {
+            self.mesh.send(to, parcel);
+        }
+        self.mesh.flush();
+        for reply in &outbox.replies.list {
+            if let (NOBODY, Body::Refused(refusal)) = (reply.ticket.slot, &reply.body) {
+                tracing::error!(?refusal, "a partition could not be founded");
+            }
+        }
+        front.hand_out(&outbox.replies);
+        outbox.replies.clear();
+        front.admit(std::mem::replace(&mut outbox.admission, Admission::Open));
+        front.flush();
+    }
+
+    /// The end, as far as it has been ordered.
+    fn drain(&mut self) {
+        if self.stop.phase() < Phase::Drain || self.drained.is_none() {
+            return;
+        }
+        if !self.listeners.is_empty() {
+            // Dropping the tasks closes their listeners.
+            self.listeners.clear();
+            self.front.borrow_mut().drain();
+            self.front.borrow_mut().flush();
+        }
+        if self.front.borrow().is_empty()
+            && let Some(drained) = self.drained.take()
+        {
+            // Nobody listens when the node has given up waiting for this.
+            let _ = drained.send(self.shard);
+        }
+    }
+
+    fn poll_work(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // Draining the bell also asks to be woken by its next ring.
+        let mut is_rung = false;
+        while pin!(self.disk_bell.rung()).poll(context).is_ready() {
+            is_rung = true;
+        }
+        if is_rung {
+            return Poll::Ready(());
+        }
+        let due = [self.outbox.wake, self.front.borrow().wake(), self.retry].into_iter().flatten().min();
+        let is_due = due.is_some_and(|due| due <= self.clock.monotonic());
+        let front = self.front.borrow();
+        let is_drained = self.listeners.is_empty() && self.drained.is_some() && front.is_empty();
+        if is_due || is_drained || front.has_work() || self.mesh.bell().is_rung() {
+            return Poll::Ready(());
+        }
+        drop(front);
+        let Some(due) = due else { return Poll::Pending };
+        // An armed timer that fires earlier is left alone: one wake too many is cheaper than arming a
+        // timer in every turn.
+        if self.timer.as_ref().is_none_or(|(at, _)| *at > due) {
+            self.timer = Some((due, Timer::new(self.clock.until(due))));
+        }
+        let Some((_, timer)) = &mut self.timer else { unreachable!("it was armed above") };
+        match Pin::new(timer).poll(context) {
+            Poll::Ready(_) => {
+                self.timer = None;
+                Poll::Ready(())
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}

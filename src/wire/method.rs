@@ -1,0 +1,404 @@
+//! The table of methods: gRPC path → what it asks, and where its input stands in the log.
+//!
+//! It lists every method that a node serves, also of primitives whose state machine answers with an error.
+//! Nothing else in the program knows paths or oneof tags. Absent on purpose: `list.v1.List`, which is
+//! declared upstream and unusable, and any code (`request.rs`, `response.rs`).
+
+use crate::id::Kind;
+use crate::wire::shape::{self, Shape};
+
+/// One method.
+#[derive(Debug)]
+pub struct Method {
+    /// Its name, the last part of the path.
+    pub name: &'static str,
+    /// What it asks.
+    pub what: What,
+    /// Whether the server streams its answers.
+    pub streaming: bool,
+    /// The fields of its input.
+    pub shape: Shape,
+}
+
+/// What a method asks, and what its request looks like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// `{headers: CommandRequestHeaders, input}` of a primitive.
+    Command(Operation),
+    /// `{headers: QueryRequestHeaders, input}` of a primitive.
+    Query(Operation),
+    /// `{headers: CommandRequestHeaders, input}` of the Session service.
+    Life(Life),
+    /// `{headers: PartitionRequestHeaders, input}`.
+    Session(Session),
+    /// `{partition_id}`.
+    WatchPartition,
+    /// The Node service.
+    Node(Node),
+}
+
+/// An operation of a primitive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Operation {
+    /// Of which kind.
+    pub kind: Kind,
+    /// The member of the oneof in `<P>Input` and `<P>Output`.
+    pub tag: u8,
+    /// What a request without an input means (wire.md, decision 5).
+    pub absent: Absent,
+}
+
+/// What a request without an input means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Absent {
+    /// The empty input.
+    Empty,
+    /// Nothing that could be done: the payload stays empty, and the state machine answers INVALID.
+    Invalid,
+}
+
+/// Opening and closing primitives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Life {
+    CreatePrimitive,
+    ClosePrimitive,
+}
+
+/// A session's life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Session {
+    Open,
+    KeepAlive,
+    Close,
+}
+
+/// What a node is asked to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Node {
+    Bootstrap,
+    Join,
+    Leave,
+    Watch,
+}
+
+/// The services and their methods.
+#[derive(Debug)]
+pub struct Service {
+    /// Its full name, the first part of the path.
+    pub name: &'static str,
+    /// What it offers.
+    pub methods: &'static [Method],
+}
+
+/// The number of the method that `path` (`/package.Service/Method`) names.
+#[must_use]
+pub fn find(path: &[u8]) -> Option<u16> {
+    let path = path.strip_prefix(b"/")?;
+    let slash = path.iter().position(|byte| *byte == b'/')?;
+    let (service, name) = (&path[..slash], &path[slash + 1..]);
+    let at = SERVICES.iter().position(|known| known.name.as_bytes() == service)?;
+    let methods = SERVICES[at].methods;
+    let method = methods.iter().position(|known| known.name.as_bytes() == name)?;
+    Some((at << 8 | method) as u16)
+}
+
+/// The method with this number, which `find` gave.
+#[inline]
+#[must_use]
+pub fn get(number: u16) -> &'static Method {
+    &SERVICES[usize::from(number >> 8)].methods[usize::from(number & 0xFF)]
+}
+
+/// Every service that a node serves.
+pub static SERVICES: [Service; 12] = [
+    Service { name: "atomix.multiraft.v1.Node", methods: NODE },
+    Service { name: "atomix.multiraft.v1.Partition", methods: PARTITION },
+    Service { name: "atomix.multiraft.v1.Session", methods: SESSION },
+    Service { name: "atomix.multiraft.counter.v1.Counter", methods: COUNTER },
+    Service { name: "atomix.multiraft.countermap.v1.CounterMap", methods: COUNTER_MAP },
+    Service { name: "atomix.multiraft.election.v1.LeaderElection", methods: ELECTION },
+    Service { name: "atomix.multiraft.indexedmap.v1.IndexedMap", methods: INDEXED_MAP },
+    Service { name: "atomix.multiraft.lock.v1.Lock", methods: LOCK },
+    Service { name: "atomix.multiraft.map.v1.Map", methods: MAP },
+    Service { name: "atomix.multiraft.multimap.v1.MultiMap", methods: MULTI_MAP },
+    Service { name: "atomix.multiraft.set.v1.Set", methods: SET },
+    Service { name: "atomix.multiraft.value.v1.Value", methods: VALUE },
+];
+
+const NODE: &[Method] = &[
+    other("Bootstrap", What::Node(Node::Bootstrap), shape::EMPTY),
+    other("Join", What::Node(Node::Join), shape::EMPTY),
+    other("Leave", What::Node(Node::Leave), shape::EMPTY),
+    other("Watch", What::Node(Node::Watch), shape::EMPTY).streams(),
+];
+
+const PARTITION: &[Method] = &[
+    other("OpenSession", What::Session(Session::Open), shape::WAIT),
+    other("KeepAlive", What::Session(Session::KeepAlive), shape::KEEP_ALIVE),
+    other("CloseSession", What::Session(Session::Close), shape::NUMBER),
+    other("Watch", What::WatchPartition, shape::EMPTY).streams(),
+];
+
+const SESSION: &[Method] = &[
+    other("CreatePrimitive", What::Life(Life::CreatePrimitive), shape::CREATE),
+    other("ClosePrimitive", What::Life(Life::ClosePrimitive), shape::NUMBER),
+];
+
+const COUNTER: &[Method] = {
+    use Kind::Counter;
+    &[
+        command(Counter, "Increment", 1, shape::NUMBER),
+        command(Counter, "Decrement", 2, shape::NUMBER),
+        query(Counter, "Get", 3, shape::EMPTY).lone(),
+        command(Counter, "Set", 4, shape::NUMBER),
+        command(Counter, "Update", 5, shape::NUMBERS),
+    ]
+};
+
+const COUNTER_MAP: &[Method] = {
+    use Kind::CounterMap;
+    &[
+        query(CounterMap, "Size", 1, shape::EMPTY).lone(),
+        command(CounterMap, "Set", 2, shape::KEY_NUMBER),
+        command(CounterMap, "Insert", 3, shape::KEY_NUMBER),
+        command(CounterMap, "Update", 4, shape::KEY_NUMBERS),
+        command(CounterMap, "Increment", 5, shape::KEY_NUMBER),
+        command(CounterMap, "Decrement", 6, shape::KEY_NUMBER),
+        query(CounterMap, "Get", 7, shape::KEY),
+        command(CounterMap, "Remove", 8, shape::KEY_AT_2_NUMBER),
+        command(CounterMap, "Clear", 9, shape::EMPTY).lone(),
+        command(CounterMap, "Lock", 10, shape::KEYS_TIME),
+        command(CounterMap, "Unlock", 11, shape::KEY),
+        query(CounterMap, "Entries", 12, shape::NUMBER).lone().streams(),
+        command(CounterMap, "Events", 13, shape::KEY).lone().streams(),
+    ]
+};
+
+const ELECTION: &[Method] = {
+    use Kind::LeaderElection;
+    &[
+        command(LeaderElection, "Enter", 1, shape::KEY),
+        command(LeaderElection, "Withdraw", 2, shape::KEY),
+        command(LeaderElection, "Anoint", 3, shape::KEY),
+        command(LeaderElection, "Promote", 4, shape::CANDIDATE_AT_2),
+        command(LeaderElection, "Evict", 5, shape::KEY),
+        query(LeaderElection, "GetTerm", 6, shape::EMPTY).lone(),
+        query(LeaderElection, "Watch", 7, shape::EMPTY).lone().streams(),
+        command(LeaderElection, "Demote", 8, shape::CANDIDATE_AT_2),
+    ]
+};
+
+const INDEXED_MAP: &[Method] = {
+    use Kind::IndexedMap;
+    &[
+        query(IndexedMap, "Size", 1, shape::EMPTY).lone(),
+        command(IndexedMap, "Append", 2, shape::KEY_VALUE_NEW),
+        command(IndexedMap, "Update", 3, shape::INDEXED_UPDATE),
+        query(IndexedMap, "Get", 4, shape::KEY_NUMBER),
+        query(IndexedMap, "FirstEntry", 5, shape::EMPTY).lone(),
+        query(IndexedMap, "LastEntry", 6, shape::EMPTY).lone(),
+        query(IndexedMap, "NextEntry", 7, shape::NUMBER),
+        query(IndexedMap, "PrevEntry", 8, shape::NUMBER),
+        command(IndexedMap, "Remove", 9, shape::KEY_NUMBERS),
+        command(IndexedMap, "Clear", 10, shape::EMPTY).lone(),
+        query(IndexedMap, "Entries", 11, shape::NUMBER).lone().streams(),
+        command(IndexedMap, "Events", 12, shape::KEY).lone().streams(),
+    ]
+};
+
+const LOCK: &[Method] = {
+    use Kind::Lock;
+    &[
+        command(Lock, "Acquire", 1, shape::WAIT).lone(),
+        command(Lock, "Release", 2, shape::EMPTY).lone(),
+        query(Lock, "Get", 3, shape::EMPTY).lone(),
+    ]
+};
+
+const MAP: &[Method] = {
+    use Kind::Map;
+    &[
+        query(Map, "Size", 1, shape::EMPTY).lone(),
+        command(Map, "Put", 2, shape::KEY_VALUE),
+        command(Map, "Insert", 3, shape::KEY_VALUE_NEW),
+        command(Map, "Update", 4, shape::KEY_VALUE),
+        query(Map, "Get", 5, shape::KEY),
+        command(Map, "Remove", 6, shape::KEY_NUMBER),
+        command(Map, "Clear", 7, shape::EMPTY).lone(),
+        command(Map, "Lock", 8, shape::KEYS_TIME),
+        command(Map, "Unlock", 9, shape::KEY),
+        query(Map, "Entries", 10, shape::NUMBER).lone().streams(),
+        command(Map, "Events", 11, shape::KEY).lone().streams(),
+    ]
+};
+
+const MULTI_MAP: &[Method] = {
+    use Kind::MultiMap;
+    &[
+        query(MultiMap, "Size", 1, shape::EMPTY).lone(),
+        command(MultiMap, "Put", 2, shape::TEXTS),
+        command(MultiMap, "PutAll", 3, shape::TEXTS),
+        command(MultiMap, "Replace", 4, shape::TEXTS),
+        query(MultiMap, "Contains", 5, shape::TEXTS),
+        query(MultiMap, "Get", 6, shape::KEY),
+        command(MultiMap, "Remove", 7, shape::TEXTS),
+        command(MultiMap, "RemoveAll", 8, shape::TEXTS),
+        command(MultiMap, "Clear", 9, shape::EMPTY).lone(),
+        query(MultiMap, "Entries", 10, shape::NUMBER).lone().streams(),
+        command(MultiMap, "Events", 11, shape::KEY).lone().streams(),
+        command(MultiMap, "PutEntries", 12, shape::ENTRIES),
+        command(MultiMap, "RemoveEntries", 13, shape::ENTRIES),
+    ]
+};
+
+const SET: &[Method] = {
+    use Kind::Set;
+    &[
+        query(Set, "Size", 1, shape::EMPTY).lone(),
+        query(Set, "Contains", 2, shape::ELEMENT),
+        command(Set, "Add", 3, shape::ELEMENT_TIME),
+        command(Set, "Remove", 4, shape::ELEMENT),
+        command(Set, "Clear", 5, shape::EMPTY).lone(),
+        query(Set, "Elements", 6, shape::NUMBER).lone().streams(),
+        command(Set, "Events", 7, shape::EMPTY).lone().streams(),
+    ]
+};
+
+const VALUE: &[Method] = {
+    use Kind::Value;
+    &[
+        query(Value, "Get", 1, shape::EMPTY).lone(),
+        command(Value, "Set", 2, shape::VALUE),
+        command(Value, "Insert", 3, shape::VALUE),
+        command(Value, "Update", 4, shape::VALUE_UPDATE),
+        command(Value, "Delete", 5, shape::NUMBER).lone(),
+        query(Value, "Watch", 6, shape::EMPTY).lone().streams(),
+        command(Value, "Events", 7, shape::EMPTY).lone().streams(),
+    ]
+};
+
+const fn command(kind: Kind, name: &'static str, tag: u8, shape: Shape) -> Method {
+    let what = What::Command(Operation { kind, tag, absent: Absent::Invalid });
+    Method { name, what, streaming: false, shape }
+}
+
+const fn query(kind: Kind, name: &'static str, tag: u8, shape: Shape) -> Method {
+    let what = What::Query(Operation { kind, tag, absent: Absent::Invalid });
+    Method { name, what, streaming: false, shape }
+}
+
+const fn other(name: &'static str, what: What, shape: Shape) -> Method {
+    Method { name, what, streaming: false, shape }
+}
+
+impl Method {
+    const fn streams(mut self) -> Method {
+        self.streaming = true;
+        self
+    }
+
+    /// Its empty input means something.
+    const fn lone(mut self) -> Method {
+        self.what = match self.what {
+            What::Command(operation) => {
+                What::Command(Operation { absent: Absent::Empty, ..operation })
+            }
+            What::Query(operation) => What::Query(Operation { absent: Absent::Empty, ..operation }),
+            other => other,
+        };
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_found_and_only_they() {
+        let increment = find(b"/atomix.multiraft.counter.v1.Counter/Increment").expect("served");
+        assert_eq!(get(increment).name, "Increment");
+        for path in [
+            &b""[..],
+            b"/",
+            b"//",
+            b"atomix.multiraft.counter.v1.Counter/Increment",
+            b"/atomix.multiraft.counter.v1.Counter/",
+            b"/atomix.multiraft.counter.v1.Counter/increment",
+            b"/atomix.multiraft.counter.v1.Counter/Increment/",
+            b"/atomix.multiraft.list.v1.List/Size",
+        ] {
+            assert!(find(path).is_none(), "{}", String::from_utf8_lossy(path));
+        }
+        for service in &SERVICES {
+            for method in service.methods {
+                let path = format!("/{}/{}", service.name, method.name);
+                let found = find(path.as_bytes()).expect("every method is found by its path");
+                assert!(std::ptr::eq(get(found), method), "{path}");
+            }
+        }
+    }
+
+    /// The table against the contract itself: every rpc of `proto/`, its streaming, its member of the oneof
+    /// and the wire types of its input.
+    #[test]
+    fn the_table_is_the_contract() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/documented/atomix");
+        let mut served = 0;
+        for service in &SERVICES {
+            let package = service.name.trim_start_matches("atomix.").rsplit_once('.');
+            let (package, name) = package.expect("a name with a package");
+            let directory = root.join(package.replace('.', "/"));
+            let text: String = std::fs::read_dir(directory)
+                .expect("the package has a directory")
+                .map(|file| std::fs::read_to_string(file.expect("readable").path()).expect("text"))
+                .collect();
+            let from = text.find(&format!("service {name} {{")).expect("the service is there");
+            let body = &text[from..from + text[from..].find("\n}").expect("its end")];
+            let rpcs: Vec<&str> = body.lines().filter(|line| line.contains(" rpc ")).collect();
+            assert_eq!(rpcs.len(), service.methods.len(), "{}", service.name);
+            for method in service.methods {
+                let start = format!("rpc {}(", method.name);
+                let rpc = rpcs.iter().find(|line| line.contains(&start)).expect("the rpc is there");
+                assert_eq!(rpc.contains("returns (stream"), method.streaming, "{rpc}");
+                check_tag(&text, method);
+                served += 1;
+            }
+        }
+        assert_eq!(served, 89);
+    }
+
+    fn check_tag(text: &str, method: &Method) {
+        let (What::Command(operation) | What::Query(operation)) = method.what else { return };
+        for (suffix, message) in [("Input", "Input {"), ("Output", "Output {")] {
+            let from = text.find(&format!("message {}{message}", operation.kind)).expect("oneof");
+            let body = &text[from..from + text[from..].find("\n}").expect("its end")];
+            let member = body
+                .lines()
+                .find(|line| line.trim().starts_with(&format!("{}{suffix} ", method.name)))
+                .unwrap_or_else(|| panic!("{} has a member in {message}", method.name));
+            assert!(member.ends_with(&format!("= {};", operation.tag)), "{member}");
+        }
+        let from = text.find(&format!("message {}Input {{", method.name)).expect("its input");
+        let end = text[from..].find('}').expect("its end");
+        let fields: Vec<&str> = text[from..from + end].lines().skip(1).collect();
+        let fields: Vec<_> = fields.iter().filter(|line| line.contains('=')).collect();
+        assert!(method.shape.len() >= fields.len(), "{}: {fields:?}", method.name);
+        for field in fields {
+            let (declaration, number) = field.trim().split_once(" = ").expect("a field");
+            let number: u32 = number.trim_end_matches(';').parse().expect("a number");
+            let (_, part) = method.shape.iter().find(|(known, _)| *known == number).expect("known");
+            let kind = declaration.trim_start_matches("repeated ").split(' ').next();
+            let expected = match kind.expect("a type") {
+                "string" => matches!(part, shape::Part::Text),
+                "bytes" => matches!(part, shape::Part::Bytes),
+                "bool" | "int64" | "uint64" | "uint32" => matches!(part, shape::Part::Number),
+                _ => matches!(part, shape::Part::Message(_)),
+            };
+            assert!(expected, "{} of {}: {part:?}", field.trim(), method.name);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What the fields of an input are, so that the edge can refuse bytes that no state machine could decode.
+//!
+//! A shape is checked, never decoded: wire types, nested messages, and UTF-8 where protobuf says string
+//! (wire.md, decision 9). Bytes that pass decode later on every replica alike. Fields that a shape does not
+//! name are skipped, as readers of protobuf do. A test holds the shapes against the generated messages.
+
+use crate::wire::field::{Fields, Value};
+
+/// The fields of one message that are known.
+pub type Shape = &'static [(u32, Part)];
+
+/// What one field is.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    /// An integer, bool or enum.
+    Number,
+    /// A string: UTF-8.
+    Text,
+    /// Any bytes.
+    Bytes,
+    /// A message within; one level or two, by construction of the tables.
+    Message(Shape),
+}
+
+/// What is wrong with an input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// It is no such message.
+    Malformed,
+    /// A string in it is not UTF-8.
+    Text,
+}
+
+/// Whether `bytes` are a message of this shape.
+#[inline]
+pub fn check(bytes: &[u8], shape: Shape) -> Result<(), Fault> {
+    let mut fields = Fields::new(bytes);
+    while let Some((number, value)) = fields.field().map_err(|_| Fault::Malformed)? {
+        let Some((_, part)) = shape.iter().find(|(known, _)| *known == number) else { continue };
+        match (part, value) {
+            (Part::Number, Value::Varint(_)) | (Part::Bytes, Value::Bytes(_)) => {}
+            (Part::Text, Value::Bytes(text)) => {
+                std::str::from_utf8(text).map_err(|_| Fault::Text)?;
+            }
+            (Part::Message(inner), Value::Bytes(message)) => check(message, inner)?,
+            (Part::Number | Part::Text | Part::Bytes | Part::Message(_), _) => {
+                return Err(Fault::Malformed);
+            }
+        }
+    }
+    Ok(())
+}
+
+use Part::{Bytes, Message, Number, Text};
+
+/// No fields.
+pub const EMPTY: Shape = &[];
+/// One number in field 1.
+pub const NUMBER: Shape = &[(1, Number)];
+/// Numbers in fields 1 and 2; also `Duration` and `Timestamp`.
+pub const NUMBERS: Shape = &[(1, Number), (2, Number)];
+/// `google.protobuf.Duration` and `Timestamp`.
+pub const TIME: Part = Message(NUMBERS);
+/// A key, element name or candidate in field 1.
+pub const KEY: Shape = &[(1, Text)];
+/// A candidate in field 2 (Promote, Demote).
+pub const CANDIDATE_AT_2: Shape = &[(2, Text)];
+/// A key and a number.
+pub const KEY_NUMBER: Shape = &[(1, Text), (2, Number)];
+/// A key and two numbers.
+pub const KEY_NUMBERS: Shape = &[(1, Text), (2, Number), (3, Number)];
+/// A key in field 2 and a number in field 3 (`CounterMap.Remove`).
+pub const KEY_AT_2_NUMBER: Shape = &[(2, Text), (3, Number)];
+/// Keys and how long to wait (`Lock` of the maps).
+pub const KEYS_TIME: Shape = &[(1, Text), (2, TIME)];
+/// A key and a value with a time to live and, where there is one, the version before.
+pub const KEY_VALUE: Shape = &[(1, Text), (2, Bytes), (3, TIME), (4, Number)];
+/// A key and a value with a time to live (`Insert`, `Append`).
+pub const KEY_VALUE_NEW: Shape = &[(1, Text), (2, Bytes), (3, TIME)];
+/// `IndexedMap.Update`.
+pub const INDEXED_UPDATE: Shape = &[(1, Text), (2, Number), (3, Bytes), (4, TIME), (5, Number)];
+/// Two strings, the second also repeated (`MultiMap`).
+pub const TEXTS: Shape = &[(1, Text), (2, Text)];
+/// Repeated entries of a multimap.
+pub const ENTRIES: Shape = &[(1, Message(&[(1, Text), (3, Text)]))];
+/// An element of a set and its time to live.
+pub const ELEMENT_TIME: Shape = &[(1, Message(KEY)), (2, TIME)];
+/// An element of a set.
+pub const ELEMENT: Shape = &[(1, Message(KEY))];
+/// A wait or a timeout in field 1.
+pub const WAIT: Shape = &[(1, TIME)];
+/// A value with its time to live.
+pub const VALUE: Shape = &[(1, Bytes), (2, TIME)];
+/// A value, the version before and its time to live.
+pub const VALUE_UPDATE: Shape = &[(1, Bytes), (2, Number), (3, TIME)];
+/// `CreatePrimitiveInput`; field 4 of its spec is the profile of the released dialect.
+pub const CREATE: Shape = &[(1, Message(&[(1, Text), (2, Text), (3, Text), (4, Text)]))];
+/// `KeepAliveInput`.
+pub const KEEP_ALIVE: Shape = &[(1, Number), (2, Bytes), (3, Number), (4, Message(NUMBERS))];
