@@ -21,7 +21,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("journal", &["id", "time", "limits"]),
     ("shard", &["id", "time", "prng", "limits", "wire", "partition", "journal"]),
     ("edge", &["id", "time", "prng", "limits", "wire", "partition", "shard"]),
-    ("workload", &["id", "time", "prng", "limits", "wire"]),
+    // The words of how an operation went are the partition's.
+    ("workload", &["id", "time", "prng", "limits", "wire", "partition"]),
     (
         "sim",
         &[
