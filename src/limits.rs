@@ -22,12 +22,12 @@ pub const SHARDS_MAX: usize = 256;
 
 // ---- Partitions and shards ------------------------------------------------------------------
 
-/// Entries of one partition that are proposed and not yet applied. With the turn's bound this is the
-/// memory that raft may hold before anything is decided.
+/// Entries of one partition that are proposed and not yet applied. With the turn's bound this is
+/// the memory that raft may hold before anything is decided.
 pub const PARTITION_IN_FLIGHT_BYTES_MAX: usize = 4 * PARTITION_TURN_BYTES_MAX;
 
-/// What raft itself counts as uncommitted before it drops a proposal: what admission lets in and one
-/// entry more, so that admission, which answers, always comes first.
+/// What raft itself counts as uncommitted before it drops a proposal: what admission lets in and
+/// one entry more, so that admission, which answers, always comes first.
 pub const RAFT_UNCOMMITTED_BYTES_MAX: usize =
     PARTITION_IN_FLIGHT_BYTES_MAX + ENTRY_BYTES_MAX + RAFT_MESSAGE_BYTES_MAX;
 
@@ -37,15 +37,15 @@ pub const ENTRY_BYTES_MAX: usize = PARTITION_TURN_BYTES_MAX + (PARTITION_TURN_BY
 /// One raft append. At least one entry, or a turn's commands would need a second round trip.
 pub const RAFT_MESSAGE_BYTES_MAX: usize = ENTRY_BYTES_MAX;
 
-/// Appends to one follower that are under way. The log's tail is in memory anyway and messages share
-/// its bytes; the bound is for what a lost link makes us send again.
+/// Appends to one follower that are under way. The log's tail is in memory anyway and messages
+/// share its bytes; the bound is for what a lost link makes us send again.
 pub const RAFT_MESSAGES_IN_FLIGHT_MAX: usize = 64;
 
 /// Committed entries that raft hands over at once, and a partition applies in one turn.
 pub const APPLY_TURN_BYTES_MAX: usize = 2 * ENTRY_BYTES_MAX;
 
-/// All messages of a shard to one peer shard in one turn. Past it messages are dropped and raft is told,
-/// as if the link had lost them.
+/// All messages of a shard to one peer shard in one turn. Past it messages are dropped and raft is
+/// told, as if the link had lost them.
 pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
 
 /// Read rounds that wait for their quorum in one partition; past it queries join the next one.
@@ -54,8 +54,8 @@ pub const READ_ROUNDS_MAX: usize = 64;
 /// One whole snapshot on its way to a peer or into memory.
 pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
 
-/// Commands beyond the bound on those in flight that keep-alives may be, a shard or partition: refusing
-/// them would end the sessions that the load comes from.
+/// Commands beyond the bound on those in flight that keep-alives may be, a shard or partition:
+/// refusing them would end the sessions that the load comes from.
 pub const KEEP_ALIVES_IN_FLIGHT_MAX: usize = 16 << 10;
 
 /// Watchers of one node, or of one partition.
@@ -83,8 +83,8 @@ const _: () = {
 
 // What an operator may set (config.rs).
 
-/// Partitions that one node holds: an idle one costs about a microsecond a tick, so this many cost a core
-/// some percent.
+/// Partitions that one node holds: an idle one costs about a microsecond a tick, so this many cost
+/// a core some percent.
 pub const PARTITIONS_MAX: usize = 4096;
 
 /// The config file. Every key with a long comment is below 16 KiB.

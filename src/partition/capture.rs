@@ -136,7 +136,8 @@ impl Capturing {
 
     /// Take one soon, also when nothing changed since the last: the journal wants it elsewhere.
     pub fn want(&mut self) {
-        self.wanted = true;
+        // One that is under way may be what is wanted.
+        self.wanted |= self.is_idle();
     }
 
     /// Whether one is to be taken of the state at `applied`, which takes `state_bytes`.
@@ -341,6 +342,11 @@ impl Capturing {
     /// While one is received nothing else may be recorded.
     pub fn is_receiving(&self) -> bool {
         matches!(self.state, State::Offered(_) | State::Recording(_))
+    }
+
+    /// While what was received is recorded, nothing of raft's may be taken for durable.
+    pub fn is_recording(&self) -> bool {
+        matches!(self.state, State::Recording(_))
     }
 
     /// raft may not be told of applied entries before the snapshot under them is durable.

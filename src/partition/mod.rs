@@ -132,6 +132,8 @@ pub struct Partition {
     /// This turn's entry, and who waits for its commands.
     entry: EntryBuilder,
     fresh: Option<Fresh>,
+    /// Callers whose entry raft did not take, until they are told.
+    unproposed: Vec<Ticket>,
     /// Callers who hung up since the last settlement.
     gone: BTreeSet<Ticket>,
     /// Proposed here and not applied, in the order of their positions.
@@ -163,7 +165,7 @@ pub struct Partition {
 }
 
 /// The commands of one turn.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 struct Fresh {
     tickets: Vec<Option<Ticket>>,
     bytes: usize,
@@ -275,6 +277,7 @@ impl Partition {
             halted: false,
             entry: EntryBuilder::new(),
             fresh: None,
+            unproposed: Vec::new(),
             gone: BTreeSet::new(),
             proposed: VecDeque::new(),
             load: Load::default(),
@@ -312,18 +315,20 @@ impl Partition {
             return Err(Refusal::Malformed("a command without content".to_owned()));
         }
         let bytes = body.len() + COMMAND_OVERHEAD_BYTES;
-        let turn_bytes = self.fresh.as_ref().map_or(0, |fresh| fresh.bytes);
-        if turn_bytes + bytes > PARTITION_TURN_BYTES_MAX
-            || self.load.bytes + bytes > PARTITION_IN_FLIGHT_BYTES_MAX
+        if self.load.bytes + bytes > PARTITION_IN_FLIGHT_BYTES_MAX
             || self.load.commands >= rules.commands_max + lane.reserve()
         {
             return Err(Refusal::Full("too many commands in flight in this partition"));
+        }
+        if self.fresh.as_ref().is_some_and(|fresh| fresh.bytes + bytes > PARTITION_TURN_BYTES_MAX) {
+            // More than one entry holds: the rest of the turn's commands are another.
+            self.propose_entry();
         }
         self.start_clock(now, rules);
         let clock = self.clock.expect("a leader has a clock");
         let fresh = self.fresh.get_or_insert_with(|| {
             self.entry.stamp(clock.read(now));
-            Fresh { tickets: Vec::new(), bytes: 0 }
+            Fresh::default()
         });
         self.entry.push(body);
         fresh.tickets.push(Some(ticket));
@@ -579,7 +584,8 @@ impl Partition {
         let fresh = self.fresh.take().map(|fresh| fresh.tickets).unwrap_or_default();
         self.entry = EntryBuilder::new();
         let proposed = self.proposed.drain(..).flat_map(|proposed| proposed.tickets);
-        for ticket in proposed.chain(fresh).flatten() {
+        let unproposed = self.unproposed.drain(..).map(Some);
+        for ticket in proposed.chain(fresh).chain(unproposed).flatten() {
             replies.refuse(ticket, refusal.clone());
         }
         self.load = Load::default();

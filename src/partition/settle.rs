@@ -133,14 +133,20 @@ impl Partition {
         let idle = self.proposed.is_empty();
         let due = idle && self.machine.next_timer().is_some_and(|timer| timer <= clock.read(now));
         let ticks = self.greet || due;
-        if self.fresh.is_none() {
-            if !ticks {
-                return;
-            }
+        if self.fresh.is_none() && ticks {
             self.entry.stamp(clock.read(now));
+            self.fresh = Some(Fresh::default());
         }
-        let fresh = self.fresh.take().unwrap_or(Fresh { tickets: Vec::new(), bytes: 0 });
-        let Fresh { tickets, bytes } = fresh;
+        self.propose_entry();
+        for ticket in self.unproposed.drain(..) {
+            let refusal = Refusal::Unavailable("the leader takes no commands now");
+            effects.replies.refuse(ticket, refusal);
+        }
+    }
+
+    /// Proposes what was gathered, if anything.
+    pub(super) fn propose_entry(&mut self) {
+        let Some(Fresh { tickets, bytes }) = self.fresh.take() else { return };
         match self.replica.propose(self.entry.finish()) {
             Ok(position) => {
                 (self.greet, self.refused) = (false, false);
@@ -152,10 +158,7 @@ impl Partition {
                 self.refused = true;
                 self.load.commands -= tickets.len();
                 self.load.bytes -= bytes;
-                for ticket in tickets.into_iter().flatten() {
-                    let refusal = Refusal::Unavailable("the leader takes no commands now");
-                    effects.replies.refuse(ticket, refusal);
-                }
+                self.unproposed.extend(tickets.into_iter().flatten());
             }
         }
     }
@@ -164,11 +167,11 @@ impl Partition {
         for message in std::mem::take(&mut self.released) {
             self.send(message, now, effects);
         }
-        while let Some(ready) = self.replica.ready() {
+        // A ready after that of a snapshot would count as durable before the snapshot is recorded.
+        while !self.capturing.is_recording()
+            && let Some(ready) = self.replica.ready()
+        {
             self.take_ready(ready, now, effects);
-            if self.capturing.is_undurable() {
-                break;
-            }
         }
         self.capturing.drop_offer();
         if let Some(recorded) = self.capturing.record(self.id, effects) {

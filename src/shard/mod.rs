@@ -93,7 +93,7 @@ impl Shard {
         let owner = Owner { node: settings.node, shard: settings.shard };
         let mut roster = Roster::default();
         for (id, fault) in &recovered.faults {
-            tracing::error!(partition = id.0, %fault, "the partition is damaged, it does not start");
+            tracing::error!(partition = id.0, %fault, "damaged: the partition does not start");
             roster.add_damaged(*id);
         }
         roster.remember(recovered.left, !recovered.roster_whole);

@@ -1,8 +1,9 @@
 //! What goes wrong, when: drawn from the seed before the run, so that the story can name it first.
 //!
-//! Every fault ends by itself or is mended when all are: after `Plan::heals_ns` nodes run, links carry and
-//! clocks are right enough, and the world must make progress. Absent on purpose: faults that a design of
-//! three replicas does not survive (the loss of safe bytes on a majority); rot is drawn for one node only.
+//! Every fault ends by itself or is mended when all are: after `Plan::heals_ns` nodes run, links
+//! carry and clocks are right enough, and the world must make progress. Absent on purpose: faults
+//! that a design of three replicas does not survive (the loss of safe bytes on a majority); rot is
+//! drawn for one node only.
 
 use crate::id::NodeId;
 use crate::prng::Prng;
@@ -21,6 +22,7 @@ pub struct Fault {
 pub const LEADER: NodeId = NodeId(0);
 
 /// What goes wrong.
+#[allow(missing_docs)]
 #[derive(Clone, Debug)]
 pub enum What {
     /// A node loses power and starts again later.
@@ -71,8 +73,7 @@ impl Plan {
     /// Drawn for a world of `nodes` whose faults end at `heals_ns`.
     #[must_use]
     pub fn drawn(prng: &mut Prng, nodes: u32, heals_ns: u64) -> Plan {
-        let manners =
-            if prng.chance(150) { Manners::calm() } else { Manners::drawn(prng) };
+        let manners = if prng.chance(150) { Manners::calm() } else { Manners::drawn(prng) };
         let steps = prng.chance(200);
         let skew_ns = if prng.chance(500) { prng.below(200_000_000) } else { 0 };
         let wanted = prng.below(12);
@@ -132,7 +133,8 @@ impl What {
     }
 }
 
-/// The links of one kind of partition: two halves, or a bridge between them, either way or one way only.
+/// The links of one kind of partition: two halves, or a bridge between them, either way or one way
+/// only.
 fn links(prng: &mut Prng, nodes: u32, node: NodeId) -> Vec<(NodeId, NodeId)> {
     let all: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
     let shape = prng.below(4);

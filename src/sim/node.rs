@@ -1,7 +1,7 @@
 //! One node of the world: its shards, what has come for them, their disks, its clocks.
 //!
-//! It does what the wet shell does and nothing cleverer: gather, turn, hand out, wait (design.md 5). Memory
-//! and whoever waited are gone when it loses power; disks and clocks stay.
+//! It does what the wet shell does and nothing cleverer: gather, turn, hand out, wait (design.md
+//! 5). Memory and whoever waited are gone when it loses power; disks and clocks stay.
 
 use std::collections::BTreeMap;
 

@@ -1,14 +1,14 @@
 //! How large a world is and how it is tuned: drawn from the seed, small where edges are.
 //!
-//! Bounds are drawn near what a run of a few seconds reaches, so that full segments, snapshots every few
-//! entries and refused commands are everyday events (style.md R7).
+//! Bounds are drawn near what a run of a few seconds reaches, so that full segments, snapshots
+//! every few entries and refused commands are everyday events (style.md R7).
 
 use std::fmt;
 
 use crate::id::PartitionId;
 use crate::prng::Prng;
-use crate::sim::client::Habits;
 use crate::sim::fault::{Fault, LEADER, Plan, What};
+use crate::sim::habits::Habits;
 use crate::workload::Mix;
 
 /// Everything that a run draws before it begins.
@@ -70,7 +70,8 @@ impl Setup {
         let count = 1 + of_clients.below(5);
         let mut clients = Vec::new();
         for _ in 0..count {
-            let partition = if crowd { 1 } else { 1 + of_clients.below(u64::from(partitions)) as u32 };
+            let partition =
+                if crowd { 1 } else { 1 + of_clients.below(u64::from(partitions)) as u32 };
             let partition = PartitionId(partition);
             clients.push(Habits::drawn(&mut of_clients, partition, &themes, heals_ns));
         }
@@ -124,42 +125,8 @@ impl Tuning {
     }
 }
 
-impl Habits {
-    fn drawn(
-        prng: &mut Prng,
-        partition: PartitionId,
-        themes: &[(Mix, String)],
-        heals_ns: u64,
-    ) -> Habits {
-        let mut mixes = vec![prng.pick(themes).clone()];
-        let other = prng.pick(themes).clone();
-        if other.0.kind() != mixes[0].0.kind() {
-            mixes.push(other);
-        }
-        let sometimes = |prng: &mut Prng, high: u64| {
-            if prng.chance(500) { prng.below(high) } else { 0 }
-        };
-        let dies = prng.chance(150);
-        Habits {
-            mixes,
-            partition,
-            at_once: 1 + prng.below(3) as usize,
-            think_ns: prng.between(2, 60) * 1_000_000,
-            patience_ns: prng.between(60, 2_000) * 1_000_000,
-            timeout_ns: prng.between(800, 4_000) * 1_000_000,
-            doubles: sometimes(prng, 150),
-            repeats: sometimes(prng, 300),
-            gives_up: sometimes(prng, 60),
-            reads: prng.chance(300),
-            roams: sometimes(prng, 300),
-            listens: prng.chance(400),
-            dies_ns: if dies { prng.between(500_000_000, heals_ns.max(600_000_000)) } else { u64::MAX },
-        }
-    }
-}
-
-/// One writes and loses patience soon, the others read, and the leader is cut off again and again: whoever
-/// reads from a leader that does not know yet that it is none would see the past.
+/// One writes and loses patience soon, the others read, and the leader is cut off again and again:
+/// whoever reads from a leader that does not know yet that it is none would see the past.
 fn duel(prng: &mut Prng, clients: &mut Vec<Habits>, plan: &mut Plan) {
     let first = clients[0].clone();
     clients.resize(3, first.clone());
@@ -192,7 +159,7 @@ fn themes(prng: &mut Prng) -> Vec<(Mix, String)> {
     let count = 1 + prng.below(3);
     (0..count)
         .map(|_| {
-            let mix = *prng.pick(&Mix::ALL);
+            let mix = *prng.pick(&Mix::SERVED);
             (mix, format!("{}-{}", mix.name(), prng.below(2)))
         })
         .collect()

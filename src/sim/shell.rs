@@ -1,6 +1,8 @@
-//! Where the simulator touches a shard: settings, start, figures, and what goes into the running number.
+//! Where the simulator touches a shard: settings, start, figures, and what goes into the running
+//! number.
 //!
-//! One file, so that a change of the shard's door is a change here and nowhere else in the simulator.
+//! One file, so that a change of the shard's door is a change here and nowhere else in the
+//! simulator.
 
 use std::fmt;
 
@@ -41,7 +43,12 @@ impl fmt::Display for Standing {
         let Standing { partition, applied, index, digest, term, leads, halted, base } = self;
         write!(f, "partition {partition}: term {term}, log after {base}, applied {applied}, ")?;
         write!(f, "index {index}, digest {digest:016x}")?;
-        write!(f, "{}{}", if *leads { ", leads" } else { "" }, if *halted { ", halted" } else { "" })
+        write!(
+            f,
+            "{}{}",
+            if *leads { ", leads" } else { "" },
+            if *halted { ", halted" } else { "" }
+        )
     }
 }
 

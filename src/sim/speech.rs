@@ -1,7 +1,9 @@
-//! What clients say: the bodies of requests as the edge hands them to a shard (`shard/inbox.rs`, `Ask`).
+//! What clients say: the bodies of requests as the edge hands them to a shard (`shard/inbox.rs`,
+//! `Ask`).
 //!
 //! Documented messages, and field 100 in a primitive's command or query, which names its kind
-//! (spec/wire.md, decision 1) and is written by hand because the documented messages do not have it.
+//! (spec/wire.md, decision 1) and is written by hand because the documented messages do not have
+//! it.
 
 use prost::Message;
 use prost::encoding::{encode_key, encode_varint};
@@ -9,9 +11,9 @@ use prost::encoding::{encode_key, encode_varint};
 use crate::id::Kind;
 use crate::time::Span;
 use crate::wire::proto::v1::{
-    CloseSessionInput, ClosePrimitiveInput, CreatePrimitiveInput, KeepAliveInput,
-    OpenSessionInput, PrimitiveProposalInput, PrimitiveQueryInput, PrimitiveSpec,
-    SessionProposalInput, SessionQueryInput, StateMachineProposalInput, session_proposal_input,
+    ClosePrimitiveInput, CloseSessionInput, CreatePrimitiveInput, KeepAliveInput, OpenSessionInput,
+    PrimitiveProposalInput, PrimitiveQueryInput, PrimitiveSpec, SessionProposalInput,
+    SessionQueryInput, StateMachineProposalInput, session_proposal_input,
     state_machine_proposal_input::Input,
 };
 use crate::workload::op::{duration, service};
@@ -28,7 +30,8 @@ pub fn close_session(session_id: u64) -> Vec<u8> {
     machine(Input::CloseSession(CloseSessionInput { session_id }))
 }
 
-/// Keeps a session: `filter` holds the open numbers up to `last`, `heard` what streams have delivered.
+/// Keeps a session: `filter` holds the open numbers up to `last`, `heard` what streams have
+/// delivered.
 #[must_use]
 pub fn keep_alive(session_id: u64, filter: Vec<u8>, last: u64, heard: &[(u64, u64)]) -> Vec<u8> {
     machine(Input::KeepAlive(KeepAliveInput {
@@ -46,19 +49,16 @@ pub fn create(session_id: u64, sequence_num: u64, kind: Kind, name: &str) -> Vec
         service: service(kind).to_owned(),
         namespace: String::new(),
         name: name.to_owned(),
-        ..PrimitiveSpec::default()
     };
-    let input = session_proposal_input::Input::CreatePrimitive(CreatePrimitiveInput {
-        spec: Some(spec),
-    });
+    let input =
+        session_proposal_input::Input::CreatePrimitive(CreatePrimitiveInput { spec: Some(spec) });
     proposal(session_id, sequence_num, input)
 }
 
 /// Closes a primitive for a session.
 #[must_use]
 pub fn close_primitive(session_id: u64, sequence_num: u64, primitive_id: u64) -> Vec<u8> {
-    let input =
-        session_proposal_input::Input::ClosePrimitive(ClosePrimitiveInput { primitive_id });
+    let input = session_proposal_input::Input::ClosePrimitive(ClosePrimitiveInput { primitive_id });
     proposal(session_id, sequence_num, input)
 }
 
@@ -74,11 +74,8 @@ pub fn command(
     let payload = payload.into();
     let mut inner = PrimitiveProposalInput { primitive_id, payload }.encode_to_vec();
     put_kind(&mut inner, kind);
-    let session = SessionProposalInput {
-        session_id,
-        sequence_num,
-        ..SessionProposalInput::default()
-    };
+    let session =
+        SessionProposalInput { session_id, sequence_num, ..SessionProposalInput::default() };
     let mut outer = session.encode_to_vec();
     put_nested(&mut outer, 6, &inner);
     let mut body = Vec::new();

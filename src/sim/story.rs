@@ -1,21 +1,29 @@
 //! Stories: text that drives a world by hand and says what came of it (style.md R14).
 //!
-//! A story is prose (`#`), blocks of commands, `----`, and what they brought. Time moves only by commands:
-//! each takes a tenth of a second, `advance` as long as it says. Nothing is drawn but raft's election
-//! timeouts, from a fixed seed.
+//! A story is prose (`#`), blocks of commands, `----`, and what they brought. Time moves only by
+//! commands: each takes a tenth of a second, `advance` as long as it says. Nothing is drawn but
+//! raft's election timeouts, from a fixed seed.
 //!
 //! ```text
-//! world nodes=3 shards=2 partitions=2 snapshot=5 retain=0 commands=4     first line, when not one of each
-//! open alice timeout=5s [partition=2] [node=3]       close alice        lose alice      say nothing more
-//! alice lock door acquire timeout=1s                 any verb of sim/verbs.rs; opens the primitive first
-//! alice again 3 [node=2]    alice hangup 3           by sequence number
-//! keep alice [open=1,4] [last=9] [heard=4:2] [filter={…}]               without words: as a client would
-//! found 9 members=1,2:observer node=1    leave 9 node=1                as an operator would
-//! advance 6s    crash 2    start 2    pause 2 3s    cut 2    heal    step 1 10s    leader 1    replicas
+//! world nodes=3 shards=2 partitions=2 snapshot=5 retain=0 commands=4 seed=3
+//!                                              first, when it is not one of each
+//! open alice timeout=5s [partition=2] [node=3]
+//! close alice
+//! lose alice                                   say nothing more of what she hears
+//! alice lock door acquire timeout=1s           any verb of verbs.rs; opens the lock first
+//! alice again 3 [node=2]                       the same bytes once more, by sequence number
+//! alice hangup 3
+//! keep alice [open=1,4] [last=9] [heard=4:2] [filter={…}]     bare: as a client would
+//! found 9 members=1,2:observer node=1          as an operator would
+//! leave 9 node=1
+//! advance 6s
+//! crash 2 · start 2 · pause 2 3s · cut 2 · heal · step 1 -10s
+//! leader 1
+//! replicas
 //! ```
 //!
-//! Answers come as `alice#3: …` with the command's number, as `alice#3.2: …` from a stream, as `alice: …`
-//! from queries and sessions. Absent on purpose: retries; what is refused is shown.
+//! Answers come as `alice#3: …` with the command's number, as `alice#3.2: …` from a stream, as
+//! `alice: …` from queries and sessions. Absent on purpose: retries; what is refused is shown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -26,7 +34,7 @@ use prost::Message;
 use crate::id::{Index, Kind, NodeId, PartitionId, ShardId};
 use crate::partition::reply::{Refusal, Status};
 use crate::shard::inbox::{Ask, Member, Role};
-use crate::sim::client::{Heard, decoded};
+use crate::sim::call::Heard;
 use crate::sim::fault::What;
 use crate::sim::node::Caller;
 use crate::sim::setup::Setup;
@@ -36,6 +44,7 @@ use crate::sim::{filter, speech};
 use crate::time::Span;
 use crate::wire::proto::v1::{CreatePrimitiveOutput, OpenSessionOutput};
 use crate::workload::Op;
+use crate::workload::answer::outcome;
 
 /// Tells the story in `text`: the same text with what came of each block.
 ///
@@ -121,7 +130,13 @@ impl Story {
             "close" => {
                 let name = words.word(1)?;
                 let session = self.person(name)?.session;
-                self.send(name, Purpose::Close, Ask::Command, speech::close_session(session), None)?;
+                self.send(
+                    name,
+                    Purpose::Close,
+                    Ask::Command,
+                    speech::close_session(session),
+                    None,
+                )?;
             }
             "lose" => self.person(words.word(1)?)?.lost = true,
             "keep" => self.keep(&words)?,
@@ -214,7 +229,12 @@ impl Story {
         let last = words.number_named("last", person.next_sequence - 1)?;
         let heard = match words.named("heard").and_then(|text| text.split_once(':')) {
             Some((sequence, number)) => vec![(numbers(sequence)?[0], numbers(number)?[0])],
-            None => person.open.iter().map(|(of, last)| (*of, *last)).filter(|(_, last)| *last > 1).collect(),
+            None => person
+                .open
+                .iter()
+                .map(|(of, last)| (*of, *last))
+                .filter(|(_, last)| *last > 1)
+                .collect(),
         };
         let filter = match words.named("filter") {
             Some(text) => text.as_bytes().to_vec(),
@@ -402,11 +422,8 @@ impl Story {
     }
 
     fn heard(&mut self, call: u64, heard: &Heard) {
-        let known = if heard.is_last() {
-            self.calls.remove(&call)
-        } else {
-            self.calls.get(&call).cloned()
-        };
+        let known =
+            if heard.is_last() { self.calls.remove(&call) } else { self.calls.get(&call).cloned() };
         let Some((name, what)) = known else { return };
         let Some(person) = self.people.get_mut(&name) else { return };
         if person.lost {
@@ -485,7 +502,7 @@ fn line(person: &mut Person, what: &Purpose, heard: &Heard) -> Option<String> {
             person.primitives.insert((*kind, name.clone()), output.primitive_id);
             None
         }
-        Purpose::Command(_, op) | Purpose::Query(op) => Some(match decoded(op, *status, bytes) {
+        Purpose::Command(_, op) | Purpose::Query(op) => Some(match outcome(op, *status, bytes) {
             Ok(answer) => format!("{answer} at {index}"),
             Err((_, why)) => why,
         }),

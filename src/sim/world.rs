@@ -1,9 +1,9 @@
 //! The world: nodes, links, disks and clients under one clock, one event after the other.
 //!
-//! Everything that happens is an event in one queue, and everything drawn comes from the seed, so a run is a
-//! function of its setup. A shard is turned when something has come for it or its wake time passes, as the
-//! wet shell does; bundles and snapshots cross as bytes. The world itself watches what no client can see:
-//! that replicas which applied the same entries are equal.
+//! Everything that happens is an event in one queue, and everything drawn comes from the seed, so a
+//! run is a function of its setup. A shard is turned when something has come for it or its wake
+//! time passes, as the wet shell does; bundles and snapshots cross as bytes. The world itself
+//! watches what no client can see: that replicas which applied the same entries are equal.
 //!
 //! Absent on purpose: gRPC (its codec has its own tests) and threads.
 
@@ -17,7 +17,8 @@ use crate::partition::reply::{Body, Replies};
 use crate::prng::Prng;
 use crate::shard::inbox::{Ask, Delivery, DiskRoom, Letter, Member, Role};
 use crate::shard::outbox::{Outbox, SnapshotOut};
-use crate::sim::client::{Act, Client, Heard};
+use crate::sim::call::{Act, Heard};
+use crate::sim::client::Client;
 use crate::sim::clock::Clock;
 use crate::sim::disk::Disk;
 use crate::sim::fault::What;
@@ -64,21 +65,76 @@ pub struct World {
 
 #[derive(Debug)]
 enum Event {
-    Turn { node: NodeId, shard: ShardId },
-    Bundle { from: NodeId, to: NodeId, shard: ShardId, bytes: Bytes },
-    Snapshot { from: NodeId, to: NodeId, shard: ShardId, bytes: Bytes },
-    Sent { to: NodeId, shard: ShardId, life: u64, of: (PartitionId, NodeId, Delivery) },
-    Letter { node: NodeId, shard: ShardId, life: u64, from: ShardId, letter: Letter },
-    Written { node: NodeId, shard: ShardId, life: u64, mark: Mark },
-    Request { caller: Caller, node: NodeId, shard: ShardId, partition: PartitionId, ask: Ask, body: Bytes },
-    Hangup { caller: Caller, partition: PartitionId },
-    Answer { caller: Caller, heard: Heard },
-    Client { place: usize },
-    Fault { place: usize },
-    Boot { node: NodeId, life: u64 },
-    Mend { links: Vec<(NodeId, NodeId)> },
-    Pace { node: NodeId },
-    Room { node: NodeId },
+    Turn {
+        node: NodeId,
+        shard: ShardId,
+    },
+    Bundle {
+        from: NodeId,
+        to: NodeId,
+        shard: ShardId,
+        bytes: Bytes,
+    },
+    Snapshot {
+        from: NodeId,
+        to: NodeId,
+        shard: ShardId,
+        bytes: Bytes,
+    },
+    Sent {
+        to: NodeId,
+        shard: ShardId,
+        life: u64,
+        of: (PartitionId, NodeId, Delivery),
+    },
+    Letter {
+        node: NodeId,
+        shard: ShardId,
+        life: u64,
+        from: ShardId,
+        letter: Letter,
+    },
+    Written {
+        node: NodeId,
+        shard: ShardId,
+        life: u64,
+        mark: Mark,
+    },
+    Request {
+        caller: Caller,
+        node: NodeId,
+        shard: ShardId,
+        partition: PartitionId,
+        ask: Ask,
+        body: Bytes,
+    },
+    Hangup {
+        caller: Caller,
+        partition: PartitionId,
+    },
+    Answer {
+        caller: Caller,
+        heard: Heard,
+    },
+    Client {
+        place: usize,
+    },
+    Fault {
+        place: usize,
+    },
+    Boot {
+        node: NodeId,
+        life: u64,
+    },
+    Mend {
+        links: Vec<(NodeId, NodeId)>,
+    },
+    Pace {
+        node: NodeId,
+    },
+    Room {
+        node: NodeId,
+    },
     Heal,
     Found,
 }
@@ -372,7 +428,8 @@ impl World {
         node.up && node.life == life
     }
 
-    /// Something comes for a shard, which takes a turn for it. Nothing reaches a node without power.
+    /// Something comes for a shard, which takes a turn for it. Nothing reaches a node without
+    /// power.
     fn reach(&mut self, node: NodeId, shard: ShardId, put: impl FnOnce(&mut Core)) {
         let known = &mut self.nodes[node.0 as usize - 1];
         let shard = usize::from(shard.0);
@@ -481,7 +538,9 @@ impl World {
         let SnapshotOut { to, partition, position, bytes } = snapshot;
         let length = bytes.len();
         self.trace.tell(self.now_ns, || {
-            format!("node {from} sends node {to} partition {partition} up to {position}, {length} bytes")
+            format!(
+                "node {from} sends node {to} partition {partition} up to {position}, {length} bytes"
+            )
         });
         let owner = ShardId((partition.0 % u32::from(self.setup.shards)) as u16);
         let life = self.nodes[from.0 as usize - 1].life;
@@ -582,7 +641,8 @@ impl World {
         if client.is_dead(self.now_ns) {
             return;
         }
-        self.trace.tell(self.now_ns, || format!("client {place} hears on {}: {heard:?}", caller.call));
+        self.trace
+            .tell(self.now_ns, || format!("client {place} hears on {}: {heard:?}", caller.call));
         client.heard(caller.call, heard, self.now_ns, &mut self.history);
         self.turn_client(place);
     }
@@ -600,7 +660,10 @@ impl World {
                     let shard = ShardId(self.prng.below(u64::from(self.setup.shards)) as u16);
                     self.routes.insert((number, send.call), (send.node, shard));
                     self.trace.tell(self.now_ns, || {
-                        format!("client {number} sends {} to node {}: {:?}", send.call, send.node, send.ask)
+                        format!(
+                            "client {number} sends {} to node {}: {:?}",
+                            send.call, send.node, send.ask
+                        )
                     });
                     let (ask, body, node) = (send.ask, send.body, send.node);
                     let event = Event::Request { caller, node, shard, partition, ask, body };
@@ -692,7 +755,8 @@ impl World {
             }
         }
         let halted = shell::halted(shard);
-        self.wrong.extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
+        self.wrong
+            .extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
     }
 }
 
