@@ -1,7 +1,9 @@
-//! A real node against tonic, a client that is not ours: what it says to every sort of call, right and wrong.
+//! A real node against tonic, a client that is not ours: what it says to every sort of call, right
+//! and wrong.
 //!
-//! The tests share one node, each with sessions and names of its own; those that change the node itself start
-//! one. A host that cannot run a node says so and passes (`harness`).
+//! The tests share one node, each with sessions and names of its own; those that change the node
+//! itself start one. A host that cannot run a node says so and passes (`harness`).
+#![cfg(feature = "io")]
 #![allow(clippy::unwrap_used)]
 
 mod harness;
@@ -283,7 +285,8 @@ async fn events_are_numbered_and_go_on_after_a_new_connection() {
     drop(stream);
     put(&mut session, id, "d", "1", None).await;
 
-    // Another connection, the same number: everything not acknowledged comes again, then what it missed.
+    // Another connection, the same number: everything not acknowledged comes again, then what it
+    // missed.
     let caller = Caller::to(harness::shared()).await;
     let mut stream = caller.stream(path, order.clone());
     let heard: Vec<_> =

@@ -1,8 +1,9 @@
-//! Real processes: killed, stopped, started twice, starved of disk, fed garbage, and driven by the command
-//! line. What was acknowledged is there afterwards, once.
+//! Real processes: killed, stopped, started twice, starved of disk, fed garbage, and driven by the
+//! command line. What was acknowledged is there afterwards, once.
 //!
-//! A host that cannot run a node says so and passes (`harness`). Nothing waits for time to pass where a line
-//! or a condition can be waited for.
+//! A host that cannot run a node says so and passes (`harness`). Nothing waits for time to pass
+//! where a line or a condition can be waited for.
+#![cfg(feature = "io")]
 #![allow(clippy::unwrap_used)]
 
 mod harness;
@@ -560,8 +561,8 @@ fn cli(node: &Node, arguments: &[&str]) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-/// What a watch of map `m` first tells. Nothing says when a watch is there: changes are made until one is
-/// heard of.
+/// What a watch of map `m` first tells. Nothing says when a watch is there: changes are made until
+/// one is heard of.
 fn heard(node: &Node, seen: &std::sync::mpsc::Receiver<String>) -> String {
     let heard = (0..100).find_map(|round| {
         let value = round.to_string();

@@ -1,5 +1,5 @@
-//! What the client's subcommands share: which node, how long, in which form; and what is said when a call
-//! fails.
+//! What the client's subcommands share: which node, how long, in which form; and what is said when
+//! a call fails.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::wire::proto::v1::operation_response_headers::Status;
 #[derive(Args, Debug, Clone)]
 pub struct Target {
     /// API address of a node; several separated by commas: the first that answers.
-    #[arg(long, env = "RINGRAFT_ENDPOINT", default_value = DEFAULT_ENDPOINT, value_name = "HOST:PORT")]
-    #[arg(value_delimiter = ',', global = true)]
+    #[arg(long, env = "RINGRAFT_ENDPOINT", default_value = DEFAULT_ENDPOINT, global = true)]
+    #[arg(value_name = "HOST:PORT", value_delimiter = ',')]
     pub endpoint: Vec<String>,
     /// How long to try before giving up, as 500ms, 5s or 2m.
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME", global = true)]
