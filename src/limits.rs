@@ -166,6 +166,9 @@ pub struct Bounds {
     pub kept_bytes_max: usize,
     /// Bytes of events kept for one stream. Past it the stream ends with a failure, UNAVAILABLE.
     pub stream_bytes_max: usize,
+    /// Bytes of events kept for all streams of a partition, shared ones counted for each. Past it a
+    /// stream that gets one more ends like one that is too long itself.
+    pub streams_bytes_max: usize,
     /// Event listeners of one primitive. Past it: RESOURCE_EXHAUSTED.
     pub listeners_max: usize,
     /// Waiters of one lock. Past it: RESOURCE_EXHAUSTED.
@@ -187,6 +190,7 @@ impl Default for Bounds {
             // 15 s between two keep-alives at 400 000 commands/s and 40 bytes each is 240 MB.
             kept_bytes_max: 256 << 20,
             stream_bytes_max: 16 << 20,
+            streams_bytes_max: 1 << 30,
             listeners_max: 10_000,
             waiters_max: 10_000,
             candidates_max: 1024,
@@ -215,7 +219,7 @@ pub const SWEEPS_MAX: usize = 8;
 
 /// Numbers that the application of one entry sorts into finished and open: about 20 ns each, 0.3
 /// ms.
-pub const SWEEP_NUMBERS_MAX: usize = 16 << 10;
+pub const SWEEP_NUMBERS_MAX: usize = 8 << 10;
 
 /// Numbers that one keep-alive with a filter that is not empty sorts. One that leaps further
 /// finishes what lies before, whatever its filter says: 16 million commands younger than one that
@@ -226,12 +230,16 @@ pub const SWEEP_RANGE_MAX: u64 = 16 << 20;
 /// finished.
 pub const OPEN_NUMBERS_MAX: usize = 1 << 20;
 
-/// Finished chunks of outputs that the application of one entry gives back to the allocator.
-pub const RUBBLE_CHUNKS_MAX: usize = 256;
+/// Chunks of outputs and entries of cleared maps that the application of one entry gives back to
+/// the allocator: about 100 ns each.
+pub const RUBBLE_PARTS_MAX: usize = 1024;
 
 /// Bytes of replies in one batch past which a stream is told to come back instead of being served
 /// now.
 pub const REPLIES_BYTES_MAX: usize = 512 << 20;
+
+/// Replies in one batch past which the same holds: 4 million of 64 bytes are 256 MB.
+pub const REPLIES_MAX: usize = 4 << 20;
 
 /// Bytes of a listing that one call of `more` hands out.
 pub const LISTING_BYTES_MAX: usize = 256 << 10;
@@ -241,7 +249,7 @@ const _: () = {
     assert!(REPLIES_BYTES_MAX + 4 * REQUEST_BYTES_MAX < u32::MAX as usize);
     // A slice of sorting stays far below a keep-alive's range, and a range takes a bounded count of
     // slices.
-    assert!(SWEEP_RANGE_MAX as usize / SWEEP_NUMBERS_MAX <= 1024);
+    assert!(SWEEP_RANGE_MAX as usize / SWEEP_NUMBERS_MAX <= 2048);
 };
 
 // --- HTTP/2 and gRPC (wire/http2, wire/grpc.rs): the defaults of `http2::Limits` ---

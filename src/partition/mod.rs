@@ -1,22 +1,24 @@
 //! One replicated group, pure: facts in, one settlement out.
 //!
 //! ```text
-//!   propose query receive durable lost … ─► Partition ─► settle ─► Effects: records, messages, replies
-//!                                              │
-//!                        Replica (raft) ─ committed entries ─► Machine (state)
+//!  propose query receive durable … ─► Partition ─► settle ─► Effects: records, messages, replies
+//!                                         │
+//!                   Replica (raft) ─ committed entries ─► Machine (state)
 //! ```
 //!
 //! # Contract
 //!
-//! A partition touched in a turn settles exactly once, after its last fact; it says nothing before, but for
-//! refusing what it does not take. What depends on the disk stays in here until `durable` names the turn that
-//! recorded it. A command is applied only when it is committed, and answered only when it is applied.
+//! A partition touched in a turn settles exactly once, after its last fact; it says nothing before,
+//! but for refusing what it does not take. What depends on the disk stays in here until `durable`
+//! names the turn that recorded it. A command is applied only when it is committed, and answered
+//! only when it is applied.
 //!
-//! A panic of the state machine halts this partition on this node: its callers are told to go on elsewhere,
-//! it says nothing any more, and the others do not notice (design.md, decision 7).
+//! A panic of the state machine halts this partition on this node: its callers are told to go on
+//! elsewhere, it says nothing any more, and the others do not notice (design.md, decision 7).
 //!
-//! Read next: `settle.rs` for the order within a settlement, `replica.rs` for raft's rules, `machine.rs` for
-//! what an entry does, `capture.rs` for snapshots. Absent on purpose: the journal and every byte format.
+//! Read next: `settle.rs` for the order within a settlement, `replica.rs` for raft's rules,
+//! `machine.rs` for what an entry does, `capture.rs` for snapshots. Absent on purpose: the journal
+//! and every byte format.
 
 pub mod capture;
 pub mod clock;
@@ -150,6 +152,8 @@ pub struct Partition {
     /// Messages whose records have become durable.
     released: Vec<Message>,
     capturing: Capturing,
+    /// A snapshot goes on, or begins, when a turn has bytes for it.
+    hungry: bool,
     /// What was last told to watchers.
     announced: (Term, Option<NodeId>),
     lost: Option<replica::LogLost>,
@@ -218,8 +222,8 @@ const HALTED: &str = "this partition is halted on this node";
 const NOT_LEADER: &str = "not the leader";
 
 impl Partition {
-    /// The replica of a group that is founded now. A single voter campaigns at once: there is nobody to
-    /// wait for.
+    /// The replica of a group that is founded now. A single voter campaigns at once: there is
+    /// nobody to wait for.
     #[must_use]
     pub fn found(group: &Group, rules: &Rules) -> Partition {
         let machine = Machine::new(group.partition, rules.bounds.clone());
@@ -227,8 +231,9 @@ impl Partition {
         Partition::start(group.partition, rules, log, machine, Position(0))
     }
 
-    /// The replica as the disk has it, up to its snapshot; the committed entries after it are applied in the
-    /// first settlements. Everything it held before a crash is there again: sessions, kept outputs, log time.
+    /// The replica as the disk has it, up to its snapshot; the committed entries after it are
+    /// applied in the first settlements. Everything it held before a crash is there again:
+    /// sessions, kept outputs, log time.
     pub fn recover(group: &Group, rules: &Rules, disk: Recovered) -> Result<Partition, Unfit> {
         let (mut machine, mut base, mut base_term) =
             (Machine::new(group.partition, rules.bounds.clone()), Position(0), Term(0));
@@ -282,6 +287,7 @@ impl Partition {
             waiting: VecDeque::new(),
             released: Vec::new(),
             capturing: Capturing::new(applied),
+            hungry: false,
             announced: (Term(0), None),
             lost: None,
             #[cfg(test)]
@@ -445,8 +451,8 @@ impl Partition {
         self.capturing.want();
     }
 
-    /// The last words: leadership is handed over, and whoever waits is refused. Nothing but a settlement
-    /// follows.
+    /// The last words: leadership is handed over, and whoever waits is refused. Nothing but a
+    /// settlement follows.
     pub fn leave(&mut self, replies: &mut Replies) {
         if !self.halted {
             member::hand_over(&mut self.replica);
@@ -494,6 +500,12 @@ impl Partition {
     #[must_use]
     pub fn is_halted(&self) -> bool {
         self.halted
+    }
+
+    /// Whether a snapshot waits for a turn that has bytes for it.
+    #[must_use]
+    pub fn is_hungry(&self) -> bool {
+        self.hungry
     }
 
     /// What it has taken and not applied.
@@ -561,8 +573,8 @@ impl Partition {
         self.greet = true;
     }
 
-    /// Refuses everyone who waits here. Their commands may still be applied, here or elsewhere: a command
-    /// sent again with the same number counts once.
+    /// Refuses everyone who waits here. Their commands may still be applied, here or elsewhere: a
+    /// command sent again with the same number counts once.
     fn refuse_all(&mut self, refusal: &Refusal, replies: &mut Replies) {
         let fresh = self.fresh.take().map(|fresh| fresh.tickets).unwrap_or_default();
         self.entry = EntryBuilder::new();

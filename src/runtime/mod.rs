@@ -7,9 +7,9 @@
 //!   stop: listeners closed, GOAWAY ─► calls finish, within a bound ─► loops end ─► journals closed
 //! ```
 //!
-//! `Node` is what `ringraft serve` and the tests and benches in this process have alike; it prints nothing.
-//! Absent on purpose: what a core does (`pump.rs`, `shard/`), and restarting a core that failed: a bug or a
-//! failed disk ends the process (design.md, decisions 7 and 8).
+//! `Node` is what `ringraft serve` and the tests and benches in this process have alike; it prints
+//! nothing. Absent on purpose: what a core does (`pump.rs`, `shard/`), and restarting a core that
+//! failed: a bug or a failed disk ends the process (design.md, decisions 7 and 8).
 
 pub mod checks;
 pub mod clock;
@@ -114,7 +114,8 @@ impl Node {
             0 => cores.len().clamp(1, SHARDS_MAX) as u16,
             shards => shards.min(SHARDS_MAX) as u16,
         };
-        // Pinned only when each shard has a core to itself: two on one core would starve each other.
+        // Pinned only when each shard has a core to itself: two on one core would starve each
+        // other.
         let pinned = usize::from(shards) == cores.len() && config.shards == 0;
         let identity = Identity { node: config.id, cluster: config.cluster.digest(), shards };
         let created = Clock::start().now().wall.0 / 1_000_000_000;
@@ -175,7 +176,8 @@ impl Node {
         Ok(node)
     }
 
-    /// Ends the node: connections are told to go, calls in flight finish within the configured time.
+    /// Ends the node: connections are told to go, calls in flight finish within the configured
+    /// time.
     pub fn stop(mut self) {
         self.end();
     }
@@ -264,8 +266,8 @@ fn resolve(address: &Address) -> Result<SocketAddr, Fatal> {
 /// Each core listens on the same address; the kernel spreads connections over them.
 fn take_addresses(address: SocketAddr, shards: u16) -> Result<(Vec<OwnedFd>, SocketAddr), Fatal> {
     let taken = |error| Fatal::Address(address, error);
-    // A socket that shares its address also shares it with a stranger of the same user. One that does
-    // not share finds out whether there is one.
+    // A socket that shares its address also shares it with a stranger of the same user. One that
+    // does not share finds out whether there is one.
     let alone = bind_soon(address).map_err(taken)?;
     let mut exact = address;
     exact.set_port(tcp::local_address(&alone).map_err(taken)?.port());
@@ -286,8 +288,9 @@ fn listen_peers(address: SocketAddr) -> Result<(OwnedFd, SocketAddr), Fatal> {
     Ok((socket, exact))
 }
 
-/// Takes an address that nobody has. The kernel ends a killed process's rings after the process, and a ring
-/// that was waiting for a connection holds the listener till then: who restarts at once must wait a little.
+/// Takes an address that nobody has. The kernel ends a killed process's rings after the process,
+/// and a ring that was waiting for a connection holds the listener till then: who restarts at once
+/// must wait a little.
 fn bind_soon(address: SocketAddr) -> io::Result<OwnedFd> {
     let until = Instant::now() + ADDRESS_WAIT;
     loop {

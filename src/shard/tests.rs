@@ -1,7 +1,7 @@
 //! Shards wired together in memory: links that keep their order, disks that finish when told.
 //!
-//! A round gives each shard that has something to do one turn; what it says arrives in the next round. So
-//! rounds count the trips of design.md 6.1.
+//! A round gives each shard that has something to do one turn; what it says arrives in the next
+//! round. So rounds count the trips of design.md 6.1.
 
 mod world;
 
@@ -338,7 +338,10 @@ fn watchers_hear_what_is_and_then_what_happens() {
     let events = world.events(early);
     let ready = Happening::MemberReady { node: NodeId(1) };
     assert!(events.iter().any(|event| event.what == ready && event.at.is_some()), "{events:?}");
-    let leads = |event: &Event| matches!(event.what, Happening::LeaderUpdated { leader: Some(NodeId(1)), term } if term.0 == 1);
+    let leads = |event: &Event| {
+        let leader = Some(NodeId(1));
+        event.what == Happening::LeaderUpdated { leader, term: crate::id::Term(1) }
+    };
     assert!(events.iter().any(leads), "{events:?}");
     let replayed = world.events(late);
     assert!(replayed.iter().all(|event| event.at.is_none()), "{replayed:?}");
@@ -487,8 +490,8 @@ fn nothing_that_was_answered_is_ever_lost() {
     assert!(answered > 100 && snapshots > 0, "{answered} answers, {snapshots} snapshots");
 }
 
-/// Three nodes of three groups, with crashes, cuts, slow disks, and messages lost, doubled and delayed. How many
-/// commands were answered, and snapshots delivered.
+/// Three nodes of three groups, with crashes, cuts, slow disks, and messages lost, doubled and
+/// delayed. How many commands were answered, and snapshots delivered.
 fn storm(seed: u64) -> (usize, usize) {
     let mut prng = Prng::new(seed);
     let entries = prng.between(3, 40);

@@ -41,6 +41,8 @@ pub struct Habits {
     pub repeats: u64,
     /// In a thousand, per operation: stops wanting it before the answer.
     pub gives_up: u64,
+    /// Whether it only reads.
+    pub reads: bool,
     /// In a thousand, per request: asks any node instead of the one that answered last.
     pub roams: u64,
     /// Whether it listens to the events of its maps.
@@ -654,9 +656,19 @@ impl Client {
                 self.next_op_ns = now_ns + 1 + self.prng.below(self.habits.think_ns.max(1));
                 let place = self.prng.below(self.habits.mixes.len() as u64) as usize;
                 let who = format!("c{}", self.number);
-                self.operations += 1;
                 let mix = self.habits.mixes[place].0;
-                Some((place, mix.next(&mut self.prng, &who, self.operations, live.seen)))
+                let tries = if self.habits.reads { READ_TRIES } else { 1 };
+                let mut op = None;
+                for _ in 0..tries {
+                    self.operations += 1;
+                    let next = mix.next(&mut self.prng, &who, self.operations, live.seen);
+                    let reads = next.is_query();
+                    op = Some((place, next));
+                    if reads {
+                        break;
+                    }
+                }
+                op
             }
             Ending::Working | Ending::Draining | Ending::Done => None,
         }
@@ -845,6 +857,9 @@ impl Client {
         self.complaints.push(format!("client {}: {what}", self.number));
     }
 }
+
+/// How often who only reads draws from a mix until it is a read.
+const READ_TRIES: u32 = 20;
 
 /// The outcome that an output's bytes stand for.
 #[must_use]

@@ -78,7 +78,7 @@ impl Plan {
         let wanted = prng.below(12);
         let mut faults = Vec::new();
         for _ in 0..wanted {
-            let at_ns = prng.between(300_000_000, heals_ns.max(400_000_000));
+            let at_ns = prng.between(500_000_000, heals_ns.max(600_000_000));
             faults.push(Fault { at_ns, what: What::drawn(prng, nodes, steps) });
         }
         faults.sort_by_key(|fault| fault.at_ns);
@@ -111,7 +111,7 @@ impl What {
     fn drawn(prng: &mut Prng, nodes: u32, steps: bool) -> What {
         let any = NodeId(1 + prng.below(u64::from(nodes)) as u32);
         let node = if prng.chance(500) { LEADER } else { any };
-        let for_ns = prng.between(20, 1500) * 1_000_000;
+        let for_ns = prng.between(20, 900) * 1_000_000;
         match prng.below(24) {
             20..24 => {
                 let (hears, speaks) = *prng.pick(&[(false, false), (true, false), (false, true)]);

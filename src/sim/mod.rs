@@ -146,6 +146,10 @@ fn live(setup: Setup, options: Options) -> Report {
         step(&mut world);
     }
     progress(&mut world);
+    let calm_ns = world.now_ns + CALM_NS;
+    while world.next_at_ns().is_some_and(|at_ns| at_ns <= calm_ns) {
+        step(&mut world);
+    }
     finish(&mut world);
     level(&mut world);
     judge(world)
@@ -251,6 +255,9 @@ fn step(world: &mut World) {
 /// How long after mending each client may need to get something done: an election or two, the end of
 /// dead sessions that hold a lock, and its own patience.
 const PROGRESS_NS: u64 = 20_000_000_000;
+
+/// How long clients go on after everybody got something done.
+const CALM_NS: u64 = 300_000_000;
 
 /// How long clients may need to end what is under way.
 const FINISH_NS: u64 = 60_000_000_000;

@@ -46,6 +46,8 @@ pub struct Core {
     pub disk: Disk,
     /// When its next turn is.
     pub turn_at_ns: Option<u64>,
+    /// Its next turn is the first after a pause.
+    pub woke: bool,
     /// Not before the last one has ended.
     pub busy_until_ns: u64,
     /// How far each replica was when it was last compared with the others.
@@ -75,6 +77,7 @@ impl Core {
             outbox: Outbox::default(),
             disk,
             turn_at_ns: None,
+            woke: false,
             busy_until_ns: 0,
             compared: BTreeMap::new(),
             callers: BTreeMap::new(),

@@ -413,6 +413,7 @@ impl World {
         core.turn_at_ns = None;
         if known.paused_until_ns > self.now_ns {
             let until_ns = known.paused_until_ns;
+            core.woke = self.setup.plan.late > 0;
             self.stir(node, shard, until_ns);
             return;
         }
@@ -424,7 +425,7 @@ impl World {
         let core = &mut node.cores[usize::from(shard_id.0)];
         let Some(shard) = &mut core.shard else { return };
         // What came from peers may as well come a turn later than what came from clients.
-        let late = if self.prng.chance(self.setup.plan.late) {
+        let late = if self.prng.chance(self.setup.plan.late) || std::mem::take(&mut core.woke) {
             std::mem::take(&mut core.inbox.bundles)
         } else {
             Vec::new()
