@@ -49,6 +49,41 @@ fn the_banner_ends_with_ready_and_a_start_is_quick() {
 }
 
 #[test]
+fn alone_it_serves_the_defaults() {
+    if !possible() {
+        return;
+    }
+    let dir = data_dir();
+    let mut child = Command::new(binary())
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let told = lines(child.stdout.take().unwrap());
+    let mut last = String::new();
+    while let Ok(line) = told.recv_timeout(SECONDS) {
+        last = line;
+        if last.starts_with("ready ") {
+            break;
+        }
+    }
+    if !last.starts_with("ready ") {
+        assert_eq!(wait(&mut child, SECONDS).code(), Some(7), "the only reason not to start");
+        eprintln!("skipped: somebody has the default addresses");
+        return;
+    }
+    assert_eq!(last, "ready 127.0.0.1:5678");
+    assert!(dir.path().join("ringraft-data").is_dir());
+    drop(dial("127.0.0.1:5679"));
+    // The two commands of the banner, as they stand there.
+    assert_eq!(text(&plain(&["counter", "incr", "visits"])), "1\n");
+    assert!(plain(&["map", "put", "greetings", "hello", "world"]).status.success());
+    send(child.id(), "TERM");
+    assert_eq!(wait(&mut child, SECONDS).code(), Some(0));
+}
+
+#[test]
 fn nothing_acknowledged_is_lost_or_done_twice_when_the_process_is_killed() {
     if !possible() {
         return;
