@@ -135,6 +135,8 @@ fn nothing_acknowledged_is_lost_or_done_twice_when_the_process_is_killed() {
         puts.extend(runtime.block_on(worker).expect("a worker ends well"));
     }
     node.take().unwrap().kill();
+    let verified = plain(&["log", "verify", &dir.path().join("data").display().to_string()]);
+    assert_eq!(verified.status.code(), Some(0), "{}", text(&verified));
     let node = Node::start(dir.path(), &flags);
     runtime.block_on(async {
         let client = Client::connect(options(&node.api)).await.expect("a client");
@@ -450,6 +452,13 @@ fn watching_and_holding_go_on_until_told() {
     assert!(said.recv_timeout(SECONDS).unwrap().starts_with("door is held, token "));
     let tried = cli(&node, &["lock", "door", "--wait", "0", "--", "true"]);
     assert_eq!(tried.status.code(), Some(8));
+    // A command gets the signals that the holder gets, and its end is the holder's.
+    let mut sleeper = spawn(&node, &["lock", "gate", "--", "sh", "-c", "echo held; exec sleep 60"]);
+    let sleeping = lines(sleeper.stdout.take().unwrap());
+    assert_eq!(sleeping.recv_timeout(SECONDS).unwrap(), "held");
+    send(sleeper.id(), "TERM");
+    assert_eq!(wait(&mut sleeper, SECONDS).code(), Some(143));
+    assert_eq!(cli(&node, &["lock", "gate", "--show"]).status.code(), Some(8), "given back");
     let mut waiter = spawn(&node, &["lock", "door", "--", "echo", "my turn"]);
     send(holder.id(), "TERM");
     assert_eq!(wait(&mut holder, SECONDS).code(), Some(143));

@@ -183,6 +183,7 @@ fn tell(item: &Item) {
 
 fn words(says: &Says) -> String {
     match says {
+        Says::Entries { first, entries } if entries.len() == 1 => format!("entry {first}"),
         Says::Entries { first, entries } => {
             format!("entries {first} to {}", first.0 + entries.len() as u64 - 1)
         }

@@ -127,7 +127,7 @@ enum Command {
     /// Stand in an election, or watch one.
     #[cfg(feature = "io")]
     Election(election::Flags),
-    /// Show what this host has and what a node wants; changes nothing.
+    /// Show what this host has and what a node wants, and time its disk.
     #[cfg(feature = "io")]
     Doctor(doctor::Flags),
     /// Read the journal of a node that is not running.

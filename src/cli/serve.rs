@@ -69,6 +69,7 @@ pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     signals.serving();
     banner(&config, &node);
     signals.wait();
+    note(&"ringraft: stopping; once more stops at once");
     node.stop();
     Ok(Exit::Done)
 }

@@ -24,15 +24,10 @@ pub struct Target {
     /// How long the cluster keeps what this client holds when it falls silent.
     #[arg(long, default_value = "15s", value_parser = duration, value_name = "TIME", global = true)]
     pub session_timeout: Duration,
-    /// The partitions' ids separated by commas, when the node is not to be asked for them.
-    #[arg(
-        long,
-        env = "RINGRAFT_PARTITIONS",
-        value_delimiter = ',',
-        value_name = "IDS",
-        global = true
-    )]
-    pub partitions: Vec<u32>,
+    /// The partitions' ids separated by commas, all of them, when the node is not to be asked.
+    #[arg(long, env = "RINGRAFT_PARTITION_IDS", value_delimiter = ',', global = true)]
+    #[arg(value_name = "IDS")]
+    pub partition_ids: Vec<u32>,
     /// Print JSON, one object a line.
     #[arg(long, global = true)]
     pub json: bool,
@@ -73,7 +68,7 @@ impl Target {
             endpoints: self.endpoint.clone(),
             patience: self.timeout,
             session_timeout: self.session_timeout.max(Duration::from_secs(1)),
-            partitions: self.partitions.iter().copied().collect::<BTreeSet<u32>>(),
+            partitions: self.partition_ids.iter().copied().collect::<BTreeSet<u32>>(),
         };
         Client::connect(options).await.map_err(|fault| self.failure(fault))
     }
