@@ -83,8 +83,8 @@ const _: () = {
 
 // What an operator may set (config.rs).
 
-/// Partitions that one node holds: an idle one costs about a microsecond a tick, so this many cost a core
-/// some percent.
+/// Partitions that one node holds: an idle one costs about a microsecond a tick, so this many cost
+/// a core some percent.
 pub const PARTITIONS_MAX: usize = 4096;
 
 /// The config file. Every key with a long comment is below 16 KiB.
