@@ -51,7 +51,7 @@ pub struct NodeConfig {
     pub snapshot_bytes: u64,
     /// Entries kept before a snapshot for followers that are a little behind.
     pub retain_entries: u64,
-    /// Client connections at a time, of all shards together.
+    /// Client connections at a time; each shard has an equal share.
     pub connections_max: u32,
     /// Calls at a time on one connection.
     pub streams_max: u32,
