@@ -731,6 +731,10 @@ impl World {
                 }
             }
         }
+        if self.nodes[id.0 as usize - 1].rotten {
+            let here = self.replicas(id).len();
+            self.trace.tell(now_ns, || format!("node {id} has {here} partitions left"));
+        }
         for shard in 0..self.setup.shards {
             self.stir(id, ShardId(shard), now_ns + GATHER_NS);
         }
