@@ -27,6 +27,8 @@ pub const LEADER: NodeId = NodeId(0);
 pub enum What {
     /// A node loses power and starts again later.
     Crash { node: NodeId, down_ns: u64 },
+    /// A node loses power, and bits of its disks turn while it is down.
+    Rot { node: NodeId, down_ns: u64, bits: u32 },
     /// All nodes lose power at once.
     Blackout { down_ns: u64 },
     /// A node gets no turns while the world goes on.
@@ -82,6 +84,9 @@ impl Plan {
             let at_ns = prng.between(500_000_000, heals_ns.max(600_000_000));
             faults.push(Fault { at_ns, what: What::drawn(prng, nodes, steps) });
         }
+        if nodes > 2 && prng.chance(ROTS) {
+            rot(prng, nodes, &mut faults, heals_ns);
+        }
         faults.sort_by_key(|fault| fault.at_ns);
         let late = if prng.chance(500) { prng.below(300) } else { 0 };
         Plan { faults, manners, skew_ns, steps, late, heals_ns }
@@ -94,6 +99,7 @@ impl What {
     pub fn aimed(mut self, leader: NodeId) -> What {
         match &mut self {
             What::Crash { node, .. }
+            | What::Rot { node, .. }
             | What::Pause { node, .. }
             | What::Alone { node, .. }
             | What::Step { node, .. }
@@ -132,6 +138,18 @@ impl What {
         }
     }
 }
+
+/// One node loses what was safe. That is as much as three survive, so no other loses power.
+fn rot(prng: &mut Prng, nodes: u32, faults: &mut Vec<Fault>, heals_ns: u64) {
+    faults.retain(|fault| !matches!(fault.what, What::Crash { .. } | What::Blackout { .. }));
+    let node = NodeId(1 + prng.below(u64::from(nodes)) as u32);
+    let at_ns = prng.between(500_000_000, heals_ns.max(600_000_000));
+    let (down_ns, bits) = (prng.between(1, 300) * 1_000_000, 1 + prng.below(20) as u32);
+    faults.push(Fault { at_ns, what: What::Rot { node, down_ns, bits } });
+}
+
+/// In a thousand: worlds with a disk that rots.
+const ROTS: u64 = 60;
 
 /// The links of one kind of partition: two halves, or a bridge between them, either way or one way
 /// only.

@@ -21,6 +21,8 @@ pub struct Node {
     pub life: u64,
     /// Whether it runs.
     pub up: bool,
+    /// Bits of its disks were turned: it may have partitions that do not start, and says which.
+    pub rotten: bool,
     /// No turns before this.
     pub paused_until_ns: u64,
     /// Its clocks.

@@ -98,24 +98,29 @@ pub fn digest(shard: &Shard, of: PartitionId) -> Option<u64> {
 /// A shard from what its disk holds.
 ///
 /// # Errors
-/// The journal cannot be read, or says that safe bytes are damaged.
+/// The journal cannot be read; or says that safe bytes are damaged, on a disk that is not `rotten`.
 pub fn start(
     setup: &Setup,
     node: NodeId,
     shard: ShardId,
     now: Now,
     disk: &mut Disk,
+    rotten: bool,
 ) -> Result<Shard, String> {
     let segments = disk.segments();
     let recovered = journal::recover(Owner { node, shard }, &segments)
         .map_err(|refused: Refused| refused.to_string())?;
-    if let Some((partition, fault)) = recovered.faults.first_key_value() {
+    if let Some((partition, fault)) = recovered.faults.first_key_value()
+        && !rotten
+    {
         return Err(format!("partition {partition} is damaged: {fault}"));
     }
-    if let Some(damage) = recovered.damage.first() {
+    if let Some(damage) = recovered.damage.first()
+        && !rotten
+    {
         return Err(format!("damage: {damage}"));
     }
-    disk.resume(recovered.resume.kept());
+    disk.resume(recovered.resume.kept(), rotten);
     Ok(Shard::new(settings(setup, node, shard), recovered, now))
 }
 

@@ -16,6 +16,7 @@
 //! keep alice [open=1,4] [last=9] [heard=4:2] [filter={…}]     bare: as a client would
 //! found 9 members=1,2:observer node=1          as an operator would
 //! leave 9 node=1
+//! watch 1 [partition=1]
 //! advance 6s
 //! crash 2 · start 2 · pause 2 3s · cut 2 · heal · step 1 -10s
 //! leader 1
@@ -32,7 +33,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::id::{Index, Kind, NodeId, PartitionId, ShardId};
-use crate::partition::reply::{Refusal, Status};
+use crate::partition::reply::{Event, Refusal, Status};
 use crate::shard::inbox::{Ask, Member, Role};
 use crate::sim::call::Heard;
 use crate::sim::fault::What;
@@ -116,6 +117,7 @@ enum Purpose {
     Open,
     Close,
     Keep,
+    Watch,
     Create(Kind, String),
     Command(u64, Op),
     Query(Op),
@@ -147,9 +149,16 @@ impl Story {
             }
             "crash" | "start" | "pause" | "cut" | "heal" | "step" => self.fault(&words)?,
             "found" => self.found(&words)?,
+            "watch" => {
+                let node = words.number(1)?;
+                let partition = words.number_named("partition", 0)?;
+                let ask = if partition == 0 { Ask::WatchNode } else { Ask::WatchPartition };
+                self.operate("watcher", partition, node, Purpose::Watch, ask);
+            }
             "leave" => {
                 let partition = words.number(1)?;
-                self.operate(partition, words.number_named("node", 1)?, Ask::Leave);
+                let node = words.number_named("node", 1)?;
+                self.operate("operator", partition, node, Purpose::Keep, Ask::Leave);
             }
             "leader" => self.say_leader(words.number(1)?),
             "replicas" => self.say_replicas(),
@@ -190,15 +199,16 @@ impl Story {
         });
         let members = members.collect::<Result<Vec<_>, String>>()?;
         let node = words.number_named("node", 1)?;
-        self.operate(words.number(1)?, node, Ask::Bootstrap(members));
+        let ask = Ask::Bootstrap(members);
+        self.operate("operator", words.number(1)?, node, Purpose::Keep, ask);
         Ok(())
     }
 
     /// What an operator asks of a node.
-    fn operate(&mut self, partition: u32, node: u32, ask: Ask) {
+    fn operate(&mut self, name: &str, partition: u32, node: u32, what: Purpose, ask: Ask) {
         let operator = Person { partition, node: Some(node), ..Person::default() };
-        self.people.insert("operator".to_owned(), operator);
-        let sent = self.send("operator", Purpose::Keep, ask, Vec::new(), Some(node));
+        self.people.insert(name.to_owned(), operator);
+        let sent = self.send(name, what, ask, Vec::new(), Some(node));
         sent.expect("the operator is there");
     }
 
@@ -267,6 +277,8 @@ impl Story {
             "close" => return self.close_primitive(name, kind, &primitive),
             _ => verbs::op(asked, words, 3)?,
         };
+        let deadline = words.span_named("deadline")?;
+        let deadline = deadline.map(|span| self.world().now().wall.after(span));
         let person = self.person(name)?;
         let session = person.session;
         let id = match words.named("id") {
@@ -280,7 +292,7 @@ impl Story {
         }
         let sequence = words.number_named("number", person.next_sequence)?;
         person.next_sequence = person.next_sequence.max(sequence + 1);
-        let body = speech::command(session, sequence, id, op.kind(), op.payload());
+        let body = speech::command(session, sequence, deadline, id, op.kind(), op.payload());
         let what = Purpose::Command(sequence, op);
         person.sent.insert(sequence, (body.clone().into(), what.clone()));
         person.open.insert(sequence, 0);
@@ -480,7 +492,7 @@ fn line(person: &mut Person, what: &Purpose, heard: &Heard) -> Option<String> {
             Heard::End => "the end".to_owned(),
             Heard::Broken => "the connection broke".to_owned(),
             Heard::Refused(refusal) => refused(refusal),
-            Heard::Event(event) => format!("{event:?}"),
+            Heard::Event(event) => happening(event),
             Heard::Output { .. } => return None,
         });
     };
@@ -495,6 +507,7 @@ fn line(person: &mut Person, what: &Purpose, heard: &Heard) -> Option<String> {
             person.max_index = output.session_id;
             Some(format!("session {}", output.session_id))
         }
+        Purpose::Watch => None,
         Purpose::Close => Some(format!("closed at {index}")),
         Purpose::Keep => Some(format!("done at {index}")),
         Purpose::Create(kind, name) => {
@@ -507,6 +520,20 @@ fn line(person: &mut Person, what: &Purpose, heard: &Heard) -> Option<String> {
             Err((_, why)) => why,
         }),
     }
+}
+
+/// What a watcher hears, without the wrappings of its numbers.
+fn happening(event: &Event) -> String {
+    let mut text = format!("{:?}", event.what);
+    for wrapping in ["NodeId(", "Position(", "Term("] {
+        while let Some(at) = text.find(wrapping) {
+            let end = text[at..].find(')').map_or(text.len(), |end| at + end);
+            let number = text[at + wrapping.len()..end].to_owned();
+            text.replace_range(at..=end, &number);
+        }
+    }
+    let replayed = if event.at.is_none() { ", replayed" } else { "" };
+    format!("partition {}: {text}{replayed}", event.partition)
 }
 
 /// A status as clients of the protocol know it.

@@ -29,6 +29,7 @@ use crate::sim::queue::Queue;
 use crate::sim::setup::Setup;
 use crate::sim::shell;
 use crate::sim::trace::Trace;
+use crate::time::Now;
 
 /// A world.
 #[derive(Debug)]
@@ -168,6 +169,12 @@ impl World {
         world
     }
 
+    /// What a right clock shows.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        Clock::right().read(self.now_ns)
+    }
+
     /// The next thing happens. False when nothing is to come.
     pub fn step(&mut self) -> bool {
         let Some((at_ns, event)) = self.queue.pop() else { return false };
@@ -240,6 +247,15 @@ impl World {
         self.trace.tell(self.now_ns, || format!("{what:?}"));
         match what {
             What::Crash { node, down_ns } => self.crash(node, Some(down_ns)),
+            What::Rot { node, down_ns, bits } => {
+                self.crash(node, Some(down_ns));
+                let known = &mut self.nodes[node.0 as usize - 1];
+                known.rotten = true;
+                for _ in 0..bits {
+                    let place = self.prng.below(known.cores.len() as u64) as usize;
+                    known.cores[place].disk.rot(ROT_WITHIN);
+                }
+            }
             What::Blackout { down_ns } => {
                 for id in 1..=self.setup.nodes {
                     let later_ns = self.prng.below(50_000_000);
@@ -320,8 +336,8 @@ impl World {
     #[must_use]
     pub fn is_level(&self) -> bool {
         let mut first = BTreeMap::new();
-        for id in 1..=self.setup.nodes {
-            for standing in self.replicas(NodeId(id)) {
+        for node in self.nodes.iter().filter(|node| !node.rotten) {
+            for standing in self.replicas(node.id) {
                 let here = (standing.applied, standing.digest);
                 if *first.entry(standing.partition).or_insert(here) != here {
                     return false;
@@ -704,13 +720,20 @@ impl World {
         node.clock.restart(now_ns);
         let now = node.clock.read(now_ns);
         for core in &mut node.cores {
-            let began = shell::start(&self.setup, id, core.id, now, &mut core.disk);
+            let began = shell::start(&self.setup, id, core.id, now, &mut core.disk, node.rotten);
             match began {
                 Ok(shard) => core.shard = Some(shard),
+                Err(why) if node.rotten => {
+                    self.trace.tell(now_ns, || format!("shard {} of node {id}: {why}", core.id));
+                }
                 Err(why) => {
                     self.wrong.push(format!("node {id}, shard {} does not start: {why}", core.id));
                 }
             }
+        }
+        if self.nodes[id.0 as usize - 1].rotten {
+            let here = self.replicas(id).len();
+            self.trace.tell(now_ns, || format!("node {id} has {here} partitions left"));
         }
         for shard in 0..self.setup.shards {
             self.stir(id, ShardId(shard), now_ns + GATHER_NS);
@@ -739,7 +762,9 @@ impl World {
 
     /// Replicas that have applied the same entries must be equal.
     fn compare(&mut self, id: NodeId, shard: ShardId) {
-        let core = &mut self.nodes[id.0 as usize - 1].cores[usize::from(shard.0)];
+        let node = &mut self.nodes[id.0 as usize - 1];
+        let rotten = node.rotten;
+        let core = &mut node.cores[usize::from(shard.0)];
         let Some(shard) = &core.shard else { return };
         for (partition, applied) in shell::positions(shard) {
             if core.compared.insert(partition, applied) == Some(applied) {
@@ -754,7 +779,7 @@ impl World {
                 ));
             }
         }
-        let halted = shell::halted(shard);
+        let halted = shell::halted(shard).filter(|_| !rotten);
         self.wrong
             .extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
     }
@@ -773,8 +798,11 @@ fn new_node(id: NodeId, setup: &Setup, prng: &mut Prng) -> Node {
             Core::new(ShardId(shard), disk)
         })
         .collect();
-    Node { id, life: 0, up: false, paused_until_ns: 0, clock, cores, slow: 1 }
+    Node { id, life: 0, up: false, rotten: false, paused_until_ns: 0, clock, cores, slow: 1 }
 }
+
+/// Rot falls into the beginning of a segment, where runs of these sizes write.
+const ROT_WITHIN: usize = 128 << 10;
 
 /// The caller who founds partitions.
 const OPERATOR: u32 = u32::MAX;
