@@ -13,6 +13,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 pub mod caller;
+pub mod calls;
 
 /// A node that is ready.
 pub struct Node {
