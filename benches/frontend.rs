@@ -1,20 +1,20 @@
 //! The edge without sockets: bytes of a request → command in an inbox → bytes of a reply.
 //!
-//! `cargo bench --bench frontend`. The figures are for a counter's Increment, the smallest command there
-//! is, so they are what every call pays at least.
+//! `cargo bench --bench frontend`. The figures are for a counter's Increment, the smallest command
+//! there is, so they are what every call pays at least.
 
 use divan::{Bencher, black_box};
 use prost::Message;
 
+use ringraft::edge::dialect::Dialect;
+use ringraft::edge::request::{Deadline, Rules};
+use ringraft::edge::{method, request, response};
 use ringraft::id::{Index, ShardId, Ticket};
 use ringraft::partition::reply::{Output, Status};
 use ringraft::shard::inbox::Requests;
 use ringraft::time::{Now, Span};
-use ringraft::wire::dialect::Dialect;
 use ringraft::wire::http2::{Connection, Event, Limits, Route};
 use ringraft::wire::proto::{counter, v1};
-use ringraft::wire::request::{Deadline, Rules};
-use ringraft::wire::{method, request, response};
 
 fn main() {
     divan::main();
@@ -123,8 +123,8 @@ fn opening() -> Vec<u8> {
     octets
 }
 
-/// HEADERS and DATA of one call. The fields are literals without indexing, so that calls are alike; the
-/// path is looked up each time.
+/// HEADERS and DATA of one call. The fields are literals without indexing, so that calls are alike;
+/// the path is looked up each time.
 fn put_call(octets: &mut Vec<u8>, stream: u32, message: &[u8]) {
     let mut block = vec![0x83, 0x86, 0x04, PATH.len() as u8];
     block.extend_from_slice(PATH.as_bytes());

@@ -228,7 +228,7 @@ pub const KEYS: &[Key] = &[
         "node",
         "drain_ms",
         MS,
-        5_000,
+        2_000,
         0,
         60_000,
         |c| c.drain.as_millis(),

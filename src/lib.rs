@@ -38,6 +38,7 @@ pub mod cli;
 #[cfg(feature = "io")]
 pub mod client;
 pub mod config;
+pub mod edge;
 #[cfg(feature = "io")]
 pub mod frontend;
 pub mod id;

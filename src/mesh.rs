@@ -5,11 +5,11 @@
 //!           ── bell ────────────────────────►                 wakes b's pump, once until it looks
 //! ```
 //!
-//! A lane is a bounded queue of the standard library without locks between one sender and one receiver.
-//! What finds no room waits with its sender, in order, and is tried again in each of its turns: nothing is
-//! lost, and a core never waits for another. What waits is bounded by admission, since every letter stems
-//! from a call that was admitted or from the answer to one. Absent on purpose: any request and reply
-//! pattern, and state that two cores could both see.
+//! A lane is a bounded queue of the standard library without locks between one sender and one
+//! receiver. What finds no room waits with its sender, in order, and is tried again in each of its
+//! turns: nothing is lost, and a core never waits for another. What waits is bounded by admission,
+//! since every letter stems from a call that was admitted or from the answer to one. Absent on
+//! purpose: any request and reply pattern, and state that two cores could both see.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;

@@ -1,5 +1,5 @@
-//! A node in this process, through its sockets: an independent client on one side, bytes that no client
-//! would send on the other.
+//! A node in this process, through its sockets: an independent client on one side, bytes that no
+//! client would send on the other.
 
 #![cfg(feature = "io")]
 #![allow(unused_crate_dependencies)]
@@ -47,7 +47,8 @@ fn any_connection_serves_any_partition_of_any_core() {
     let data = tempfile::tempdir().expect("a directory");
     let node = start(data.path(), 3);
     run(async {
-        // More connections than cores, so that some are passed on, each with its own first partition.
+        // More connections than cores, so that some are passed on, each with its own first
+        // partition.
         for first in 1..=4 {
             let mut client = Client::new(node.api).await;
             for partition in (first..=4).chain(1..first) {
@@ -118,8 +119,8 @@ fn events_reach_their_stream_and_its_end_is_told() {
             headers: Some(headers(2, session, id, 2)),
             input: Some(map::v1::EventsInput::default()),
         };
-        // No header leaves before the first event (core.md 4.4), so the opening ends with the first write
-        // that comes after the registration.
+        // No header leaves before the first event (core.md 4.4), so the opening ends with the first
+        // write that comes after the registration.
         let path = "/atomix.multiraft.map.v1.Map/Events";
         let mut opening = std::pin::pin!(client.stream::<_, map::v1::EventsResponse>(path, events));
         let mut sequence = 2;
@@ -188,7 +189,10 @@ fn a_reader_that_does_not_read_is_told_to_come_back() {
         let stream = client.stream::<_, map::v1::EntriesResponse>(listing, entries).await;
         let mut stream = stream.expect("opened");
         for sequence in 3..20 {
-            writer.call::<_, map::v1::PutResponse>(path, put(sequence, 1 << 20)).await.expect("put");
+            writer
+                .call::<_, map::v1::PutResponse>(path, put(sequence, 1 << 20))
+                .await
+                .expect("put");
         }
         let status = loop {
             match stream.message().await {

@@ -24,9 +24,11 @@ pub struct Flags {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Stand, and lead while a command runs. The command finds the term in RINGRAFT_ELECTION_TERM, which
-    /// grows from leader to leader. If the office is lost, the command is ended with SIGTERM, then SIGKILL,
-    /// and the exit status is 11.
+    /// Stand, and lead while a command runs.
+    ///
+    /// Ends as the command ends. The command finds the term in RINGRAFT_ELECTION_TERM, which grows from
+    /// leader to leader. If the office is lost, the command is ended with SIGTERM, five seconds later with
+    /// SIGKILL, and the exit status is 11.
     Campaign {
         /// The election.
         name: String,

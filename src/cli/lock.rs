@@ -12,9 +12,7 @@ use crate::client::lock::Lock;
 use crate::client::{Client, Fault};
 use crate::wire::proto::v1::operation_response_headers::Status;
 
-/// Hold a lock while a command runs, and end as it ends. The command finds the lock's fencing token in
-/// RINGRAFT_LOCK_TOKEN: it grows from holder to holder. If the lock is lost, the command is ended with
-/// SIGTERM, then SIGKILL, and the exit status is 11.
+/// What is typed.
 #[derive(Args)]
 pub struct Flags {
     /// The lock.

@@ -118,6 +118,10 @@ enum Command {
     #[cfg(feature = "io")]
     Map(map::Flags),
     /// Hold a lock while a command runs.
+    ///
+    /// Ends as the command ends. The command finds the lock's fencing token in RINGRAFT_LOCK_TOKEN: it grows
+    /// from holder to holder. If the lock is lost, the command is ended with SIGTERM, five seconds later with
+    /// SIGKILL, and the exit status is 11.
     #[cfg(feature = "io")]
     Lock(lock::Flags),
     /// Stand in an election, or watch one.

@@ -17,10 +17,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::target::DEFAULT_ENDPOINT;
 use super::{Exit, Failure, VERSION, note, say};
 use crate::config::{Dialect, Fault, NodeConfig, Trace};
+use crate::runtime::directory::DirectoryFault;
 use crate::runtime::{Fatal, Node};
 
 /// What is typed.
 #[derive(Args, Default)]
+#[command(args_override_self = true)]
 pub struct Flags {
     /// Where the data lives; made if it is not there. [default: ./ringraft-data]
     #[arg(long, value_name = "DIR")]
@@ -63,8 +65,8 @@ pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     for fault in &node.ready.faults {
         note(&format_args!("ringraft: not started: {fault}"));
     }
-    banner(&config, &node);
     signals.serving();
+    banner(&config, &node);
     signals.wait();
     node.stop();
     Ok(Exit::Done)
@@ -136,11 +138,36 @@ fn not_started(fatal: &Fatal) -> Failure {
         }
         Fatal::Address(..) | Fatal::Name(..) => failure(Exit::Address)
             .mend("choose an address of this host with --listen and --peer-listen"),
-        Fatal::DataDir(_) => failure(Exit::DataDir),
+        Fatal::DataDir(fault) => failure(Exit::DataDir).mend(how_to_use(fault)),
+        Fatal::Journal(_) => failure(Exit::DataDir)
+            .mend("`ringraft log verify` tells what is there; restore it, or start with an empty one"),
         Fatal::Disk(_) => failure(Exit::Disk)
             .mend("make room, or look into the kernel's log; what was acknowledged is still there"),
         Fatal::Core(_) => failure(Exit::Failed),
     }
+}
+
+/// A way to use a directory after all, or another one.
+fn how_to_use(fault: &DirectoryFault) -> String {
+    let way = match fault {
+        DirectoryFault::Foreign { what, there, .. } if what.contains("shard") => {
+            format!("start it with --shards {there}")
+        }
+        DirectoryFault::Foreign { what, there, .. } if what.contains("node") => {
+            format!("start it with --node-id {there}")
+        }
+        DirectoryFault::Foreign { .. } => {
+            "start it with the [cluster] keys that it was made with (--partitions is one)"
+                .to_owned()
+        }
+        DirectoryFault::Newer { .. } => "run the newer version".to_owned(),
+        DirectoryFault::InUse { .. } => "end that process".to_owned(),
+        DirectoryFault::NotOurs { .. } => "move what is there away".to_owned(),
+        DirectoryFault::System { .. } => {
+            "make it a directory that this process can write".to_owned()
+        }
+    };
+    format!("{way}, or name another with --data-dir")
 }
 
 /// SIGTERM and SIGINT: before the node serves they end the process at once, for nothing was promised yet;

@@ -539,7 +539,7 @@ mod tests {
         use crate::wire::proto::counter::v1::{IncrementInput, IncrementRequest};
         let headers = CommandRequestHeaders { sequence_num: 9, ..Default::default() };
         let body = IncrementInput { delta: -3 };
-        let plain = IncrementRequest { headers: Some(headers.clone()), input: Some(body) };
+        let plain = IncrementRequest { headers: Some(headers), input: Some(body) };
         let envelope = Envelope { headers: Some(headers), body: Some(body) };
         assert_eq!(envelope.encode_to_vec(), plain.encode_to_vec());
     }

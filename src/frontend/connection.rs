@@ -1,13 +1,14 @@
 //! One socket and its HTTP/2: requests to tickets; replies and events out; callers who go.
 //!
-//! One task a connection reads, and writes only what the kernel would not take at once; the core writes
-//! after each turn, so all answers of a turn leave in one call. Neither holds the link across an await.
+//! One task a connection reads, and writes only what the kernel would not take at once; the core
+//! writes after each turn, so all answers of a turn leave in one call. Neither holds the link
+//! across an await.
 //!
 //! ```text
 //!   open ── peer ends, socket breaks ─────────────► gone      callers are reported
 //!    │ └── first request belongs elsewhere ───────► passage   nothing is lost, nothing is said
-//!    └──── HTTP/2 has ended, all is written ──────► lingering: no more is written, what comes is read and
-//!          dropped for a moment, or the kernel's reset would destroy our last words
+//!    └──── HTTP/2 has ended, all is written ──────► lingering: no more is written, what comes is
+//!          read and dropped for a moment, or the kernel's reset would destroy our last words
 //! ```
 
 use std::cell::RefCell;
@@ -19,16 +20,16 @@ use std::time::Duration;
 
 use futures_lite::FutureExt;
 
+use crate::edge::dialect::Dialect;
+use crate::edge::response::Failure;
+use crate::edge::{method, request, response};
 use crate::id::{NodeId, ShardId, Ticket};
 use crate::limits;
 use crate::mesh::Parcel;
 use crate::partition::reply::{Event as Happened, Output, Refusal};
 use crate::runtime::tcp::Socket;
-use crate::wire::dialect::Dialect;
 use crate::wire::grpc::Status;
 use crate::wire::http2::{Event, Key, Message, Meta, Route};
-use crate::wire::response::Failure;
-use crate::wire::{method, request, response};
 
 use super::pin::{self, Http, Passage};
 use super::{Caller, Front, Peer, Shared};
@@ -404,7 +405,8 @@ impl Link {
         assert!(elsewhere.is_none(), "no request comes without octets");
     }
 
-    /// All events of `input`: how much of it was taken, and whether the connection belongs elsewhere.
+    /// All events of `input`: how much of it was taken, and whether the connection belongs
+    /// elsewhere.
     #[allow(clippy::type_complexity)]
     fn requests(
         &mut self,

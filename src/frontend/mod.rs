@@ -5,12 +5,14 @@
 //!   replies of a turn ─► waiting callers ─► connections ─► one write each
 //! ```
 //!
-//! A `Front` lives as long as its core and is shared by the core's tasks through one `RefCell` that no
-//! await ever spans. It knows sockets, gRPC and dialects, and nothing of sessions or raft. What callers do
-//! to it is bounded: connections, waiting calls, bytes taken in a turn, bytes a slow reader holds.
+//! A `Front` lives as long as its core and is shared by the core's tasks through one `RefCell` that
+//! no await ever spans. It knows sockets, gRPC and dialects, and nothing of sessions or raft. What
+//! callers do to it is bounded: connections, waiting calls, bytes taken in a turn, bytes a slow
+//! reader holds.
 //!
-//! Deadlines are looked at when the earliest is due, over all that wait: calls that are answered in time,
-//! which is nearly all, pay one comparison. Absent on purpose: a task, channel or future per call.
+//! Deadlines are looked at when the earliest is due, over all that wait: calls that are answered in
+//! time, which is nearly all, pay one comparison. Absent on purpose: a task, channel or future per
+//! call.
 
 pub mod connection;
 pub mod pin;
@@ -22,6 +24,10 @@ use std::task::Waker;
 
 use glommio::net::TcpListener;
 
+use crate::edge::dialect::Dialect;
+use crate::edge::method::Method;
+use crate::edge::request::Rules;
+use crate::edge::response::{self, Failure};
 use crate::id::{NodeId, PartitionId, ShardId, Ticket};
 use crate::limits;
 use crate::mesh::Parcel;
@@ -33,12 +39,8 @@ use crate::shard::inbox::Requests;
 use crate::shard::outbox::Admission;
 use crate::shard::waiting::Waiting;
 use crate::time::{Instant, Now, Span};
-use crate::wire::dialect::Dialect;
 use crate::wire::grpc::Status;
 use crate::wire::http2::{Key, Limits};
-use crate::wire::method::Method;
-use crate::wire::request::Rules;
-use crate::wire::response::{self, Failure};
 use connection::Link;
 
 /// The edge of one core.
@@ -105,8 +107,8 @@ struct Caller {
     deadline: Option<Instant>,
 }
 
-/// The end of a stream that comes a little later, or a published driver would try again at the speed of
-/// the round trip (core.md 8.4).
+/// The end of a stream that comes a little later, or a published driver would try again at the
+/// speed of the round trip (core.md 8.4).
 #[derive(Debug)]
 struct Late {
     at: Instant,
@@ -147,16 +149,20 @@ impl Front {
         self.bell = waker;
     }
 
-    /// Whether a turn would find something here.
+    /// Whether there are calls for a turn.
     #[must_use]
-    pub fn has_work(&self) -> bool {
-        !(self.requests.list.is_empty()
-            && self.gone.is_empty()
-            && self.leaving.is_empty()
-            && self.dirty.is_empty())
+    pub fn has_requests(&self) -> bool {
+        !self.requests.list.is_empty()
     }
 
-    /// Moves what came since the last turn into its inbox; connections that waited for that read on.
+    /// Whether there is something else for a turn, or for the mesh.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        !(self.gone.is_empty() && self.leaving.is_empty())
+    }
+
+    /// Moves what came since the last turn into its inbox; connections that waited for that read
+    /// on.
     pub fn gather(&mut self, requests: &mut Requests, gone: &mut Vec<(PartitionId, Ticket)>) {
         if requests.list.is_empty() {
             std::mem::swap(requests, &mut self.requests);
@@ -209,12 +215,14 @@ impl Front {
         self.dirty = dirty;
     }
 
-    /// Does what is due: callers whose deadline passed, ends that were held back, timers of connections.
+    /// Does what is due: callers whose deadline passed, ends that were held back, timers of
+    /// connections.
     pub fn advance(&mut self) {
         self.now = self.clock.now();
         let now = self.now;
         self.expire(now.monotonic);
-        while let Some(late) = self.late.pop_front_if(|late| late.at <= now.monotonic) {
+        while self.late.front().is_some_and(|late| late.at <= now.monotonic) {
+            let Some(late) = self.late.pop_front() else { break };
             let Some(peer) = late.peer.upgrade() else { continue };
             peer.borrow_mut().finish(late.key, Some(&late.failure));
             self.touch(&peer);
@@ -237,9 +245,15 @@ impl Front {
         [self.earliest, late, self.sweep_at()].into_iter().flatten().min()
     }
 
-    /// Begins the graceful end of every connection.
+    /// Begins the graceful end of every connection. Streams have no end to wait for: their callers are told
+    /// to go on elsewhere.
     pub fn drain(&mut self) {
         self.draining = true;
+        let streams = self.waiting.iter().filter(|(_, caller)| caller.method.streaming);
+        let streams: Vec<_> = streams.map(|(ticket, caller)| (ticket, *caller)).collect();
+        for (ticket, caller) in streams {
+            self.dismiss(ticket, caller, &Refusal::Unavailable("the node stops"));
+        }
         for at in 0..self.peers.len() {
             let Some(peer) = self.peers[at].clone() else { continue };
             peer.borrow_mut().shutdown(self);
@@ -404,16 +418,21 @@ impl Front {
         // Many deadlines close together are looked at together.
         self.earliest = next.map(|next| next.max(now.after(EXPIRY_GRAIN)));
         for (ticket, caller) in due {
-            let failure = response::refusal(caller.method, &Refusal::Deadline);
-            if let Some(peer) = self.peers[caller.peer as usize].clone() {
-                let mut link = peer.borrow_mut();
-                link.finish(caller.key, failure.as_ref());
-                link.forget(caller.key);
-                drop(link);
-                self.touch(&peer);
-            }
-            self.abandon(ticket);
+            self.dismiss(ticket, caller, &Refusal::Deadline);
         }
+    }
+
+    /// Ends a call that still waits.
+    fn dismiss(&mut self, ticket: Ticket, caller: Caller, refusal: &Refusal) {
+        let failure = response::refusal(caller.method, refusal);
+        if let Some(peer) = self.peers[caller.peer as usize].clone() {
+            let mut link = peer.borrow_mut();
+            link.finish(caller.key, failure.as_ref());
+            link.forget(caller.key);
+            drop(link);
+            self.touch(&peer);
+        }
+        self.abandon(ticket);
     }
 
     fn sweep_at(&self) -> Option<Instant> {
@@ -437,8 +456,8 @@ enum Ending {
 /// Within core.md 8.4's advice of 100 ms to 1 s.
 const STREAM_UNAVAILABLE_DELAY: Span = Span::millis(150);
 
-/// Deadlines closer together than this are one look at the waiting callers. Callers count for themselves;
-/// theirs is the deadline that is kept exactly.
+/// Deadlines closer together than this are one look at the waiting callers. Callers count for
+/// themselves; theirs is the deadline that is kept exactly.
 const EXPIRY_GRAIN: Span = Span::millis(5);
 
 /// How often timers of connections are looked at; they are seconds long.

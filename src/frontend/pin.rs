@@ -1,14 +1,15 @@
 //! Which core a connection belongs to: the owner of the partition that its first request names.
 //!
-//! A gRPC client waits for SETTINGS before it speaks, so a fresh socket says nothing. The accepting core
-//! drives the connection until the first request is whole, then sends it over with what was read and not
-//! yet taken (design.md 7, Pinning). Requests for other partitions on it still work, by letter. The wait is
-//! bounded by what bounds any request: its bytes, and the connection's own timers.
+//! A gRPC client waits for SETTINGS before it speaks, so a fresh socket says nothing. The accepting
+//! core drives the connection until the first request is whole, then sends it over with what was
+//! read and not yet taken (design.md 7, Pinning). Requests for other partitions on it still work,
+//! by letter. The wait is bounded by what bounds any request: its bytes, and the connection's own
+//! timers.
 
+use crate::edge::dialect::Dialect;
+use crate::edge::{method, request};
 use crate::id::ShardId;
-use crate::wire::dialect::Dialect;
 use crate::wire::http2::{Connection, Key, Meta, Route};
-use crate::wire::{method, request};
 
 use super::Front;
 

@@ -143,8 +143,8 @@ impl Machine {
 const ITEM_BYTES: usize = 64;
 
 /// `SessionQueryInput`. Its deadline is the shell's matter: a parked query is refused there. Field
-/// 101 is ours: the sequence number that queries of the released dialect have, by which a keep-alive
-/// ends them (core.md 3.3, step 5).
+/// 101 is ours: the sequence number that queries of the released dialect have, by which a
+/// keep-alive ends them (core.md 3.3, step 5).
 #[derive(Default)]
 struct Query<'a> {
     session: SessionId,

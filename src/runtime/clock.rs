@@ -1,7 +1,7 @@
 //! The one reader of time.
 //!
-//! Everything below the shells is told the time; this is who tells it. A clock is a plain value that every
-//! core of a node copies, so their monotonic readings compare.
+//! Everything below the shells is told the time; this is who tells it. A clock is a plain value
+//! that every core of a node copies, so their monotonic readings compare.
 
 use std::time::{self, SystemTime, UNIX_EPOCH};
 

@@ -1,8 +1,9 @@
 //! One core from its first instruction to its last: journal, shard, edge, pump.
 //!
-//! It runs on its own thread and executor and shares nothing with the others but the mesh, the latch and
-//! the channels by which its start is followed. A panic here is a bug of shard, journal or shell, and ends
-//! the process: the core's partitions would be silent otherwise (design.md, decision 7).
+//! It runs on its own thread and executor and shares nothing with the others but the mesh, the
+//! latch and the channels by which its start is followed. A panic here is a bug of shard, journal
+//! or shell, and ends the process: the core's partitions would be silent otherwise (design.md,
+//! decision 7).
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -13,9 +14,11 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use super::clock::Clock;
 use super::disk::{self, Disk};
-use super::pump::{NOBODY, Pump, Stop, Turn};
+use super::pump::{NOBODY, Parts, Pump, Stop, Turn};
 use super::{Fatal, peer, tcp};
 use crate::config::{self, NodeConfig};
+use crate::edge::dialect::Dialect;
+use crate::edge::request::Rules;
 use crate::frontend::{self, Front};
 use crate::id::{PartitionId, ShardId, Ticket};
 use crate::journal::{self, Layout, Owner, Recovered};
@@ -25,9 +28,7 @@ use crate::prng::Prng;
 use crate::shard::inbox::{Ask, Member, Requests, Role};
 use crate::shard::{Peers, Settings, Shard, route};
 use crate::time::Span;
-use crate::wire::dialect::Dialect;
 use crate::wire::http2;
-use crate::wire::request::Rules;
 
 /// What a core is given.
 pub struct Core {
@@ -83,7 +84,8 @@ impl Core {
             .map(|socket| glommio::spawn_local(peer::accept(tcp::listener(socket))));
         let recovered = self.recover()?;
         let directory = disk::shard_directory(&self.config.data_dir, self.shard);
-        let disk = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
+        let (mut disk, disk_bell) = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
+        disk.limit_writes(self.config.writes_in_flight);
         let faults = recovered.faults.iter().map(|(id, fault)| format!("partition {id}: {fault}"));
         let faults = faults.collect();
         let missing = self.missing(&recovered);
@@ -95,7 +97,17 @@ impl Core {
         let turn: Box<Turn> = Box::new(move |inbox, now, outbox| shard.turn(inbox, now, outbox));
         let founding = self.founding(&missing);
         let Core { shard: id, mesh, clock, stop, ready, gate, drained, .. } = self;
-        let mut pump = Pump::new(id, turn, front.clone(), mesh, disk, clock, stop, drained);
+        let mut pump = Pump::new(Parts {
+            shard: id,
+            turn,
+            front: front.clone(),
+            mesh,
+            disk,
+            disk_bell,
+            clock,
+            stop,
+            drained,
+        });
         pump.start(founding).await.map_err(disk_fault)?;
         // The node's start has failed elsewhere when nobody listens; the gate says so.
         let _ = ready.send(Report::Known { partitions, faults });
@@ -120,7 +132,7 @@ impl Core {
         let segments = disk::load(&directory).map_err(disk_fault)?;
         let owner = Owner { node: self.config.id, shard: self.shard };
         journal::recover(owner, &segments)
-            .map_err(|refused| Fatal::DataDir(format!("{}: {refused}", directory.display())))
+            .map_err(|refused| Fatal::Journal(format!("{}: {refused}", directory.display())))
     }
 
     fn layout(&self) -> Layout {

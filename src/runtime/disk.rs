@@ -176,6 +176,11 @@ impl Disk {
         Ok((disk, Bell(bell)))
     }
 
+    /// Has no more than `most` blocks written at the same time, 1 to `WRITES_IN_FLIGHT_MAX`.
+    pub fn limit_writes(&mut self, most: u16) {
+        self.ring.limit(usize::from(most));
+    }
+
     /// Takes the journal's orders, in order, and gives the kernel what it can have at once.
     pub fn obey(&mut self, orders: &mut Vec<Order>) {
         for order in orders.drain(..) {

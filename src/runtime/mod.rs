@@ -7,9 +7,9 @@
 //!   stop: listeners closed, GOAWAY ─► calls finish, within a bound ─► loops end ─► journals closed
 //! ```
 //!
-//! `Node` is what `ringraft serve` and the tests and benches in this process have alike; it prints nothing.
-//! Absent on purpose: what a core does (`pump.rs`, `shard/`), and restarting a core that failed: a bug or a
-//! failed disk ends the process (design.md, decisions 7 and 8).
+//! `Node` is what `ringraft serve` and the tests and benches in this process have alike; it prints
+//! nothing. Absent on purpose: what a core does (`pump.rs`, `shard/`), and restarting a core that
+//! failed: a bug or a failed disk ends the process (design.md, decisions 7 and 8).
 
 pub mod checks;
 pub mod clock;
@@ -39,7 +39,7 @@ use crate::limits::SHARDS_MAX;
 use crate::mesh;
 use crate::prng::Prng;
 use clock::Clock;
-use directory::{DataDirectory, Identity};
+use directory::{DataDirectory, DirectoryFault, Identity};
 use pump::{Phase, Stop};
 
 /// A running node.
@@ -80,8 +80,10 @@ pub enum Fatal {
     Address(SocketAddr, io::Error),
     /// A name that is no address here.
     Name(Address, io::Error),
-    /// The data directory cannot be used, with what to do about it.
-    DataDir(String),
+    /// The data directory cannot be used.
+    DataDir(DirectoryFault),
+    /// A journal in it cannot be read at all.
+    Journal(String),
     /// The disk.
     Disk(String),
     /// A core could not be started.
@@ -94,7 +96,8 @@ impl fmt::Display for Fatal {
             Fatal::Host(check) => check.fmt(f),
             Fatal::Address(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Fatal::Name(address, error) => write!(f, "{}: {error}", address.host),
-            Fatal::DataDir(text) | Fatal::Disk(text) | Fatal::Core(text) => f.write_str(text),
+            Fatal::DataDir(fault) => fault.fmt(f),
+            Fatal::Journal(text) | Fatal::Disk(text) | Fatal::Core(text) => f.write_str(text),
         }
     }
 }
@@ -111,12 +114,13 @@ impl Node {
             0 => cores.len().clamp(1, SHARDS_MAX) as u16,
             shards => shards.min(SHARDS_MAX) as u16,
         };
-        // Pinned only when each shard has a core to itself: two on one core would starve each other.
+        // Pinned only when each shard has a core to itself: two on one core would starve each
+        // other.
         let pinned = usize::from(shards) == cores.len() && config.shards == 0;
         let identity = Identity { node: config.id, cluster: config.cluster.digest(), shards };
         let created = Clock::start().now().wall.0 / 1_000_000_000;
         let directory = DataDirectory::open(&config.data_dir, &identity, created)
-            .map_err(|fault| Fatal::DataDir(fault.to_string()))?;
+            .map_err(Fatal::DataDir)?;
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
         let (api_sockets, api) = take_addresses(resolve(&config.listen)?, shards)?;
 
@@ -172,7 +176,8 @@ impl Node {
         Ok(node)
     }
 
-    /// Ends the node: connections are told to go, calls in flight finish within the configured time.
+    /// Ends the node: connections are told to go, calls in flight finish within the configured
+    /// time.
     pub fn stop(mut self) {
         self.end();
     }
@@ -261,8 +266,8 @@ fn resolve(address: &Address) -> Result<SocketAddr, Fatal> {
 /// Each core listens on the same address; the kernel spreads connections over them.
 fn take_addresses(address: SocketAddr, shards: u16) -> Result<(Vec<OwnedFd>, SocketAddr), Fatal> {
     let taken = |error| Fatal::Address(address, error);
-    // A socket that shares its address also shares it with a stranger of the same user. One that does
-    // not share finds out whether there is one.
+    // A socket that shares its address also shares it with a stranger of the same user. One that
+    // does not share finds out whether there is one.
     let alone = bind_soon(address).map_err(taken)?;
     let mut exact = address;
     exact.set_port(tcp::local_address(&alone).map_err(taken)?.port());
@@ -283,8 +288,9 @@ fn listen_peers(address: SocketAddr) -> Result<(OwnedFd, SocketAddr), Fatal> {
     Ok((socket, exact))
 }
 
-/// Takes an address that nobody has. The kernel ends a killed process's rings after the process, and a ring
-/// that was waiting for a connection holds the listener till then: who restarts at once must wait a little.
+/// Takes an address that nobody has. The kernel ends a killed process's rings after the process,
+/// and a ring that was waiting for a connection holds the listener till then: who restarts at once
+/// must wait a little.
 fn bind_soon(address: SocketAddr) -> io::Result<OwnedFd> {
     let until = Instant::now() + ADDRESS_WAIT;
     loop {

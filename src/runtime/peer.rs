@@ -1,7 +1,7 @@
 //! The peer port while there are no peers: it accepts, reads nothing of use, and lets go.
 //!
-//! Liveness probes connect and hang up. Whatever else comes is read and dropped within a bound, so that
-//! garbage costs a little time and no memory. Links to other nodes replace this.
+//! Liveness probes connect and hang up. Whatever else comes is read and dropped within a bound, so
+//! that garbage costs a little time and no memory. Links to other nodes replace this.
 
 use std::time::Duration;
 

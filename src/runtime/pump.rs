@@ -1,12 +1,14 @@
 //! One core's life: gather, turn, hand out, wait.
 //!
-//! Adaptive batching falls out of the order of things: a turn takes all that is ready, and what comes
-//! while it runs is the next one's. The core waits only when nothing is ready, and its disk never does
-//! while there is something to write. Commands alone do not start a turn while the disk has as much in
-//! flight as it wants: they gather, and the completion starts the turn that takes them all.
+//! Adaptive batching falls out of the order of things: a turn takes all that is ready, and what
+//! comes while it runs is the next one's. The core waits only when nothing is ready, and its disk
+//! never does while there is something to write. Commands alone do not start a turn while the disk
+//! has as much in flight as it wants: they gather, and the completion starts the turn that takes
+//! them all.
 //!
-//! The task that pumps is the only one that turns the shard and the only one that writes after a turn.
-//! Whoever has something for it wakes it; several wakes are one. Absent on purpose: what a turn does.
+//! The task that pumps is the only one that turns the shard and the only one that writes after a
+//! turn. Whoever has something for it wakes it; several wakes are one. Absent on purpose: what a
+//! turn does.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -19,9 +21,11 @@ use glommio::timer::Timer;
 
 use super::clock::Clock;
 use super::disk::{self, Disk, DiskFault, Harvest};
+use super::fatal::{Reason, fatal};
 use super::tcp::Socket;
 use crate::frontend::{Shared, connection};
 use crate::id::ShardId;
+use crate::limits::WRITES_IN_FLIGHT_MAX;
 use crate::mesh::{Bell, Mesh, Parcel};
 use crate::partition::reply::Body;
 use crate::shard::inbox::{DiskRoom, Inbox, Requests};
@@ -55,6 +59,28 @@ pub struct Pump {
     timer: Option<(Instant, Timer)>,
     /// When to offer again what found a full lane.
     retry: Option<Instant>,
+}
+
+/// What a pump is made of.
+pub struct Parts {
+    /// This core.
+    pub shard: ShardId,
+    /// The pure core.
+    pub turn: Box<Turn>,
+    /// Its edge.
+    pub front: Shared,
+    /// Its ends of the lanes to other cores.
+    pub mesh: Mesh,
+    /// Its journal's disk.
+    pub disk: Disk,
+    /// Rings when the disk has something to tell.
+    pub disk_bell: disk::Bell,
+    /// The node's clock.
+    pub clock: Clock,
+    /// How far the end has come.
+    pub stop: Arc<Stop>,
+    /// Told once when the last connection has gone.
+    pub drained: Sender<ShardId>,
 }
 
 /// How a node is told to end, by its main thread.
@@ -103,18 +129,10 @@ impl Stop {
 }
 
 impl Pump {
-    /// A loop that has not begun. `drained` is told once when the last connection has gone.
+    /// A loop that has not begun.
     #[must_use]
-    pub fn new(
-        shard: ShardId,
-        turn: Box<Turn>,
-        front: Shared,
-        mesh: Mesh,
-        (disk, disk_bell): (Disk, disk::Bell),
-        clock: Clock,
-        stop: Arc<Stop>,
-        drained: Sender<ShardId>,
-    ) -> Pump {
+    pub fn new(parts: Parts) -> Pump {
+        let Parts { shard, turn, front, mesh, disk, disk_bell, clock, stop, drained } = parts;
         Pump {
             shard,
             turn,
@@ -134,8 +152,9 @@ impl Pump {
         }
     }
 
-    /// Takes turns until what was recovered and what `founding` orders is durable and nothing is left to
-    /// do: then the shard knows its partitions, and those with one member have their leader.
+    /// Takes turns until what was recovered and what `founding` orders is durable and nothing is
+    /// left to do: then the shard knows its partitions, and those with one member have their
+    /// leader.
     pub async fn start(&mut self, founding: Requests) -> Result<(), DiskFault> {
         self.inbox.requests = founding;
         self.cycle();
@@ -207,7 +226,7 @@ impl Pump {
         for (to, parcel) in front.leaving() {
             self.mesh.send(to, parcel);
         }
-        self.mesh.flush();
+        self.retry = (!self.mesh.flush()).then(|| self.clock.monotonic().after(LANE_RETRY));
         for reply in &outbox.replies.list {
             if let (NOBODY, Body::Refused(refusal)) = (reply.ticket.slot, &reply.body) {
                 tracing::error!(?refusal, "a partition could not be founded");
@@ -241,23 +260,30 @@ impl Pump {
     fn poll_work(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // Draining the bell also asks to be woken by its next ring.
         let mut is_rung = false;
-        while pin!(self.disk_bell.rung()).poll(context).is_ready() {
+        while let Poll::Ready(rung) = pin!(self.disk_bell.rung()).poll(context) {
+            if let Err(error) = rung {
+                fatal(Reason::Journal, &format!("the disk is not heard any more: {error}"));
+            }
             is_rung = true;
         }
         if is_rung {
             return Poll::Ready(());
         }
-        let due = [self.outbox.wake, self.front.borrow().wake(), self.retry].into_iter().flatten().min();
-        let is_due = due.is_some_and(|due| due <= self.clock.monotonic());
+        // What only has to be written needs no turn.
+        self.front.borrow_mut().flush();
         let front = self.front.borrow();
+        let due = [self.outbox.wake, front.wake(), self.retry].into_iter().flatten().min();
+        let is_due = due.is_some_and(|due| due <= self.clock.monotonic());
         let is_drained = self.listeners.is_empty() && self.drained.is_some() && front.is_empty();
-        if is_due || is_drained || front.has_work() || self.mesh.bell().is_rung() {
+        let is_asked = front.has_requests() || self.mesh.bell().is_rung();
+        let is_disk_free = self.disk.in_flight() < WRITES_IN_FLIGHT_MAX;
+        if is_due || is_drained || front.has_news() || (is_asked && is_disk_free) {
             return Poll::Ready(());
         }
         drop(front);
         let Some(due) = due else { return Poll::Pending };
-        // An armed timer that fires earlier is left alone: one wake too many is cheaper than arming a
-        // timer in every turn.
+        // An armed timer that fires earlier is left alone: one wake too many is cheaper than arming
+        // a timer in every turn.
         if self.timer.as_ref().is_none_or(|(at, _)| *at > due) {
             self.timer = Some((due, Timer::new(self.clock.until(due))));
         }

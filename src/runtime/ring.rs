@@ -29,6 +29,8 @@ use std::{
 pub(super) struct Ring {
     ring: IoUring,
     slots: [Option<Flying>; WRITES_IN_FLIGHT_MAX],
+    /// How many of the slots may be used, at least one.
+    writes_max: usize,
     flying: usize,
     unsubmitted: bool,
     ringer: Socket,
@@ -79,6 +81,7 @@ impl Ring {
             Ring {
                 ring,
                 slots,
+                writes_max: WRITES_IN_FLIGHT_MAX,
                 flying,
                 unsubmitted,
                 ringer,
@@ -93,8 +96,14 @@ impl Ring {
         self.ringer.try_clone()
     }
 
+    /// Lets no more than `most` writes be in flight.
+    pub fn limit(&mut self, most: usize) {
+        assert!((1..=WRITES_IN_FLIGHT_MAX).contains(&most), "{most} writes cannot be in flight");
+        self.writes_max = most;
+    }
+
     pub fn has_room(&self) -> bool {
-        self.flying < WRITES_IN_FLIGHT_MAX
+        self.flying < self.writes_max
     }
 
     pub fn in_flight(&self) -> usize {

@@ -1,8 +1,9 @@
 //! Sockets: one read buffer a core, one write a connection and turn.
 //!
-//! Reads go through the executor's readiness; a write is tried at once with plain `send`, and only what
-//! the kernel did not take waits for readiness. A socket can leave its core: its descriptor is duplicated,
-//! the executor's side of it dropped, and another executor takes it up. Absent on purpose: protocols.
+//! Reads go through the executor's readiness; a write is tried at once with plain `send`, and only
+//! what the kernel did not take waits for readiness. A socket can leave its core: its descriptor is
+//! duplicated, the executor's side of it dropped, and another executor takes it up. Absent on
+//! purpose: protocols.
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,8 +34,8 @@ impl Socket {
     /// A socket that the executor has accepted.
     #[must_use]
     pub fn accepted(stream: TcpStream) -> Socket {
-        // Answers are written whole and at once; Nagle would hold the second of two small ones back. A
-        // peer that is gone already shows at the first read.
+        // Answers are written whole and at once; Nagle would hold the second of two small ones
+        // back. A peer that is gone already shows at the first read.
         let _ = stream.set_nodelay(true);
         Socket { stream }
     }
@@ -71,8 +72,8 @@ impl Socket {
         }
     }
 
-    /// Says that nothing more will be written. The peer still may write, and is read, or the kernel would
-    /// answer its octets with a reset that destroys what it has not read yet.
+    /// Says that nothing more will be written. The peer still may write, and is read, or the kernel
+    /// would answer its octets with a reset that destroys what it has not read yet.
     pub fn finish(&self) {
         let _ = net::shutdown(self.fd(), net::Shutdown::Write);
     }
@@ -119,6 +120,6 @@ pub fn listener(fd: OwnedFd) -> TcpListener {
     }
 }
 
-/// Connections that the kernel completes before they are accepted. A fleet that reconnects at once finds
-/// room; the kernel cuts it to its own bound.
+/// Connections that the kernel completes before they are accepted. A fleet that reconnects at once
+/// finds room; the kernel cuts it to its own bound.
 const BACKLOG: i32 = 4096;

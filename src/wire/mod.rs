@@ -5,13 +5,9 @@
 
 pub mod bloom;
 pub mod bundle;
-pub mod dialect;
 pub mod field;
 pub mod grpc;
 pub mod http2;
-pub mod method;
-pub mod request;
-pub mod response;
 pub mod shape;
 
 /// What nodes tell each other, as generated from `proto/peer`.

@@ -92,7 +92,7 @@ impl Caller {
         let deadline = tokio::time::Instant::now() + SOON;
         loop {
             let path = "/atomix.multiraft.v1.Partition/OpenSession";
-            match self.unary::<_, OpenSessionResponse>(path, request.clone()).await {
+            match self.unary::<_, OpenSessionResponse>(path, request).await {
                 Ok(response) => {
                     let id = response.into_inner().output.expect("an output").session_id;
                     let caller = self.clone();

@@ -186,6 +186,8 @@ pub fn lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
 
 /// A node that lives until the test process ends, whoever of its threads started it: a shell waits for
 /// the end of its input, which only we hold open, and then kills the node.
+// It ends by itself, when this process has.
+#[allow(clippy::zombie_processes)]
 pub fn shared() -> &'static str {
     static SHARED: std::sync::OnceLock<(String, Child)> = std::sync::OnceLock::new();
     let (api, _) = SHARED.get_or_init(|| {

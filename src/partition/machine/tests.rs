@@ -325,6 +325,39 @@ fn a_stream_that_is_never_acknowledged_ends_with_a_reason() {
     assert_eq!(rig.run(command(session, 2, map, &events(""))), heard);
 }
 
+#[test]
+fn the_streams_of_a_partition_are_bounded_together() {
+    let bounds = Bounds { streams_bytes_max: 600, ..Bounds::default() };
+    let mut rig = Rig::with(bounds);
+    let session = rig.open(MINUTE);
+    let map = rig.create(session, 1, Kind::Map, "m");
+    let all: Vec<_> =
+        (2..22).map(|number| rig.send(command(session, number, map, &events("")))).collect();
+    rig.run(command(session, 30, map, &put("k", b"v", None, 0)));
+    let heard: Vec<Vec<Said>> = all.into_iter().map(|ticket| rig.take(ticket)).collect();
+    let served = heard.iter().filter(|it| matches!(it[..], [Said::Out(_, 1, Status::Ok, _)]));
+    let ended = |it: &&Vec<Said>| matches!(it[..], [Said::Out(_, 1, Status::Unavailable, _)]);
+    let (served, ended) = (served.count(), heard.iter().filter(ended).count());
+    assert!(served > 5 && ended > 5 && served + ended == 20, "{served} {ended}");
+}
+
+#[test]
+fn keep_alives_that_leap_on_and_on_are_refused_and_harm_nothing() {
+    let (mut rig, session, counter) = counter();
+    let far = 1u64 << 40;
+    let leaps: Vec<Vec<u8>> =
+        (1..12).map(|n| keep_alive(session, far * n, &[far * n - 1], &[])).collect();
+    let tickets = rig.entry(&leaps);
+    let refused = tickets
+        .into_iter()
+        .filter(|ticket| matches!(rig.take(*ticket)[..], [Said::Refused(Refusal::Full(_))]));
+    assert_eq!(refused.count(), 3);
+    let late = rig.run(command(session, far * 2 - 3, counter, &increment(1)));
+    assert_eq!(failed(&late).0, Status::Canceled);
+    let next = rig.run(command(session, far * 12, counter, &increment(1)));
+    assert_eq!(ok(&next), number(1));
+}
+
 /// core.md D14: in the reference a retry onto a cancelled command hangs.
 #[test]
 fn a_repeat_of_a_cancelled_command_is_answered() {

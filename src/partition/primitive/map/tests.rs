@@ -284,6 +284,26 @@ fn a_listing_in_pieces_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn a_cleared_map_is_freed_in_slices_and_its_timers_are_gone() {
+    let mut store = Store::new();
+    store.rig.strict = false;
+    let keys = 3 * crate::limits::RUBBLE_PARTS_MAX as u64;
+    for n in 0..keys {
+        let ttl = (n % 2 == 0).then_some(Span::secs(5));
+        store.run(&put(&format!("{n}"), b"value", ttl, 0));
+    }
+    store.run(&Op(Kind::Map, CLEAR, vec![]));
+    store.rig.compare();
+    let held = store.rig.machine.bytes();
+    for _ in 0..3 {
+        store.rig.pass(Span::ZERO);
+    }
+    assert!(store.rig.machine.bytes() + keys as usize * 5 < held);
+    store.rig.pass(Span::secs(9));
+    assert_eq!((store.size(), store.rig.machine.ledger.schedule.len()), (0, 1));
+}
+
+#[test]
 fn keys_have_a_form_and_a_bound() {
     let mut store = Store::new();
     let mut input = Vec::new();

@@ -1,10 +1,11 @@
-//! Requests against prost: what is read is what prost reads, what is written is what prost understands.
+//! Requests against prost: what is read is what prost reads, what is written is what prost
+//! understands.
 
 use super::*;
+use crate::edge::method::{self, SERVICES};
 use crate::id::{Kind, ShardId};
 use crate::prng::Prng;
 use crate::wire::field::put_varint;
-use crate::wire::method::{self, SERVICES};
 use proto::v1::{session_proposal_input, state_machine_proposal_input};
 
 const RULES: Rules =
@@ -221,8 +222,8 @@ fn released_groups_name_their_members_otherwise() {
     assert_eq!(roles, [(NodeId(1), Role::Member), (NodeId(2), Role::Observer)]);
 }
 
-/// Random requests of every method, then mutated: whatever is accepted is what prost reads, and what prost
-/// reads is accepted.
+/// Random requests of every method, then mutated: whatever is accepted is what prost reads, and
+/// what prost reads is accepted.
 #[test]
 fn mutated_requests_are_read_as_prost_reads_them() {
     let seed = 0x5EED_0001;
@@ -359,7 +360,8 @@ fn mutate(prng: &mut Prng, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Whether there is a group anywhere that a walk by fields meets; prost skips unknown ones, we do not.
+/// Whether there is a group anywhere that a walk by fields meets; prost skips unknown ones, we do
+/// not.
 fn has_group(bytes: &[u8]) -> bool {
     bytes.iter().any(|byte| matches!(byte & 7, 3 | 4))
 }
@@ -430,7 +432,8 @@ fn filters_that_could_not_be_applied_are_refused() {
     ask(r#"{"m":7,"k":5,"b":"AAAAAAAAAAcAAAAAAAAAFQ=="}"#).expect("one call is open");
     for filter in ["", "{}", r#"{"m":0,"k":1,"b":"AAAAAAAAAAA="}"#, r#"{"m":1,"k":1}"#] {
         let refusal = ask(filter).expect_err("no filter");
-        let named = matches!(&refusal, Refusal::Malformed(text) if text.starts_with("invalid request filter"));
-        assert!(named, "{filter}: {refusal:?}");
+        let Refusal::Malformed(text) = refusal else { panic!("{filter}: {refusal:?}") };
+        let named = text.starts_with("invalid request filter");
+        assert!(named, "{filter}: {text}");
     }
 }

@@ -1,8 +1,8 @@
 //! Responses against the byte examples of core.md and against prost.
 
 use super::*;
+use crate::edge::method;
 use crate::id::{Index, PartitionId, Position, SessionId, Term};
-use crate::wire::method;
 
 #[test]
 fn responses_are_the_bytes_of_the_reference() {

@@ -1,8 +1,8 @@
 //! The few places where dialects of the wire protocol differ, as one table.
 //!
-//! A listener has one dialect; nothing below the edge knows of it, so what is written through one is read
-//! through another (wire.md, Dialects). Absent on purpose: rsm, whose paths are others and which is a table
-//! of methods more.
+//! A listener has one dialect; nothing below the edge knows of it, so what is written through one
+//! is read through another (wire.md, Dialects). Absent on purpose: rsm, whose paths are others and
+//! which is a table of methods more.
 
 use crate::partition::reply::Status;
 
@@ -43,8 +43,8 @@ impl Dialect {
         }
     }
 
-    /// The field of `QueryRequestHeaders` that holds `max_received_index`. The released dialect has the
-    /// query's sequence number in field 2, which nothing here needs.
+    /// The field of `QueryRequestHeaders` that holds `max_received_index`. The released dialect has
+    /// the query's sequence number in field 2, which nothing here needs.
     #[must_use]
     pub const fn max_received_index_field(self) -> u32 {
         match self {

@@ -1,26 +1,27 @@
 //! From the bytes of a request to a command or query in a shard's inbox, without decoding it.
 //!
-//! The ids are sliced out of the nested headers, the form of the input is checked (`shape.rs`), and its
-//! bytes are wrapped as they are into what stands in the log (design.md, decision 6; shard/inbox.rs). A
-//! field that comes twice is merged as protobuf says: numbers by the last, messages by joining their bytes.
-//! What is wrong is refused with the name of the part, and nothing has been written then. Absent on
-//! purpose: sessions, primitives and whether any of the ids exists.
+//! The ids are sliced out of the nested headers, the form of the input is checked (`shape.rs`), and
+//! its bytes are wrapped as they are into what stands in the log (design.md, decision 6;
+//! shard/inbox.rs). A field that comes twice is merged as protobuf says: numbers by the last,
+//! messages by joining their bytes. What is wrong is refused with the name of the part, and nothing
+//! has been written then. Absent on purpose: sessions, primitives and whether any of the ids
+//! exists.
 
 use std::borrow::Cow;
 
 use prost::Message;
 
+use crate::edge::dialect::Dialect;
+use crate::edge::method::{Absent, Life, Method, Node, Operation, Session, What};
 use crate::id::{Index, NodeId, PartitionId, Ticket};
 use crate::limits::REPLICAS_MAX;
 use crate::partition::reply::Refusal;
 use crate::shard::inbox::{Ask, Member, Requests, Role};
 use crate::time::{Instant, LogTime, Now, Span};
 use crate::wire::bloom::Filter;
-use crate::wire::dialect::Dialect;
 use crate::wire::field::{
     Broken, Fields, Value, delimited_bytes, put_head, put_uint, uint_bytes, varint_bytes,
 };
-use crate::wire::method::{Absent, Life, Method, Node, Operation, Session, What};
 use crate::wire::shape::{self, Fault};
 use crate::wire::{proto, released};
 
@@ -40,8 +41,8 @@ pub struct Rules {
     pub session_timeout_max: Span,
 }
 
-/// When a caller stops waiting, in both clocks: the process's own for admission and the edge, the wall's
-/// for the log (design.md 7, Deadlines).
+/// When a caller stops waiting, in both clocks: the process's own for admission and the edge, the
+/// wall's for the log (design.md 7, Deadlines).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Deadline {
     /// Monotonic; `None` for never.

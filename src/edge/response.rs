@@ -1,20 +1,21 @@
 //! From a reply of the core to the bytes of a response, per method and dialect.
 //!
-//! Responses are composed straight into the caller's buffer. They always carry headers, and on success
-//! the output, even when it is empty: the published driver reads both without looking (core.md, 10.1).
-//! Failures of an operation travel in the headers; a call that ends without a value gets a gRPC status
-//! (core.md 4.5). Absent on purpose: HTTP/2, tickets, and the output's own fields.
+//! Responses are composed straight into the caller's buffer. They always carry headers, and on
+//! success the output, even when it is empty: the published driver reads both without looking
+//! (core.md, 10.1). Failures of an operation travel in the headers; a call that ends without a
+//! value gets a gRPC status (core.md 4.5). Absent on purpose: HTTP/2, tickets, and the output's own
+//! fields.
 
 use std::borrow::Cow;
 
 use prost::Message;
 
+use crate::edge::dialect::Dialect;
+use crate::edge::method::{Method, What};
 use crate::id::NodeId;
 use crate::partition::reply::{Event, Happening, Output, Refusal, Status};
-use crate::wire::dialect::Dialect;
 use crate::wire::field::{delimited_bytes, put_head, put_uint, uint_bytes};
 use crate::wire::grpc::Status as Code;
-use crate::wire::method::{Method, What};
 use crate::wire::{proto, released};
 
 /// How a call ends that has no message to send: a code and its text.
@@ -26,8 +27,8 @@ pub struct Failure {
     pub text: Cow<'static, str>,
 }
 
-/// How the call ends when `output`, whose bytes these are, is a failure that its response has no header
-/// for; `None` when `compose` has a message for it.
+/// How the call ends when `output`, whose bytes these are, is a failure that its response has no
+/// header for; `None` when `compose` has a message for it.
 #[inline]
 #[must_use]
 pub fn failure(method: &Method, output: &Output, bytes: &[u8]) -> Option<Failure> {
@@ -61,8 +62,8 @@ pub fn compose(
     }
 }
 
-/// Appends the message that `event` is for a watcher by `method` at node `local`; false, and nothing
-/// appended, when that watch has no such event.
+/// Appends the message that `event` is for a watcher by `method` at node `local`; false, and
+/// nothing appended, when that watch has no such event.
 pub fn event(
     method: &Method,
     dialect: Dialect,
@@ -92,7 +93,8 @@ pub fn event(
     true
 }
 
-/// The status with which a call of `method` ends that was refused; `None` is the regular end of a stream.
+/// The status with which a call of `method` ends that was refused; `None` is the regular end of a
+/// stream.
 #[must_use]
 pub fn refusal(method: &Method, refusal: &Refusal) -> Option<Failure> {
     let streaming = method.streaming;
@@ -184,7 +186,8 @@ fn status_failure(output: &Output, text: &[u8]) -> Option<Failure> {
     Some(Failure { status, text: String::from_utf8_lossy(text).into_owned().into() })
 }
 
-/// Replayed events carry the zero time of the reference: the first second of the year 1 (core.md 2.5).
+/// Replayed events carry the zero time of the reference: the first second of the year 1 (core.md
+/// 2.5).
 fn timestamp(at: Option<u64>) -> prost_types::Timestamp {
     const ZERO_SECONDS: i64 = -62_135_596_800;
     match at {

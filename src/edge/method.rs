@@ -1,8 +1,8 @@
 //! The table of methods: gRPC path → what it asks, and where its input stands in the log.
 //!
-//! It lists every method that a node serves, also of primitives whose state machine answers with an error.
-//! Nothing else in the program knows paths or oneof tags. Absent on purpose: `list.v1.List`, which is
-//! declared upstream and unusable, and any code (`request.rs`, `response.rs`).
+//! It lists every method that a node serves, also of primitives whose state machine answers with an
+//! error. Nothing else in the program knows paths or oneof tags. Absent on purpose: `list.v1.List`,
+//! which is declared upstream and unusable, and any code (`request.rs`, `response.rs`).
 
 use crate::id::Kind;
 use crate::wire::shape::{self, Shape};
@@ -317,6 +317,12 @@ impl Method {
 mod tests {
     use super::*;
 
+    macro_rules! proto {
+        ($path:literal) => {
+            include_str!(concat!("../../proto/documented/atomix/multiraft/", $path, ".proto"))
+        };
+    }
+
     #[test]
     fn paths_are_found_and_only_they() {
         let increment = find(b"/atomix.multiraft.counter.v1.Counter/Increment").expect("served");
@@ -342,20 +348,15 @@ mod tests {
         }
     }
 
-    /// The table against the contract itself: every rpc of `proto/`, its streaming, its member of the oneof
-    /// and the wire types of its input.
+    /// The table against the contract itself: every rpc of `proto/`, its streaming, its member of
+    /// the oneof and the wire types of its input.
     #[test]
     fn the_table_is_the_contract() {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/documented/atomix");
         let mut served = 0;
-        for service in &SERVICES {
-            let package = service.name.trim_start_matches("atomix.").rsplit_once('.');
-            let (package, name) = package.expect("a name with a package");
-            let directory = root.join(package.replace('.', "/"));
-            let text: String = std::fs::read_dir(directory)
-                .expect("the package has a directory")
-                .map(|file| std::fs::read_to_string(file.expect("readable").path()).expect("text"))
-                .collect();
+        assert_eq!(SERVICES.len(), CONTRACT.len());
+        for (service, (fsm, text)) in SERVICES.iter().zip(CONTRACT) {
+            let name = service.name.rsplit_once('.').expect("a name with a package").1;
+            let text = format!("{fsm}{text}");
             let from = text.find(&format!("service {name} {{")).expect("the service is there");
             let body = &text[from..from + text[from..].find("\n}").expect("its end")];
             let rpcs: Vec<&str> = body.lines().filter(|line| line.contains(" rpc ")).collect();
@@ -370,6 +371,22 @@ mod tests {
         }
         assert_eq!(served, 89);
     }
+
+    /// The messages and the service of each package, in the order of `SERVICES`.
+    const CONTRACT: [(&str, &str); 12] = [
+        ("", proto!("v1/node")),
+        ("", proto!("v1/partition")),
+        ("", proto!("v1/session")),
+        (proto!("counter/v1/fsm"), proto!("counter/v1/service")),
+        (proto!("countermap/v1/fsm"), proto!("countermap/v1/service")),
+        (proto!("election/v1/fsm"), proto!("election/v1/service")),
+        (proto!("indexedmap/v1/fsm"), proto!("indexedmap/v1/service")),
+        (proto!("lock/v1/fsm"), proto!("lock/v1/service")),
+        (proto!("map/v1/fsm"), proto!("map/v1/service")),
+        (proto!("multimap/v1/fsm"), proto!("multimap/v1/service")),
+        (proto!("set/v1/fsm"), proto!("set/v1/service")),
+        (proto!("value/v1/fsm"), proto!("value/v1/service")),
+    ];
 
     fn check_tag(text: &str, method: &Method) {
         let (What::Command(operation) | What::Query(operation)) = method.what else { return };
