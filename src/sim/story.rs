@@ -18,9 +18,10 @@
 //! leave 9 node=1
 //! watch 1 [partition=1]
 //! advance 6s
-//! crash 2 · start 2 · pause 2 3s · cut 2 · heal · step 1 -10s
+//! crash 2 · start 2 · pause 2 3s · cut 2 · mute 2 · deaf 2 · heal
+//! step 1 -10s · slow 1 · full 1 · room 1       clocks and disks
 //! leader 1
-//! replicas
+//! replicas · disks
 //! ```
 //!
 //! Answers come as `alice#3: …` with the command's number, as `alice#3.2: …` from a stream, as
@@ -34,7 +35,7 @@ use prost::Message;
 
 use crate::id::{Index, Kind, NodeId, PartitionId, ShardId};
 use crate::partition::reply::{Event, Refusal, Status};
-use crate::shard::inbox::{Ask, Member, Role};
+use crate::shard::inbox::{Ask, DiskRoom, Member, Role};
 use crate::sim::call::Heard;
 use crate::sim::fault::What;
 use crate::sim::node::Caller;
@@ -147,7 +148,8 @@ impl Story {
                 self.run(span);
                 return Ok(());
             }
-            "crash" | "start" | "pause" | "cut" | "heal" | "step" => self.fault(&words)?,
+            "crash" | "start" | "pause" | "cut" | "mute" | "deaf" | "heal" | "step" | "slow"
+            | "full" | "room" => self.fault(&words)?,
             "found" => self.found(&words)?,
             "watch" => {
                 let node = words.number(1)?;
@@ -162,6 +164,7 @@ impl Story {
             }
             "leader" => self.say_leader(words.number(1)?),
             "replicas" => self.say_replicas(),
+            "disks" => self.say_disks(),
             _ => self.speak(&words)?,
         }
         self.run(Span::millis(100));
@@ -179,6 +182,8 @@ impl Story {
         tuning.snapshot_entries = words.number_named("snapshot", tuning.snapshot_entries)?;
         tuning.retain_entries = words.number_named("retain", tuning.retain_entries)?;
         tuning.commands_max = words.number_named("commands", tuning.commands_max)?;
+        tuning.segment_bytes = words.number_named("segment", tuning.segment_bytes >> 10)? << 10;
+        tuning.block_bytes_max = tuning.block_bytes_max.min(tuning.segment_bytes / 4);
         setup.seed = words.number_named("seed", 1)?;
         self.world = Some(World::new(setup, false));
         self.run(Span::secs(2));
@@ -346,7 +351,6 @@ impl Story {
             return Ok(());
         }
         let node = NodeId(words.number(1)?);
-        let nodes = self.world().setup.nodes;
         match verb {
             "crash" => self.world().crash(node, None),
             "start" => self.world().boot(node),
@@ -354,11 +358,17 @@ impl Story {
                 let for_ns = verbs::span(words.word(2)?)?.0;
                 self.world().strike(What::Pause { node, for_ns });
             }
-            "cut" => {
-                let peers = (1..=nodes).map(NodeId).filter(|peer| *peer != node);
-                let links = peers.flat_map(|peer| [(node, peer), (peer, node)]).collect();
-                self.world().strike(What::Cut { links, for_ns: Span::secs(86_400).0 });
+            "cut" | "mute" | "deaf" => {
+                let (hears, speaks) = (verb == "mute", verb == "deaf");
+                let for_ns = Span::secs(86_400).0;
+                self.world().strike(What::Alone { node, hears, speaks, for_ns });
             }
+            "slow" => {
+                let for_ns = Span::secs(86_400).0;
+                self.world().strike(What::Slow { node, factor: 5_000, for_ns });
+            }
+            "full" => self.world().tell_room(node, DiskRoom::Full),
+            "room" => self.world().tell_room(node, DiskRoom::Enough),
             _ => {
                 let word = words.word(2)?;
                 let span = verbs::span(word.trim_start_matches('-'))?.0 as i64;
@@ -393,6 +403,18 @@ impl Story {
         }
         let level = if self.world().is_level() { "equal" } else { "different" };
         self.say(&format!("replicas are {level}"));
+    }
+
+    fn say_disks(&mut self) {
+        for node in 0..self.world().nodes.len() {
+            for core in 0..self.world().nodes[node].cores.len() {
+                let segments = self.world().nodes[node].cores[core].disk.segments();
+                let names: Vec<String> =
+                    segments.iter().map(|segment| segment.sequence.to_string()).collect();
+                let names = names.join(" ");
+                self.say(&format!("node {}, shard {core}: segments {names}", node + 1));
+            }
+        }
     }
 
     fn send(

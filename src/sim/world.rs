@@ -462,7 +462,8 @@ impl World {
         }
     }
 
-    fn tell_room(&mut self, node: NodeId, room: DiskRoom) {
+    /// A node's shards hear whether their disks take more segments.
+    pub fn tell_room(&mut self, node: NodeId, room: DiskRoom) {
         self.for_each_core(node, |core| core.inbox.disk = Some(room));
     }
 

@@ -98,7 +98,11 @@ pub fn outcome(op: &Op, status: Status, bytes: &[u8]) -> Outcome {
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.value))?;
+        if self.value.len() > SHOWN_BYTES_MAX {
+            write!(f, "{} bytes", self.value.len())?;
+        } else {
+            f.write_str(&String::from_utf8_lossy(&self.value))?;
+        }
         if self.index > 0 { write!(f, "@{}", self.index) } else { Ok(()) }
     }
 }
@@ -422,6 +426,9 @@ fn read_indexed_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
     .unwrap_or_default();
     Ok(Answer::Entry { key: entry.key, at: entry.index, value: entry.value.map(held) })
 }
+
+/// A longer value is shown by its length.
+const SHOWN_BYTES_MAX: usize = 60;
 
 fn gone(expired: bool) -> Change {
     if expired { Change::Expired } else { Change::Removed }
