@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A command's bytes are made once at the edge and appended here as they are; only the leader knows
-//! the log's time, so a command's deadline is added here too. A first message with
-//! nothing but a timestamp is a tick: it makes timers fire and is no command. Every other message
+//! the log's time, so a command's deadline is added here too. A first message with nothing but a
+//! timestamp is a tick: it makes timers fire and is no command. Every other message
 //! counts as one command, also one that cannot be understood, so that the callers of an entry can
 //! be told apart by counting. Raft's own no-op has no bytes at all. Absent on purpose: what
 //! commands mean.
@@ -51,9 +51,9 @@ impl EntryBuilder {
         self.command([body, &[], &[]]);
     }
 
-    /// Adds a command that ends by `deadline` if it is pending then: its `SessionProposalInput` gets
-    /// field 3, behind the others, so that none of them is decoded. Any other command is never
-    /// pending and is added as it is.
+    /// Adds a command that ends by `deadline` if it is pending then: its `SessionProposalInput`
+    /// gets field 3, behind the others, so that none of them is decoded. Any other command is
+    /// never pending and is added as it is.
     pub fn push_until(&mut self, body: &[u8], deadline: LogTime) {
         let Some((&PROPOSAL_KEY, mut rest)) = body.split_first() else { return self.push(body) };
         let proposal = match take_delimited(&mut rest) {
