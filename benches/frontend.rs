@@ -9,7 +9,7 @@ use prost::Message;
 use ringraft::edge::dialect::Dialect;
 use ringraft::edge::request::Rules;
 use ringraft::edge::{method, request, response};
-use ringraft::id::{Index, ShardId, Ticket};
+use ringraft::id::{Index, NodeId, ShardId, Ticket};
 use ringraft::partition::reply::{Output, Status};
 use ringraft::shard::inbox::Requests;
 use ringraft::time::{Instant, Span};
@@ -21,8 +21,11 @@ fn main() {
 }
 
 const PATH: &str = "/atomix.multiraft.counter.v1.Counter/Increment";
-const RULES: Rules =
-    Rules { session_timeout_default: Span::secs(30), session_timeout_max: Span::secs(86_400) };
+const RULES: Rules = Rules {
+    session_timeout_default: Span::secs(30),
+    session_timeout_max: Span::secs(86_400),
+    node: NodeId(1),
+};
 const TICKET: Ticket = Ticket { shard: ShardId(0), slot: 1, generation: 1 };
 const BATCH: usize = 64;
 

@@ -40,6 +40,8 @@ pub struct Rules {
     pub session_timeout_default: Span,
     /// A longer one is cut to this.
     pub session_timeout_max: Span,
+    /// Who this node is: the member that the released dialect calls local must be it.
+    pub node: NodeId,
 }
 
 /// Reads a request of `method`.
@@ -83,7 +85,7 @@ pub fn read<'a>(
             let request = decode::<proto::v1::WatchPartitionRequest>(message)?;
             Ok(Call { partition: PartitionId(request.partition_id), form: Form::WatchPartition })
         }
-        What::Node(node) => node_call(node, message, dialect),
+        What::Node(node) => node_call(node, message, dialect, rules),
     }
 }
 
@@ -485,12 +487,17 @@ fn check_filter(input: &Input<'_>) -> Result<(), Refusal> {
     parsed.map(drop).map_err(|why| Refusal::Malformed(format!("invalid request filter: {}", why.0)))
 }
 
-fn node_call(node: Node, message: &[u8], dialect: Dialect) -> Result<Call<'static>, Refusal> {
+fn node_call(
+    node: Node,
+    message: &[u8],
+    dialect: Dialect,
+    rules: &Rules,
+) -> Result<Call<'static>, Refusal> {
     match node {
         Node::Bootstrap => {
             let (group, members) = match dialect {
                 Dialect::Documented => documented_group(message)?,
-                Dialect::Released => released_group(message)?,
+                Dialect::Released => released_group(message, rules.node)?,
             };
             check_group(group, &members)?;
             Ok(Call { partition: PartitionId(group), form: Form::Bootstrap(members) })
@@ -525,10 +532,15 @@ fn documented_group(message: &[u8]) -> Result<(u32, Vec<Member>), Refusal> {
     Ok((group.group_id, members.collect::<Result<_, _>>()?))
 }
 
-/// The released dialect gives one role, that of the member it calls local.
-fn released_group(message: &[u8]) -> Result<(u32, Vec<Member>), Refusal> {
+/// The released dialect gives one role, that of the member it calls local. Were that another than
+/// this node, two nodes could take themselves for one member.
+fn released_group(message: &[u8], here: NodeId) -> Result<(u32, Vec<Member>), Refusal> {
     use released::atomix::multiraft::v1 as wire;
     let group = decode::<wire::BootstrapRequest>(message)?.group.ok_or_else(no_group)?;
+    if group.member_id != here.0 {
+        let text = format!("member_id {} is not this node's, which is {here}", group.member_id);
+        return Err(Refusal::Malformed(text));
+    }
     let local = match wire::MemberRole::try_from(group.role) {
         Ok(wire::MemberRole::Unknown | wire::MemberRole::Member) => Role::Member,
         Ok(wire::MemberRole::Observer) => Role::Observer,

@@ -8,8 +8,11 @@ use crate::prng::Prng;
 use crate::wire::field::put_varint;
 use proto::v1::{session_proposal_input, state_machine_proposal_input};
 
-const RULES: Rules =
-    Rules { session_timeout_default: Span::secs(30), session_timeout_max: Span::secs(24 * 3600) };
+const RULES: Rules = Rules {
+    session_timeout_default: Span::secs(30),
+    session_timeout_max: Span::secs(24 * 3600),
+    node: NodeId(2),
+};
 const TICKET: Ticket = Ticket { shard: ShardId(0), slot: 1, generation: 2 };
 
 #[test]
@@ -215,8 +218,14 @@ fn released_groups_name_their_members_otherwise() {
     });
     let group =
         wire::GroupConfig { group_id: 6, member_id: 2, role: 2, members: members.collect() };
-    let request = wire::BootstrapRequest { group: Some(group) }.encode_to_vec();
     let path = "/atomix.multiraft.v1.Node/Bootstrap";
+    for member_id in [0, 1, 7] {
+        let group = Some(wire::GroupConfig { member_id, ..group.clone() });
+        let request = wire::BootstrapRequest { group }.encode_to_vec();
+        let refusal = put(path, &request, Dialect::Released, None).expect_err("another node");
+        assert!(matches!(refusal, Refusal::Malformed(_)), "{refusal:?}");
+    }
+    let request = wire::BootstrapRequest { group: Some(group) }.encode_to_vec();
     let requests = put(path, &request, Dialect::Released, None).expect("read");
     let Ask::Bootstrap(members) = &requests.list[0].ask else { panic!("a founding") };
     assert_eq!(requests.list[0].partition, PartitionId(6));
