@@ -7,12 +7,16 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use prost::Message;
 use proto::counter::v1 as counter;
 use proto::v1::{self, CommandRequestHeaders, OperationRequestHeaders, PartitionRequestHeaders};
 use proto::v1::{PrimitiveRequestHeaders, SessionRequestHeaders};
+use ringraft::config::{Address, NodeConfig};
+use ringraft::runtime::Node;
 use ringraft::wire::proto;
 
 /// One raw connection: stream ids, what came and was not read, and whether the paths are indexed.
@@ -213,7 +217,7 @@ impl Caller {
         self.flying.push((id, self.sequence, Instant::now()));
     }
 
-    fn keep_alive(&mut self, out: &mut Vec<u8>) {
+    fn keep_alive(&mut self) {
         let lowest = self.flying.iter().map(|flight| flight.1).min().unwrap_or(self.sequence + 1);
         let filter = br#"{"m":1,"k":9223372036854775808,"b":"AAAAAAAAAAA="}"#;
         let ask = v1::KeepAliveRequest {
@@ -226,7 +230,6 @@ impl Caller {
             }),
         };
         // A path of its own shifts the indexed ones by what it inserts; so it goes by another wire.
-        let _ = out;
         let address = self.wire.socket.peer_addr().expect("it is connected");
         let _: v1::KeepAliveResponse =
             Wire::connect(address).call("/atomix.multiraft.v1.Partition/KeepAlive", &ask);
@@ -249,7 +252,7 @@ pub fn closed_loop(callers: &mut [Caller], flights: usize, span: Duration) -> Re
     while left > 0 {
         let more = began.elapsed() < span;
         if alive.elapsed() > Duration::from_secs(2) {
-            callers.iter_mut().for_each(|caller| caller.keep_alive(&mut out));
+            callers.iter_mut().for_each(|caller| caller.keep_alive());
             alive = Instant::now();
         }
         for caller in callers.iter_mut() {
@@ -326,22 +329,103 @@ fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, id: u32, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Nanoseconds that the node's threads have run: all of this process but the one that asks.
+fn node_cpu_ns() -> u64 {
+    let me = std::fs::read_link("/proc/thread-self").expect("Linux");
+    let me = me.file_name().expect("a thread has a number").to_owned();
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux").flatten();
+    let ran = tasks.filter(|task| task.file_name() != me).filter_map(|task| {
+        let line = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        line.split(' ').next()?.parse::<u64>().ok()
+    });
+    ran.sum()
+}
+
+/// Microseconds of one bare 4 KiB write and sync, the median of so many, in a file written before.
+fn bare_sync_us(directory: &Path, times: usize) -> u32 {
+    const BLOCK: usize = 4096;
+    const FILE: usize = 4 << 20;
+    let path = directory.join("bare");
+    std::fs::write(&path, vec![0; FILE]).expect("room for a file");
+    let flags = (rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::DSYNC).bits();
+    let mut open = std::fs::OpenOptions::new();
+    let open = open.write(true).custom_flags(i32::try_from(flags).expect("flags fit"));
+    let file = open.open(&path).expect("a disk that takes direct writes");
+    file.sync_all().expect("a sync");
+    let buffer = vec![1; 2 * BLOCK];
+    let aligned = buffer.as_ptr().align_offset(BLOCK);
+    let mut micros: Vec<u32> = (0..times)
+        .map(|n| {
+            let began = Instant::now();
+            let at = (n * BLOCK % FILE) as u64;
+            file.write_all_at(&buffer[aligned..aligned + BLOCK], at).expect("a write");
+            began.elapsed().as_micros() as u32
+        })
+        .collect();
+    micros.sort_unstable();
+    micros[times / 2]
+}
+
+/// One shape of load against the node: its line in the report.
+fn shape(address: SocketAddr, connections: usize, flights: usize, span: Duration) -> u32 {
+    let mut callers: Vec<Caller> =
+        (0..connections).map(|n| Caller::new(address, &format!("c{n}-{flights}"))).collect();
+    let cpu = node_cpu_ns();
+    let report = closed_loop(&mut callers, flights, span);
+    let cpu = (node_cpu_ns() - cpu) as f64 / 1e9;
+    let counted: i64 = callers.iter().map(|caller| caller.value(address)).sum();
+    assert_eq!(counted, i64::try_from(report.done).expect("few"), "acknowledged and counted");
+    println!(
+        "{connections:>3} x {flights:<3}  {:>8.0}/s  {:>8.0}/CPU-s  {:>6.2} us CPU  p50 {:>6} us  \
+         p99 {:>6} us",
+        report.done as f64 / report.took.as_secs_f64(),
+        report.done as f64 / cpu,
+        cpu * 1e6 / report.done as f64,
+        report.percentile(0.5),
+        report.percentile(0.99)
+    );
+    report.percentile(0.5)
+}
+
+/// Arguments: `--bench` (given by cargo) measures for seconds, without it an instant is enough.
 fn main() {
-    let address =
-        std::env::var("RINGRAFT_ENDPOINT").expect("host:port").parse().expect("host:port");
-    let seconds = std::env::var("SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3);
-    for (connections, flights) in [(1usize, 1usize), (8, 32), (32, 32)] {
-        let mut callers: Vec<Caller> =
-            (0..connections).map(|n| Caller::new(address, &format!("c{n}-{flights}"))).collect();
-        let before: i64 = callers.iter().map(|c| c.value(address)).sum();
-        let report = closed_loop(&mut callers, flights, Duration::from_secs(seconds));
-        let after: i64 = callers.iter().map(|c| c.value(address)).sum();
-        assert_eq!(after - before, report.done as i64, "acknowledged is not what was counted");
-        println!(
-            "{connections}x{flights}: {:.0}/s  p50 {} us  p99 {} us",
-            report.done as f64 / report.took.as_secs_f64(),
-            report.percentile(0.5),
-            report.percentile(0.99)
-        );
+    let measures = std::env::args().any(|argument| argument == "--bench");
+    let span = Duration::from_millis(if measures { 4000 } else { 50 });
+    let data = tempfile::tempdir_in(".").expect("a directory on the disk under test");
+    let here = Address { host: "127.0.0.1".to_owned(), port: 0 };
+    let mut config = NodeConfig {
+        data_dir: data.path().join("data"),
+        listen: here.clone(),
+        peer_listen: here,
+        shards: 1,
+        ..NodeConfig::default()
+    };
+    config.cluster.partitions = 1;
+    let began = Instant::now();
+    let node = match Node::start(&config) {
+        Ok(node) => node,
+        Err(fatal) => return println!("skipped: {fatal}"),
+    };
+    drop(Caller::new(node.api, "first"));
+    println!("start to a first acknowledged command  {} ms", began.elapsed().as_millis());
+    keep_off_the_node();
+    let bare = bare_sync_us(data.path(), if measures { 2000 } else { 20 });
+    println!("bare write and sync  p50 {bare} us");
+    let lone = shape(node.api, 1, 1, span);
+    println!("one alone costs {:.2} bare syncs", f64::from(lone) / f64::from(bare));
+    for (connections, flights) in [(8, 32), (1, 256), (32, 32)] {
+        shape(node.api, connections, flights, span);
+    }
+    node.stop();
+}
+
+/// The node's core is the first that this process may use; the load takes the last.
+fn keep_off_the_node() {
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return };
+    let most = rustix::thread::CpuSet::MAX_CPU;
+    if let Some(last) = (0..most).rev().find(|cpu| allowed.is_set(*cpu)) {
+        let mut one = rustix::thread::CpuSet::new();
+        one.set(last);
+        rustix::thread::sched_setaffinity(None, &one).expect("a core that we may use");
     }
 }
