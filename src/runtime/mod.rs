@@ -114,6 +114,9 @@ impl Node {
         // Pinned only when each shard has a core to itself: two on one core would starve each
         // other.
         let pinned = usize::from(shards) == cores.len() && config.shards == 0;
+        if usize::from(shards) > cores.len() {
+            tracing::warn!(shards, cores = cores.len(), "more shards than cores: they will wait");
+        }
         let identity = Identity { node: config.id, cluster: config.cluster.digest(), shards };
         let created = Clock::start().now().wall.0 / 1_000_000_000;
         let directory = DataDirectory::open(&config.data_dir, &identity, created)

@@ -157,10 +157,12 @@ impl Pump {
     /// leader.
     pub async fn start(&mut self, founding: Requests) -> Result<(), DiskFault> {
         self.inbox.requests = founding;
-        self.cycle();
-        self.disk.prepared(&mut self.disk_bell).await?;
         loop {
             self.cycle();
+            if self.harvest.full {
+                // There is somebody to tell now; later there is only refusing.
+                self.disk.prepared(&mut self.disk_bell).await?;
+            }
             let is_due = self.outbox.wake.is_some_and(|due| due <= self.clock.monotonic());
             if !is_due && self.disk.backlog_bytes() == 0 {
                 return Ok(());
