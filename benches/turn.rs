@@ -1,10 +1,11 @@
 //! One shard, k partitions, n commands: what a turn costs, against n. No I/O.
 //!
-//! The disk is a drop: orders are thrown away and reported durable in the next turn, so one round is two
-//! turns (propose and record; commit, apply and answer), as in production with a group of one.
+//! The disk is a drop: orders are thrown away and reported durable in the next turn, so one round
+//! is two turns (propose and record; commit, apply and answer), as in production with a group of
+//! one.
 
 use ringraft::{
-    id::{Mark, NodeId, PartitionId, ShardId, Ticket},
+    id::{Kind, Mark, NodeId, PartitionId, ShardId, Ticket},
     journal::{Order, Owner, recover},
     shard::{
         Settings, Shard,
@@ -12,14 +13,57 @@ use ringraft::{
         outbox::Outbox,
     },
     time::{Instant, LogTime, Now, Span},
+    wire::field::{put_bytes, put_message, put_uint},
 };
 
 fn main() {
     divan::main();
 }
 
-/// `OpenSessionInput {}` as a command.
-const BODY: [u8; 2] = [0x12, 0x00];
+/// Increments of one counter in one session: what a client's hot path is made of.
+struct Client {
+    session: u64,
+    primitive: u64,
+    sequence: u64,
+}
+
+impl Client {
+    /// The commands that open the session and create the counter, in this order: indexes 1 and 2.
+    fn opening() -> [Vec<u8>; 2] {
+        let open = vec![0x12, 0x00];
+        let mut create = Vec::new();
+        put_message(&mut create, 5, |proposal| {
+            put_uint(proposal, 1, 1);
+            put_uint(proposal, 2, 1);
+            put_message(proposal, 4, |input| {
+                put_message(input, 1, |spec| {
+                    put_bytes(spec, 1, b"atomix.runtime.counter.v1.Counter");
+                    put_bytes(spec, 3, b"c");
+                });
+            });
+        });
+        [open, create]
+    }
+
+    fn increment(&mut self, into: &mut Vec<u8>) {
+        self.sequence += 1;
+        put_message(into, 5, |proposal| {
+            put_uint(proposal, 1, self.session);
+            put_uint(proposal, 2, self.sequence);
+            put_message(proposal, 6, |command| {
+                put_uint(command, 1, self.primitive);
+                put_bytes(command, 2, &[0x0a, 0x02, 0x08, 0x01]);
+                put_uint(command, 100, Kind::Counter as u64);
+            });
+        });
+    }
+}
+
+impl Default for Client {
+    fn default() -> Client {
+        Client { session: 1, primitive: 2, sequence: 1 }
+    }
+}
 
 struct World {
     shard: Shard,
@@ -27,6 +71,7 @@ struct World {
     outbox: Outbox,
     now: Now,
     ticket: u32,
+    clients: Vec<Client>,
 }
 
 impl World {
@@ -42,12 +87,23 @@ impl World {
         let now = Now { monotonic: Instant(0), wall: LogTime(1) };
         let shard = Shard::new(settings, recovered, now);
         let (inbox, outbox) = Default::default();
-        let mut world = World { shard, inbox, outbox, now, ticket: 0 };
+        let clients = (0..partitions).map(|_| Client::default()).collect();
+        let mut world = World { shard, inbox, outbox, now, ticket: 0, clients };
         let member = Member { node: NodeId(1), host: "a".to_owned(), port: 1, role: Role::Member };
         for id in 1..=partitions {
             let ticket = world.ticket();
             let ask = Ask::Bootstrap(vec![member.clone()]);
             world.inbox.requests.push(ticket, PartitionId(id), None, ask, |_| {});
+        }
+        for _ in 0..4 {
+            world.turn();
+        }
+        for id in 1..=partitions {
+            for body in Client::opening() {
+                let ticket = world.ticket();
+                let write = |into: &mut Vec<u8>| into.extend_from_slice(&body);
+                world.inbox.requests.push(ticket, PartitionId(id), None, Ask::Command, write);
+            }
         }
         for _ in 0..4 {
             world.turn();
@@ -63,8 +119,9 @@ impl World {
     fn ask(&mut self, partitions: u32, commands: u32) {
         for number in 0..commands {
             let ticket = self.ticket();
-            let id = PartitionId(number % partitions + 1);
-            let body = |into: &mut Vec<u8>| into.extend_from_slice(&BODY);
+            let place = number % partitions;
+            let (id, client) = (PartitionId(place + 1), &mut self.clients[place as usize]);
+            let body = |into: &mut Vec<u8>| client.increment(into);
             self.inbox.requests.push(ticket, id, None, Ask::Command, body);
         }
     }

@@ -22,12 +22,12 @@ pub const SHARDS_MAX: usize = 256;
 
 // ---- Partitions and shards ------------------------------------------------------------------
 
-/// Entries of one partition that are proposed and not yet applied. With the turn's bound this is the
-/// memory that raft may hold before anything is decided.
+/// Entries of one partition that are proposed and not yet applied. With the turn's bound this is
+/// the memory that raft may hold before anything is decided.
 pub const PARTITION_IN_FLIGHT_BYTES_MAX: usize = 4 * PARTITION_TURN_BYTES_MAX;
 
-/// What raft itself counts as uncommitted before it drops a proposal: what admission lets in and one
-/// entry more, so that admission, which answers, always comes first.
+/// What raft itself counts as uncommitted before it drops a proposal: what admission lets in and
+/// one entry more, so that admission, which answers, always comes first.
 pub const RAFT_UNCOMMITTED_BYTES_MAX: usize =
     PARTITION_IN_FLIGHT_BYTES_MAX + ENTRY_BYTES_MAX + RAFT_MESSAGE_BYTES_MAX;
 
@@ -37,15 +37,15 @@ pub const ENTRY_BYTES_MAX: usize = PARTITION_TURN_BYTES_MAX + (PARTITION_TURN_BY
 /// One raft append. At least one entry, or a turn's commands would need a second round trip.
 pub const RAFT_MESSAGE_BYTES_MAX: usize = ENTRY_BYTES_MAX;
 
-/// Appends to one follower that are under way. The log's tail is in memory anyway and messages share
-/// its bytes; the bound is for what a lost link makes us send again.
+/// Appends to one follower that are under way. The log's tail is in memory anyway and messages
+/// share its bytes; the bound is for what a lost link makes us send again.
 pub const RAFT_MESSAGES_IN_FLIGHT_MAX: usize = 64;
 
 /// Committed entries that raft hands over at once, and a partition applies in one turn.
 pub const APPLY_TURN_BYTES_MAX: usize = 2 * ENTRY_BYTES_MAX;
 
-/// All messages of a shard to one peer shard in one turn. Past it messages are dropped and raft is told,
-/// as if the link had lost them.
+/// All messages of a shard to one peer shard in one turn. Past it messages are dropped and raft is
+/// told, as if the link had lost them.
 pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
 
 /// Read rounds that wait for their quorum in one partition; past it queries join the next one.
@@ -54,8 +54,8 @@ pub const READ_ROUNDS_MAX: usize = 64;
 /// One whole snapshot on its way to a peer or into memory.
 pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
 
-/// Commands beyond the bound on those in flight that keep-alives may be, a shard or partition: refusing
-/// them would end the sessions that the load comes from.
+/// Commands beyond the bound on those in flight that keep-alives may be, a shard or partition:
+/// refusing them would end the sessions that the load comes from.
 pub const KEEP_ALIVES_IN_FLIGHT_MAX: usize = 16 << 10;
 
 /// Watchers of one node, or of one partition.
@@ -83,8 +83,8 @@ const _: () = {
 
 // What an operator may set (config.rs).
 
-/// Partitions that one node holds: an idle one costs about a microsecond a tick, so this many cost a core
-/// some percent.
+/// Partitions that one node holds: an idle one costs about a microsecond a tick, so this many cost
+/// a core some percent.
 pub const PARTITIONS_MAX: usize = 4096;
 
 /// The config file. Every key with a long comment is below 16 KiB.
@@ -142,7 +142,7 @@ const _: () = {
     assert!(SEGMENT_BYTES_MAX <= u32::MAX as usize);
 };
 
-// --- The replicated state of one partition -------------------------------------------------------------
+// --- The replicated state of one partition 
 //
 // `Bounds` is what every replica of a cluster must agree on: a command is taken or refused inside
 // apply, alike everywhere. The simulator draws some of them small.
@@ -166,6 +166,9 @@ pub struct Bounds {
     pub kept_bytes_max: usize,
     /// Bytes of events kept for one stream. Past it the stream ends with a failure, UNAVAILABLE.
     pub stream_bytes_max: usize,
+    /// Bytes of events kept for all streams of a partition, shared ones counted for each. Past it a
+    /// stream that gets one more ends like one that is too long itself.
+    pub streams_bytes_max: usize,
     /// Event listeners of one primitive. Past it: RESOURCE_EXHAUSTED.
     pub listeners_max: usize,
     /// Waiters of one lock. Past it: RESOURCE_EXHAUSTED.
@@ -187,6 +190,7 @@ impl Default for Bounds {
             // 15 s between two keep-alives at 400 000 commands/s and 40 bytes each is 240 MB.
             kept_bytes_max: 256 << 20,
             stream_bytes_max: 16 << 20,
+            streams_bytes_max: 1 << 30,
             listeners_max: 10_000,
             waiters_max: 10_000,
             candidates_max: 1024,
@@ -215,7 +219,7 @@ pub const SWEEPS_MAX: usize = 8;
 
 /// Numbers that the application of one entry sorts into finished and open: about 20 ns each, 0.3
 /// ms.
-pub const SWEEP_NUMBERS_MAX: usize = 16 << 10;
+pub const SWEEP_NUMBERS_MAX: usize = 8 << 10;
 
 /// Numbers that one keep-alive with a filter that is not empty sorts. One that leaps further
 /// finishes what lies before, whatever its filter says: 16 million commands younger than one that
@@ -226,12 +230,16 @@ pub const SWEEP_RANGE_MAX: u64 = 16 << 20;
 /// finished.
 pub const OPEN_NUMBERS_MAX: usize = 1 << 20;
 
-/// Finished chunks of outputs that the application of one entry gives back to the allocator.
-pub const RUBBLE_CHUNKS_MAX: usize = 256;
+/// Chunks of outputs and entries of cleared maps that the application of one entry gives back to
+/// the allocator: about 100 ns each.
+pub const RUBBLE_PARTS_MAX: usize = 1024;
 
 /// Bytes of replies in one batch past which a stream is told to come back instead of being served
 /// now.
 pub const REPLIES_BYTES_MAX: usize = 512 << 20;
+
+/// Replies in one batch past which the same holds: 4 million of 64 bytes are 256 MB.
+pub const REPLIES_MAX: usize = 4 << 20;
 
 /// Bytes of a listing that one call of `more` hands out.
 pub const LISTING_BYTES_MAX: usize = 256 << 10;
@@ -241,7 +249,7 @@ const _: () = {
     assert!(REPLIES_BYTES_MAX + 4 * REQUEST_BYTES_MAX < u32::MAX as usize);
     // A slice of sorting stays far below a keep-alive's range, and a range takes a bounded count of
     // slices.
-    assert!(SWEEP_RANGE_MAX as usize / SWEEP_NUMBERS_MAX <= 1024);
+    assert!(SWEEP_RANGE_MAX as usize / SWEEP_NUMBERS_MAX <= 2048);
 };
 
 // --- HTTP/2 and gRPC (wire/http2, wire/grpc.rs): the defaults of `http2::Limits` ---

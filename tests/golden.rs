@@ -1,5 +1,5 @@
-//! Walks `tests/golden/**.txt` through `sim::story`; `UPDATE=1` rewrites what came of each block, and a
-//! rewrite is reviewed like code.
+//! Walks `tests/golden/**.txt` through `sim::story`; `UPDATE=1` rewrites what came of each block,
+//! and a rewrite is reviewed like code.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,13 +1,14 @@
 //! Kept seeds, each with what it was, and fresh ones (style.md R14).
 //!
-//! `SIM_SEEDS` says how many fresh ones (200), `SIM_BASE` where they begin; without it they begin at a
-//! number made from the commit that was built, so that every commit walks new ground and every walk can be
-//! repeated: the base is printed. A seed that fails prints everything it drew and the line that repeats it.
+//! `SIM_SEEDS` says how many fresh ones (200), `SIM_BASE` where they begin; without it they begin
+//! at a number made from the commit that was built, so that every commit walks new ground and every
+//! walk can be repeated: the base is printed. A seed that fails prints everything it drew and the
+//! line that repeats it.
 
 #![allow(clippy::unwrap_used)]
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use ringraft::prng::mix;

@@ -14,14 +14,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("time", &[]),
     ("prng", &[]),
-    ("limits", &[]),
+    ("limits", &["time"]),
     ("config", &["id", "time", "limits"]),
     ("wire", &["id", "time", "limits", "prng"]),
     ("partition", &["id", "time", "prng", "limits", "wire"]),
     ("journal", &["id", "time", "limits"]),
     ("shard", &["id", "time", "prng", "limits", "wire", "partition", "journal"]),
     ("edge", &["id", "time", "prng", "limits", "wire", "partition", "shard"]),
-    ("workload", &["id", "time", "prng", "limits", "wire"]),
+    // The words of how an operation went are the partition's.
+    ("workload", &["id", "time", "prng", "limits", "wire", "partition"]),
     (
         "sim",
         &[
@@ -122,12 +123,8 @@ const IMPURE: &[(&str, &str)] = &[
 const LEFTOVERS: &[&str] = &["dbg!(", "FIXME", "todo!(", "unimplemented!(", "#[ignore"];
 
 /// Files that may say `unsafe`, each with its proof.
-const UNSAFE: &[&str] = &[
-    "src/journal/aligned.rs",
-    "src/runtime/ring.rs",
-    "src/runtime/disk.rs",
-    "src/runtime/tcp.rs",
-];
+const UNSAFE: &[&str] =
+    &["src/journal/aligned.rs", "src/runtime/ring.rs", "src/runtime/disk.rs", "src/runtime/tcp.rs"];
 
 const LINES_MAX: usize = 800;
 const COLUMNS_MAX: usize = 100;

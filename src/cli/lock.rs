@@ -12,14 +12,13 @@ use crate::client::lock::Lock;
 use crate::client::{Client, Fault};
 use crate::wire::proto::v1::operation_response_headers::Status;
 
-/// Hold a lock while a command runs, and end as it ends. The command finds the lock's fencing token in
-/// RINGRAFT_LOCK_TOKEN: it grows from holder to holder. If the lock is lost, the command is ended with
-/// SIGTERM, then SIGKILL, and the exit status is 11.
+/// What is typed.
 #[derive(Args)]
 pub struct Flags {
     /// The lock.
     name: String,
-    /// How long to wait for it, as 500ms or 10s, 0 not at all; for ever without. Exit status 8 if in vain.
+    /// How long to wait for it, as 500ms or 10s, 0 not at all; for ever without. Exit status 8 if
+    /// in vain.
     #[arg(long, value_parser = duration, value_name = "TIME")]
     wait: Option<Duration>,
     /// Only print the token of whoever holds it; exit status 8 if nobody does.

@@ -1,8 +1,8 @@
 //! `ringraft serve`: run a node until a signal ends it.
 //!
-//! Flags are taken over the config file, which is taken over the defaults (`config.rs`). The banner goes to
-//! standard output and ends with `ready HOST:PORT` once requests are served; diagnostics go to standard
-//! error.
+//! Flags are taken over the config file, which is taken over the defaults (`config.rs`). The banner
+//! goes to standard output and ends with `ready HOST:PORT` once requests are served; diagnostics go
+//! to standard error.
 
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,10 +17,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::target::DEFAULT_ENDPOINT;
 use super::{Exit, Failure, VERSION, note, say};
 use crate::config::{Dialect, Fault, NodeConfig, Trace};
+use crate::runtime::directory::DirectoryFault;
 use crate::runtime::{Fatal, Node};
 
 /// What is typed.
 #[derive(Args, Default)]
+#[command(args_override_self = true)]
 pub struct Flags {
     /// Where the data lives; made if it is not there. [default: ./ringraft-data]
     #[arg(long, value_name = "DIR")]
@@ -34,7 +36,8 @@ pub struct Flags {
     /// This node's name in the cluster, 1 and up. [default: 1]
     #[arg(long, value_name = "N")]
     node_id: Option<String>,
-    /// Partitions founded in an empty data directory; 0 founds none and waits for Bootstrap. [default: 8]
+    /// Partitions founded in an empty data directory; 0 founds none and waits for Bootstrap.
+    /// [default: 8]
     #[arg(long, value_name = "N")]
     partitions: Option<String>,
     /// Pinned cores; 0 is one for each core there is. [default: 0]
@@ -63,9 +66,10 @@ pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     for fault in &node.ready.faults {
         note(&format_args!("ringraft: not started: {fault}"));
     }
-    banner(&config, &node);
     signals.serving();
+    banner(&config, &node);
     signals.wait();
+    note(&"ringraft: stopping; once more stops at once");
     node.stop();
     Ok(Exit::Done)
 }
@@ -91,7 +95,8 @@ fn banner(config: &NodeConfig, node: &Node) {
     say(&format_args!("ready {}", node.api));
 }
 
-/// What a client on this host must add to reach the node: nothing when it is where clients look anyway.
+/// What a client on this host must add to reach the node: nothing when it is where clients look
+/// anyway.
 fn endpoint_flag(api: SocketAddr) -> String {
     let mut api = api;
     if api.ip().is_unspecified() {
@@ -129,22 +134,48 @@ fn not_started(fatal: &Fatal) -> Failure {
         Fatal::Host(check) => {
             failure(Exit::Kernel).mend(format_args!("{} (see `ringraft doctor`)", check.mend))
         }
-        Fatal::Address(_, error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            failure(Exit::Address).mend(
-                "another process has it: end that one, or choose another with --listen or --peer-listen",
-            )
-        }
+        Fatal::Address(_, error) if error.kind() == std::io::ErrorKind::AddrInUse => failure(
+            Exit::Address,
+        )
+        .mend(
+            "another process has it: end that one, or choose another with --listen, --peer-listen",
+        ),
         Fatal::Address(..) | Fatal::Name(..) => failure(Exit::Address)
             .mend("choose an address of this host with --listen and --peer-listen"),
-        Fatal::DataDir(_) => failure(Exit::DataDir),
+        Fatal::DataDir(fault) => failure(Exit::DataDir).mend(how_to_use(fault)),
+        Fatal::Journal(_) => failure(Exit::DataDir)
+            .mend("`ringraft log verify` tells what is there; restore it, or start with none"),
         Fatal::Disk(_) => failure(Exit::Disk)
             .mend("make room, or look into the kernel's log; what was acknowledged is still there"),
         Fatal::Core(_) => failure(Exit::Failed),
     }
 }
 
-/// SIGTERM and SIGINT: before the node serves they end the process at once, for nothing was promised yet;
-/// then the first asks the node to stop and the second does not wait for it.
+/// A way to use a directory after all, or another one.
+fn how_to_use(fault: &DirectoryFault) -> String {
+    let way = match fault {
+        DirectoryFault::Foreign { what, there, .. } if what.contains("shard") => {
+            format!("start it with --shards {there}")
+        }
+        DirectoryFault::Foreign { what, there, .. } if what.contains("node") => {
+            format!("start it with --node-id {there}")
+        }
+        DirectoryFault::Foreign { .. } => {
+            "start it with the [cluster] keys that it was made with (--partitions is one)"
+                .to_owned()
+        }
+        DirectoryFault::Newer { .. } => "run the newer version".to_owned(),
+        DirectoryFault::InUse { .. } => "end that process".to_owned(),
+        DirectoryFault::NotOurs { .. } => "move what is there away".to_owned(),
+        DirectoryFault::System { .. } => {
+            "make it a directory that this process can write".to_owned()
+        }
+    };
+    format!("{way}, or name another with --data-dir")
+}
+
+/// SIGTERM and SIGINT: before the node serves they end the process at once, for nothing was
+/// promised yet; then the first asks the node to stop and the second does not wait for it.
 struct Signals {
     serving: Arc<AtomicBool>,
     first: Receiver<()>,

@@ -245,9 +245,15 @@ impl Front {
         [self.earliest, late, self.sweep_at()].into_iter().flatten().min()
     }
 
-    /// Begins the graceful end of every connection.
+    /// Begins the graceful end of every connection. Streams have no end to wait for: their callers
+    /// are told to go on elsewhere.
     pub fn drain(&mut self) {
         self.draining = true;
+        let streams = self.waiting.iter().filter(|(_, caller)| caller.method.streaming);
+        let streams: Vec<_> = streams.map(|(ticket, caller)| (ticket, *caller)).collect();
+        for (ticket, caller) in streams {
+            self.dismiss(ticket, caller, &Refusal::Unavailable("the node stops"));
+        }
         for at in 0..self.peers.len() {
             let Some(peer) = self.peers[at].clone() else { continue };
             peer.borrow_mut().shutdown(self);
@@ -412,16 +418,21 @@ impl Front {
         // Many deadlines close together are looked at together.
         self.earliest = next.map(|next| next.max(now.after(EXPIRY_GRAIN)));
         for (ticket, caller) in due {
-            let failure = response::refusal(caller.method, &Refusal::Deadline);
-            if let Some(peer) = self.peers[caller.peer as usize].clone() {
-                let mut link = peer.borrow_mut();
-                link.finish(caller.key, failure.as_ref());
-                link.forget(caller.key);
-                drop(link);
-                self.touch(&peer);
-            }
-            self.abandon(ticket);
+            self.dismiss(ticket, caller, &Refusal::Deadline);
         }
+    }
+
+    /// Ends a call that still waits.
+    fn dismiss(&mut self, ticket: Ticket, caller: Caller, refusal: &Refusal) {
+        let failure = response::refusal(caller.method, refusal);
+        if let Some(peer) = self.peers[caller.peer as usize].clone() {
+            let mut link = peer.borrow_mut();
+            link.finish(caller.key, failure.as_ref());
+            link.forget(caller.key);
+            drop(link);
+            self.touch(&peer);
+        }
+        self.abandon(ticket);
     }
 
     fn sweep_at(&self) -> Option<Instant> {

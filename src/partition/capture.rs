@@ -1,14 +1,16 @@
-//! Snapshots of one partition: taken in slices over turns, or received whole and recorded in slices.
+//! Snapshots of one partition: taken in slices over turns, or received whole and recorded in
+//! slices.
 //!
 //! ```text
 //!  Idle ──take──► Taking ──last slice──► Taken ──durable──► Idle      apply waits while Taking
 //!   └──receive──► Offered ──raft installs──► Recording ──last slice──► Received ──durable──► Idle
-//!                    └── raft ignores it ──► Idle                      deaf while Offered or Recording
+//!                    └── raft ignores it ──► Idle                      deaf while it is received
 //! ```
 //!
-//! One at a time, so that raft never sees a second snapshot before the first is durable and the journal never
-//! sees two interleaved. Between the first slice and the last the state does not change, so no copy of it is
-//! needed. Absent on purpose: formats; the machine writes the state, the journal the record.
+//! One at a time, so that raft never sees a second snapshot before the first is durable and the
+//! journal never sees two interleaved. Between the first slice and the last the state does not
+//! change, so no copy of it is needed. Absent on purpose: formats; the machine writes the state,
+//! the journal the record.
 
 use bytes::Bytes;
 use raft::eraftpb::{HardState, Message};
@@ -18,11 +20,15 @@ use crate::{
     id::{NodeId, Position},
     limits::SNAPSHOT_CHUNK_BYTES_MAX,
     partition::{
+        Rules,
         effects::{Effects, Record, SnapshotFacts},
         machine::Machine,
         snapshot::{Cursor, Progress},
     },
 };
+
+/// Snapshots' worth of log after which a large state is written whatever it weighs.
+const LOG_TO_SNAPSHOT_MAX: usize = 8;
 
 /// Ticks that a snapshot on the shelf is kept without a follower that needs it.
 const SHELF_TICKS_MAX: u32 = 200;
@@ -130,15 +136,21 @@ impl Capturing {
 
     /// Take one soon, also when nothing changed since the last: the journal wants it elsewhere.
     pub fn want(&mut self) {
-        self.wanted = true;
+        // One that is under way may be what is wanted.
+        self.wanted |= self.is_idle();
     }
 
-    /// Whether one is to be taken of the state at `applied`.
-    pub fn is_due(&self, applied: Position, entries: u64, bytes: usize, asked: bool) -> bool {
-        let grown = self.entries >= entries || self.bytes >= bytes;
-        matches!(self.state, State::Idle)
-            && applied > Position(0)
-            && (asked || self.wanted || grown && applied > self.at)
+    /// Whether one is to be taken of the state at `applied`, which takes `state_bytes`.
+    ///
+    /// What was applied since the last must weigh something against a large state, or that would be
+    /// written again and again for little: four times what came in, at the most.
+    pub fn is_due(&self, applied: Position, state_bytes: usize, rules: &Rules) -> bool {
+        let large = state_bytes > rules.snapshot_bytes;
+        let most = rules.snapshot_bytes.saturating_mul(LOG_TO_SNAPSHOT_MAX);
+        let enough = if large { (state_bytes / 4).min(most) } else { 0 };
+        let grown = self.entries >= rules.snapshot_entries || self.bytes >= rules.snapshot_bytes;
+        let grown = grown && self.bytes >= enough && applied > self.at;
+        self.is_idle() && applied > Position(0) && (self.wanted || grown)
     }
 
     /// Begins to take one.
@@ -175,6 +187,7 @@ impl Capturing {
             }
         }
         if progress == Progress::Done {
+            effects.snapshot_of = None;
             self.close(partition, effects);
         }
     }
@@ -220,10 +233,13 @@ impl Capturing {
         }
     }
 
-    /// Records slices of what was received, as far as the turn's budget goes. What waits for the whole is
-    /// given back with the last one.
+    /// Records slices of what was received, as far as the turn's budget goes. What waits for the
+    /// whole is given back with the last one.
     pub fn record(&mut self, partition: PartitionId, effects: &mut Effects) -> Option<Recorded> {
         let State::Recording(recording) = &mut self.state else { return None };
+        if effects.snapshot_budget_bytes == 0 {
+            return None;
+        }
         if recording.offset == 0 {
             let begin = Record::SnapshotBegin(recording.facts.position);
             effects.records.push((partition, begin));
@@ -263,7 +279,8 @@ impl Capturing {
         };
     }
 
-    /// The snapshot that became whole and durable: its facts, its state if it was kept, and who sent it.
+    /// The snapshot that became whole and durable: its facts, its state if it was kept, and who
+    /// sent it.
     pub fn finished(&mut self) -> Option<(SnapshotFacts, Option<Bytes>, Option<NodeId>)> {
         self.finished.take()
     }
@@ -327,12 +344,17 @@ impl Capturing {
         matches!(self.state, State::Offered(_) | State::Recording(_))
     }
 
+    /// While what was received is recorded, nothing of raft's may be taken for durable.
+    pub fn is_recording(&self) -> bool {
+        matches!(self.state, State::Recording(_))
+    }
+
     /// raft may not be told of applied entries before the snapshot under them is durable.
     pub fn is_undurable(&self) -> bool {
         matches!(self.state, State::Recording(_) | State::Received { .. })
     }
 
-    /// Whether another turn is needed at once.
+    /// Whether it goes on when a turn has bytes for it.
     pub fn is_busy(&self) -> bool {
         matches!(self.state, State::Taking(_) | State::Recording(_))
     }

@@ -1,8 +1,9 @@
 //! The clock that a leader stamps its entries with.
 //!
-//! Within a term log time follows the monotonic clock, so a step of the wall clock does nothing. At the start
-//! of a term it goes to the wall clock, but never back and never further than a bound past the newest stamp in
-//! the log: one machine with a wrong clock must not expire what lives for hours (design.md, decision 12).
+//! Within a term log time follows the monotonic clock, so a step of the wall clock does nothing. At
+//! the start of a term it goes to the wall clock, but never back and never further than a bound
+//! past the newest stamp in the log: one machine with a wrong clock must not expire what lives for
+//! hours (design.md, decision 12).
 
 use crate::{
     id::Term,
@@ -18,7 +19,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The clock of `term`, which starts now; `last` is the newest stamp in the log, applied or not.
+    /// The clock of `term`, which starts now; `last` is the newest stamp in the log, applied or
+    /// not.
     #[must_use]
     pub fn start(term: Term, last: LogTime, now: Now, jump: Span) -> Clock {
         let base = if last == LogTime(0) {

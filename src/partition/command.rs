@@ -10,7 +10,9 @@ use crate::id::{Index, Kind, PrimitiveId, SessionId, Ticket};
 use crate::limits::NAME_BYTES_MAX;
 use crate::partition::kept::{End, Record};
 use crate::partition::ledger::Why;
-use crate::partition::machine::{Instance, Machine, malformed, parse_id, undecodable};
+use crate::partition::machine::{
+    Instance, Machine, OPENED_BYTES, malformed, parse_id, undecodable,
+};
 use crate::partition::primitive::{
     self, Answer, CallId, Context, Mode, Operation, Primitive, kind_of_service,
 };
@@ -37,7 +39,7 @@ impl Machine {
             Seen::Call => return self.repeat(&proposal, operation, caller, replies),
             Seen::Finished => return self.too_late(operation, caller, replies),
         }
-        if session.kept.bytes() >= self.ledger.bounds.kept_bytes_max {
+        if session.kept.weight() >= self.ledger.bounds.kept_bytes_max {
             let refusal = Refusal::Full("the session must say with a keep-alive what it has");
             return refuse(caller, refusal, replies);
         }
@@ -74,9 +76,6 @@ impl Machine {
         }
         let (index, end, bytes) = (call.index, End::Output(status), &self.scratch[..]);
         self.ledger.keep(session, sequence, Record { index, operation, end, bytes });
-        if let Some(session) = self.ledger.sessions.get_mut(&session) {
-            session.finished.used(sequence.0);
-        }
     }
 
     /// A command waits or streams from now on.
@@ -96,9 +95,6 @@ impl Machine {
         let deadline = proposal.deadline;
         let call = Call { index: id.index, operation, primitive, deadline, caller, stream };
         self.ledger.attach(id, call);
-        if let Some(session) = self.ledger.sessions.get_mut(&id.session) {
-            session.finished.used(id.sequence.0);
-        }
         // A command is executed whatever its deadline; only what is pending afterwards ends by it.
         if deadline.is_some_and(|deadline| deadline <= self.ledger.time) {
             self.cancel(id.session, id.sequence, Why::Deadline, replies);
@@ -188,8 +184,7 @@ impl Machine {
             return false;
         }
         names.insert(instance.name.clone(), id);
-        let texts = 2 * (instance.namespace.len() + instance.name.len());
-        self.primitives_bytes += INSTANCE_BYTES + texts + instance.state.bytes();
+        self.primitives_bytes += instance.bytes();
         self.primitives.insert(id, instance);
         true
     }
@@ -201,8 +196,8 @@ impl Machine {
             return false;
         };
         if session_found.opened.insert(id) {
-            self.ledger.bytes += 16;
-            self.primitives_bytes += 16;
+            self.ledger.bytes += OPENED_BYTES;
+            self.primitives_bytes += OPENED_BYTES;
         }
         instance.sessions.insert(session);
         true
@@ -230,8 +225,8 @@ impl Machine {
         let mut pending = Vec::new();
         if let Some(found) = self.ledger.sessions.get_mut(&session) {
             found.opened.remove(&id);
-            self.ledger.bytes -= 16;
-            self.primitives_bytes -= 16;
+            self.ledger.bytes -= OPENED_BYTES;
+            self.primitives_bytes -= OPENED_BYTES;
             let calls = found.calls.iter();
             let of_it = calls.filter(|(_, call)| call.primitive == id && call.is_pending());
             pending.extend(of_it.map(|(sequence, _)| *sequence));
@@ -239,7 +234,7 @@ impl Machine {
         for sequence in pending {
             self.cancel(session, sequence, Why::Closed, replies);
         }
-        self.ledger.watches.end(session, Some(id), replies);
+        self.ledger.watches.end(session, replies, |primitive, _| primitive == id);
         self.with(id, replies, |state, cx| state.left(cx, session));
         Answer::Done(Status::Ok)
     }
@@ -302,9 +297,6 @@ impl Machine {
 
 const TOO_LATE: &str = "a keep-alive has finished this sequence number";
 const OTHER_OPERATION: &str = "the sequence number belongs to another operation";
-
-/// An instance's own fields and its places in the tables.
-const INSTANCE_BYTES: usize = size_of::<Instance>() + 128;
 
 /// A repeat of a command whose output is kept: the same output again, with its index.
 fn replay(

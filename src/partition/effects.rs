@@ -1,9 +1,10 @@
 //! What partitions want done after a turn: one collector a shard, lent to each partition in turn.
 //!
-//! It holds raft's own values and shared bytes, no formats: the shard makes one journal block and one bundle
-//! a peer of it. What may leave when is in the fields: `messages` may leave with this turn, whatever waits
-//! for the disk stays inside its partition until the disk has it, and `replies` stem only from applied
-//! commands and confirmed reads. Absent on purpose: journal and wire types.
+//! It holds raft's own values and shared bytes, no formats: the shard makes one journal block and
+//! one bundle a peer of it. What may leave when is in the fields: `messages` may leave with this
+//! turn, whatever waits for the disk stays inside its partition until the disk has it, and
+//! `replies` stem only from applied commands and confirmed reads. Absent on purpose: journal and
+//! wire types.
 
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, HardState, Message};
@@ -30,6 +31,9 @@ pub struct Effects {
     pub events: Vec<Event>,
     /// Bytes of snapshots that this turn may still write.
     pub snapshot_budget_bytes: usize,
+    /// Whose snapshot is being taken. One at a time in a shard: its partition applies nothing
+    /// meanwhile, and two at once would both wait twice as long.
+    pub snapshot_of: Option<PartitionId>,
 }
 
 /// What a partition must find again after a crash.

@@ -62,11 +62,10 @@ impl Finished {
         lacking || !recorded && number < self.below && !self.open.contains(&number)
     }
 
-    /// A command uses the number.
-    pub fn used(&mut self, number: u64) {
-        if number < self.below {
-            self.open.remove(&number);
-        }
+    /// A command uses the number. Returns the memory that is free by it.
+    pub fn used(&mut self, number: u64) -> usize {
+        let open = number < self.below && self.open.remove(&number);
+        usize::from(open) * OPEN_BYTES
     }
 
     /// A keep-alive: what is below `to` and not in the filter is finished.
@@ -191,9 +190,12 @@ impl Finished {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let jobs: usize = self.jobs.iter().map(|job| job.filter.bytes() + job.text.len()).sum();
-        self.open.len() * 16 + jobs
+        self.open.len() * OPEN_BYTES + jobs
     }
 }
+
+/// Memory of an open number.
+const OPEN_BYTES: usize = 16;
 
 /// The number behind the last of a chunk. The very last chunk's end does not fit and stops one
 /// short: that number is never finished by a filter that holds something.

@@ -13,6 +13,7 @@
 //! and streams; they are few and live in `session.rs`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::id::Index;
 use crate::partition::primitive::Operation;
@@ -23,6 +24,7 @@ use crate::partition::reply::Status;
 pub struct Kept {
     chunks: BTreeMap<u64, Chunk>,
     count: usize,
+    weight: usize,
     bytes: usize,
 }
 
@@ -50,11 +52,24 @@ pub struct Record<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Chunks that hold nothing any more and wait to be freed.
+/// What holds nothing any more and waits to be freed: local, and no part of the state.
 #[derive(Default, Debug)]
 pub struct Rubble {
-    heaps: Vec<BTreeMap<u64, Chunk>>,
+    heaps: Vec<(Box<dyn Heap>, usize)>,
     bytes: usize,
+}
+
+/// Something large that is freed a few parts at a time.
+trait Heap: fmt::Debug {
+    /// Frees at most so many parts and says how many are left to free of that number.
+    fn clear_some(&mut self, parts_max: usize) -> usize;
+}
+
+impl<K: Ord + fmt::Debug, V: fmt::Debug> Heap for BTreeMap<K, V> {
+    fn clear_some(&mut self, parts_max: usize) -> usize {
+        let freed = std::iter::from_fn(|| self.pop_first()).take(parts_max).count();
+        parts_max - freed
+    }
 }
 
 #[derive(Default, Debug)]
@@ -98,6 +113,7 @@ impl Kept {
         chunk.insert(number % CHUNK_NUMBERS, record);
         self.bytes += chunk.bytes() - before;
         self.count += 1;
+        self.weight += SLOT_BYTES + record.bytes.len();
     }
 
     /// Drops every record below `number`.
@@ -107,7 +123,7 @@ impl Kept {
             None => return,
             Some((last, _)) if *last < border => {
                 rubble.take(std::mem::take(&mut self.chunks), self.bytes);
-                (self.count, self.bytes) = (0, 0);
+                (self.count, self.weight, self.bytes) = (0, 0, 0);
                 return;
             }
             Some(_) => {}
@@ -116,6 +132,7 @@ impl Kept {
             let stay = self.chunks.split_off(&border);
             let bytes = stay.values().map(|chunk| CHUNK_BYTES + chunk.bytes()).sum();
             self.count = stay.values().map(|chunk| chunk.slots.len()).sum();
+            self.weight = stay.values().map(Chunk::weight).sum();
             rubble.take(std::mem::replace(&mut self.chunks, stay), self.bytes - bytes);
             self.bytes = bytes;
         }
@@ -132,7 +149,9 @@ impl Kept {
         }
         let before = found.bytes();
         self.count -= (found.present & drop).count_ones() as usize;
+        self.weight -= found.weight();
         found.keep_only(!drop);
+        self.weight += found.weight();
         self.bytes -= before;
         if found.present == 0 {
             self.chunks.remove(&chunk);
@@ -145,7 +164,7 @@ impl Kept {
     /// Gives up everything, to be freed later.
     pub fn abandon(&mut self, rubble: &mut Rubble) {
         rubble.take(std::mem::take(&mut self.chunks), self.bytes);
-        (self.count, self.bytes) = (0, 0);
+        (self.count, self.weight, self.bytes) = (0, 0, 0);
     }
 
     /// Which numbers of chunk `chunk` have records, as bits.
@@ -187,7 +206,14 @@ impl Kept {
         self.count == 0
     }
 
-    /// Memory held.
+    /// What the records weigh: their slots and outputs. The same on every replica, which memory is
+    /// not, because how far buffers have grown depends on their past.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Memory held here.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -195,21 +221,29 @@ impl Kept {
 }
 
 impl Rubble {
-    /// Frees at most so many chunks.
-    pub fn clear_some(&mut self, chunks_max: usize) {
-        let mut left = chunks_max;
-        while left > 0 {
-            let Some(heap) = self.heaps.last_mut() else {
-                self.bytes = 0;
-                return;
-            };
-            match heap.pop_first() {
-                Some((_, chunk)) => {
-                    self.bytes = self.bytes.saturating_sub(CHUNK_BYTES + chunk.bytes());
-                    left -= 1;
-                }
-                None => drop(self.heaps.pop()),
+    /// Frees at most so many parts: chunks of outputs, entries of a map.
+    pub fn clear_some(&mut self, parts_max: usize) {
+        let mut left = parts_max;
+        while left > 0
+            && let Some((heap, bytes)) = self.heaps.last_mut()
+        {
+            left = heap.clear_some(left);
+            if left > 0 {
+                self.bytes -= *bytes;
+                self.heaps.pop();
             }
+        }
+    }
+
+    /// Takes something over that held so many bytes.
+    pub fn take<K, V>(&mut self, heap: BTreeMap<K, V>, bytes: usize)
+    where
+        K: Ord + fmt::Debug + 'static,
+        V: fmt::Debug + 'static,
+    {
+        if !heap.is_empty() {
+            self.heaps.push((Box::new(heap), bytes));
+            self.bytes += bytes;
         }
     }
 
@@ -217,13 +251,6 @@ impl Rubble {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    fn take(&mut self, heap: BTreeMap<u64, Chunk>, bytes: usize) {
-        if !heap.is_empty() {
-            self.heaps.push(heap);
-            self.bytes += bytes;
-        }
     }
 }
 
@@ -268,6 +295,11 @@ impl Chunk {
                 self.insert(place, record);
             }
         }
+    }
+
+    fn weight(&self) -> usize {
+        let outputs: usize = self.slots.iter().map(|slot| slot.length as usize).sum();
+        self.slots.len() * SLOT_BYTES + outputs
     }
 
     fn length(&self, place: u64) -> usize {
@@ -339,6 +371,8 @@ mod tests {
                 assert_eq!(kept.len(), model.len(), "seed {seed}");
                 let bytes: usize = kept.chunks.values().map(|c| CHUNK_BYTES + c.bytes()).sum();
                 assert_eq!(kept.bytes(), bytes, "seed {seed}");
+                let weight: usize = model.values().map(|output| SLOT_BYTES + output.len()).sum();
+                assert_eq!(kept.weight(), weight, "seed {seed}");
             }
             kept.abandon(&mut rubble);
             rubble.clear_some(usize::MAX);

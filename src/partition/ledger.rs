@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::id::{Index, PrimitiveId, Sequence, SessionId, Ticket};
-use crate::limits::{Bounds, RUBBLE_CHUNKS_MAX, SWEEP_NUMBERS_MAX};
+use crate::limits::{Bounds, RUBBLE_PARTS_MAX, SWEEP_NUMBERS_MAX};
 use crate::partition::kept::{End, Record, Rubble};
 use crate::partition::primitive::{CallId, Operation};
 use crate::partition::reply::{Refusal, Replies, Status};
@@ -45,8 +45,10 @@ pub struct Ledger {
     pub callers: BTreeMap<Ticket, (SessionId, Sequence)>,
     /// What waits to be freed; local.
     pub rubble: Rubble,
-    /// Memory of sessions.
+    /// Memory of sessions here.
     pub bytes: usize,
+    /// Bytes of events that streams keep; the same on every replica.
+    pub streams_bytes: usize,
 }
 
 /// Whether a listener goes on.
@@ -88,6 +90,7 @@ impl Ledger {
             callers: BTreeMap::new(),
             rubble: Rubble::default(),
             bytes: 0,
+            streams_bytes: 0,
         }
     }
 
@@ -138,6 +141,7 @@ impl Ledger {
             let before = session.kept.bytes();
             session.kept.insert(sequence.0, record);
             self.bytes += session.kept.bytes() - before;
+            self.bytes -= session.finished.used(sequence.0);
         }
     }
 
@@ -155,12 +159,16 @@ impl Ledger {
         let bytes = call.bytes();
         session.calls_bytes += bytes;
         self.bytes += bytes;
+        self.streams_bytes += bytes - CALL_BYTES;
+        self.bytes -= session.finished.used(id.sequence.0);
         session.calls.insert(id.sequence, call);
     }
 
     /// Sends an event to a listener and keeps it until it is acknowledged.
     pub fn emit(&mut self, to: CallId, event: &Bytes, replies: &mut Replies) -> Flow {
-        let (index, stream_bytes_max) = (self.index, self.bounds.stream_bytes_max);
+        let (index, bounds) = (self.index, &self.bounds);
+        let cost = EVENT_BYTES + event.len();
+        let room = self.streams_bytes + cost <= bounds.streams_bytes_max;
         let Some((session, call)) = call_mut(&mut self.sessions, to.session, to.sequence) else {
             return Flow::Ended;
         };
@@ -168,8 +176,8 @@ impl Ledger {
             return Flow::Ended;
         };
         let before = stream.bytes;
-        let fits = stream.outputs.is_empty()
-            || stream.bytes + EVENT_BYTES + event.len() <= stream_bytes_max;
+        let short = stream.bytes + cost <= bounds.stream_bytes_max;
+        let fits = room && (short || stream.outputs.is_empty());
         let (status, bytes) = match fits {
             true => (Status::Ok, event.clone()),
             false => (Status::Unavailable, Bytes::from_static(OVERFLOW.as_bytes())),
@@ -179,6 +187,7 @@ impl Ledger {
         let grown = stream.bytes - before;
         *session += grown;
         self.bytes += grown;
+        self.streams_bytes += grown;
         if let Some(ticket) = call.caller
             && (!deliver(replies, ticket, index, number, status, &bytes, !fits) || !fits)
         {
@@ -304,7 +313,7 @@ impl Ledger {
                 self.sweeping.remove(&id);
             }
         }
-        self.rubble.clear_some(RUBBLE_CHUNKS_MAX);
+        self.rubble.clear_some(RUBBLE_PARTS_MAX);
     }
 
     /// Takes a call out of its session, with its timer and its caller's name.
@@ -313,6 +322,7 @@ impl Ledger {
         let call = session.calls.remove(&sequence)?;
         session.calls_bytes -= call.bytes();
         self.bytes -= call.bytes();
+        self.streams_bytes -= call.bytes() - CALL_BYTES;
         if let Some(due) = call.deadline {
             self.schedule.disarm(due, call.index, Timer::Deadline(id, sequence));
         }

@@ -5,10 +5,11 @@
 //!   ……………………………… base ─────────── snapshot ───────────── applied ── last
 //! ```
 //!
-//! Everything after `base` is here, so raft never waits for a disk. Entries before the newest snapshot are
-//! kept to a number, for followers a little behind; those further behind get the snapshot. The state of a
-//! snapshot is not kept: it is put on the shelf when raft asks for it and taken off when no follower needs it.
-//! Absent on purpose: durability. What is here may not be on disk yet; `partition/mod.rs` knows.
+//! Everything after `base` is here, so raft never waits for a disk. Entries before the newest
+//! snapshot are kept to a number, for followers a little behind; those further behind get the
+//! snapshot. The state of a snapshot is not kept: it is put on the shelf when raft asks for it and
+//! taken off when no follower needs it. Absent on purpose: durability. What is here may not be on
+//! disk yet; `partition/mod.rs` knows.
 
 use std::{cell::Cell, collections::VecDeque};
 
@@ -53,9 +54,10 @@ impl Log {
 
     /// The log as it was recovered: entries after `base`, or none.
     ///
-    /// The commit is cut to what is there: it may have been recorded before a tail that was torn off and
-    /// never acknowledged. A term below the last entry's is raised and the vote void: the entries are
-    /// recorded before the term that they came in, and no vote of that term left before it was durable.
+    /// The commit is cut to what is there: it may have been recorded before a tail that was torn
+    /// off and never acknowledged. A term below the last entry's is raised and the vote void: the
+    /// entries are recorded before the term that they came in, and no vote of that term left before
+    /// it was durable.
     #[must_use]
     pub fn recovered(
         members: ConfState,

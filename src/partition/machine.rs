@@ -59,6 +59,17 @@ pub(super) struct Instance {
     pub(super) state: Primitive,
 }
 
+impl Instance {
+    /// Memory held, its places in the tables included.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Instance>()
+            + 128
+            + 2 * (self.namespace.len() + self.name.len())
+            + self.sessions.len() * OPENED_BYTES
+            + self.state.bytes()
+    }
+}
+
 impl Machine {
     /// The state before the first command.
     #[must_use]
@@ -139,7 +150,7 @@ impl Machine {
     pub fn next_timer(&self) -> Option<LogTime> {
         if self.ledger.sweeping.is_empty() {
             // A timer that was overdue when it was armed fires at the first later stamp.
-            return self.ledger.schedule.next().map(|due| due.max(LogTime(self.ledger.time.0 + 1)));
+            return self.ledger.schedule.next().map(|due| due.max(self.ledger.time.after(Span(1))));
         }
         Some(self.ledger.time)
     }
@@ -288,12 +299,16 @@ impl Machine {
                 let held = stream.bytes;
                 stream.acknowledge(number);
                 session.calls_bytes -= held - stream.bytes;
+                self.ledger.streams_bytes -= held - stream.bytes;
             }
         }
         self.ledger.bytes = self.ledger.bytes + session.bytes() - before;
         for sequence in given_up {
             self.cancel(beat.session, sequence, Why::Forgotten, replies);
         }
+        self.ledger.watches.end(beat.session, replies, |_, sequence| {
+            sequence.is_some_and(|number| number <= beat.last && !filter.contains(number))
+        });
         self.ledger.refresh(beat.session);
         self.scratch.clear();
         Ok(())
@@ -322,7 +337,7 @@ impl Machine {
         for sequence in calls {
             self.cancel(id, sequence, Why::Forgotten, replies);
         }
-        self.ledger.watches.end(id, None, replies);
+        self.ledger.watches.end(id, replies, |_, _| true);
         let Some(mut session) = self.ledger.sessions.remove(&id) else {
             return;
         };
@@ -332,6 +347,7 @@ impl Machine {
         for primitive in session.opened {
             if let Some(instance) = self.primitives.get_mut(&primitive) {
                 instance.sessions.remove(&id);
+                self.primitives_bytes -= OPENED_BYTES;
             }
             self.with(primitive, replies, |state, cx| state.left(cx, id));
         }
@@ -372,6 +388,9 @@ impl Machine {
         self.primitives_bytes = self.primitives_bytes + instance.state.bytes() - before;
     }
 }
+
+/// What it costs a primitive that a session has it open.
+pub(super) const OPENED_BYTES: usize = 16;
 
 /// `KeepAliveInput`, borrowed.
 struct KeepAlive<'a> {

@@ -1,8 +1,8 @@
 //! Who belongs to a group, as raft counts them, and how leadership is handed over before leaving.
 //!
-//! Founding members are fixed when the group is founded. Absent so far: joining and leaving as joint changes
-//! driven to their end across leaders; until then no configuration entry is ever proposed, and one that comes
-//! from elsewhere is refused where messages are decoded.
+//! Founding members are fixed when the group is founded. Absent so far: joining and leaving as
+//! joint changes driven to their end across leaders; until then no configuration entry is ever
+//! proposed, and one that comes from elsewhere is refused where messages are decoded.
 
 use raft::eraftpb::ConfState;
 
@@ -41,8 +41,8 @@ pub fn conf_state(voters: &[u64], learners: &[u64]) -> ConfState {
     state
 }
 
-/// Asks the follower with most of the log to take over at once, so that the group does not wait for an
-/// election timeout after its leader has gone.
+/// Asks the follower with most of the log to take over at once, so that the group does not wait for
+/// an election timeout after its leader has gone.
 pub fn hand_over(replica: &mut Replica) {
     if replica.is_leader()
         && let Some(to) = replica.best_follower()

@@ -1,22 +1,24 @@
 //! One replicated group, pure: facts in, one settlement out.
 //!
 //! ```text
-//!   propose query receive durable lost … ─► Partition ─► settle ─► Effects: records, messages, replies
-//!                                              │
-//!                        Replica (raft) ─ committed entries ─► Machine (state)
+//!  propose query receive durable … ─► Partition ─► settle ─► Effects: records, messages, replies
+//!                                         │
+//!                   Replica (raft) ─ committed entries ─► Machine (state)
 //! ```
 //!
 //! # Contract
 //!
-//! A partition touched in a turn settles exactly once, after its last fact; it says nothing before, but for
-//! refusing what it does not take. What depends on the disk stays in here until `durable` names the turn that
-//! recorded it. A command is applied only when it is committed, and answered only when it is applied.
+//! A partition touched in a turn settles exactly once, after its last fact; it says nothing before,
+//! but for refusing what it does not take. What depends on the disk stays in here until `durable`
+//! names the turn that recorded it. A command is applied only when it is committed, and answered
+//! only when it is applied.
 //!
-//! A panic of the state machine halts this partition on this node: its callers are told to go on elsewhere,
-//! it says nothing any more, and the others do not notice (design.md, decision 7).
+//! A panic of the state machine halts this partition on this node: its callers are told to go on
+//! elsewhere, it says nothing any more, and the others do not notice (design.md, decision 7).
 //!
-//! Read next: `settle.rs` for the order within a settlement, `replica.rs` for raft's rules, `machine.rs` for
-//! what an entry does, `capture.rs` for snapshots. Absent on purpose: the journal and every byte format.
+//! Read next: `settle.rs` for the order within a settlement, `replica.rs` for raft's rules,
+//! `machine.rs` for what an entry does, `capture.rs` for snapshots. Absent on purpose: the journal
+//! and every byte format.
 
 pub mod capture;
 pub mod clock;
@@ -130,6 +132,8 @@ pub struct Partition {
     /// This turn's entry, and who waits for its commands.
     entry: EntryBuilder,
     fresh: Option<Fresh>,
+    /// Callers whose entry raft did not take, until they are told.
+    unproposed: Vec<Ticket>,
     /// Callers who hung up since the last settlement.
     gone: BTreeSet<Ticket>,
     /// Proposed here and not applied, in the order of their positions.
@@ -150,6 +154,8 @@ pub struct Partition {
     /// Messages whose records have become durable.
     released: Vec<Message>,
     capturing: Capturing,
+    /// A snapshot goes on, or begins, when a turn has bytes for it.
+    hungry: bool,
     /// What was last told to watchers.
     announced: (Term, Option<NodeId>),
     lost: Option<replica::LogLost>,
@@ -159,7 +165,7 @@ pub struct Partition {
 }
 
 /// The commands of one turn.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 struct Fresh {
     tickets: Vec<Option<Ticket>>,
     bytes: usize,
@@ -218,8 +224,8 @@ const HALTED: &str = "this partition is halted on this node";
 const NOT_LEADER: &str = "not the leader";
 
 impl Partition {
-    /// The replica of a group that is founded now. A single voter campaigns at once: there is nobody to
-    /// wait for.
+    /// The replica of a group that is founded now. A single voter campaigns at once: there is
+    /// nobody to wait for.
     #[must_use]
     pub fn found(group: &Group, rules: &Rules) -> Partition {
         let machine = Machine::new(group.partition, rules.bounds.clone());
@@ -227,8 +233,9 @@ impl Partition {
         Partition::start(group.partition, rules, log, machine, Position(0))
     }
 
-    /// The replica as the disk has it, up to its snapshot; the committed entries after it are applied in the
-    /// first settlements. Everything it held before a crash is there again: sessions, kept outputs, log time.
+    /// The replica as the disk has it, up to its snapshot; the committed entries after it are
+    /// applied in the first settlements. Everything it held before a crash is there again:
+    /// sessions, kept outputs, log time.
     pub fn recover(group: &Group, rules: &Rules, disk: Recovered) -> Result<Partition, Unfit> {
         let (mut machine, mut base, mut base_term) =
             (Machine::new(group.partition, rules.bounds.clone()), Position(0), Term(0));
@@ -270,6 +277,7 @@ impl Partition {
             halted: false,
             entry: EntryBuilder::new(),
             fresh: None,
+            unproposed: Vec::new(),
             gone: BTreeSet::new(),
             proposed: VecDeque::new(),
             load: Load::default(),
@@ -282,6 +290,7 @@ impl Partition {
             waiting: VecDeque::new(),
             released: Vec::new(),
             capturing: Capturing::new(applied),
+            hungry: false,
             announced: (Term(0), None),
             lost: None,
             #[cfg(test)]
@@ -306,18 +315,20 @@ impl Partition {
             return Err(Refusal::Malformed("a command without content".to_owned()));
         }
         let bytes = body.len() + COMMAND_OVERHEAD_BYTES;
-        let turn_bytes = self.fresh.as_ref().map_or(0, |fresh| fresh.bytes);
-        if turn_bytes + bytes > PARTITION_TURN_BYTES_MAX
-            || self.load.bytes + bytes > PARTITION_IN_FLIGHT_BYTES_MAX
+        if self.load.bytes + bytes > PARTITION_IN_FLIGHT_BYTES_MAX
             || self.load.commands >= rules.commands_max + lane.reserve()
         {
             return Err(Refusal::Full("too many commands in flight in this partition"));
+        }
+        if self.fresh.as_ref().is_some_and(|fresh| fresh.bytes + bytes > PARTITION_TURN_BYTES_MAX) {
+            // More than one entry holds: the rest of the turn's commands are another.
+            self.propose_entry();
         }
         self.start_clock(now, rules);
         let clock = self.clock.expect("a leader has a clock");
         let fresh = self.fresh.get_or_insert_with(|| {
             self.entry.stamp(clock.read(now));
-            Fresh { tickets: Vec::new(), bytes: 0 }
+            Fresh::default()
         });
         self.entry.push(body);
         fresh.tickets.push(Some(ticket));
@@ -445,8 +456,8 @@ impl Partition {
         self.capturing.want();
     }
 
-    /// The last words: leadership is handed over, and whoever waits is refused. Nothing but a settlement
-    /// follows.
+    /// The last words: leadership is handed over, and whoever waits is refused. Nothing but a
+    /// settlement follows.
     pub fn leave(&mut self, replies: &mut Replies) {
         if !self.halted {
             member::hand_over(&mut self.replica);
@@ -494,6 +505,12 @@ impl Partition {
     #[must_use]
     pub fn is_halted(&self) -> bool {
         self.halted
+    }
+
+    /// Whether a snapshot waits for a turn that has bytes for it.
+    #[must_use]
+    pub fn is_hungry(&self) -> bool {
+        self.hungry
     }
 
     /// What it has taken and not applied.
@@ -561,13 +578,14 @@ impl Partition {
         self.greet = true;
     }
 
-    /// Refuses everyone who waits here. Their commands may still be applied, here or elsewhere: a command
-    /// sent again with the same number counts once.
+    /// Refuses everyone who waits here. Their commands may still be applied, here or elsewhere: a
+    /// command sent again with the same number counts once.
     fn refuse_all(&mut self, refusal: &Refusal, replies: &mut Replies) {
         let fresh = self.fresh.take().map(|fresh| fresh.tickets).unwrap_or_default();
         self.entry = EntryBuilder::new();
         let proposed = self.proposed.drain(..).flat_map(|proposed| proposed.tickets);
-        for ticket in proposed.chain(fresh).flatten() {
+        let unproposed = self.unproposed.drain(..).map(Some);
+        for ticket in proposed.chain(fresh).chain(unproposed).flatten() {
             replies.refuse(ticket, refusal.clone());
         }
         self.load = Load::default();

@@ -18,10 +18,13 @@ impl Machine {
     /// Answers a `SessionQueryInput`, confirmed and due. A listing or watch stays attached by its
     /// ticket.
     pub fn query(&mut self, ticket: Ticket, body: &[u8], replies: &mut Replies) {
-        let (session, target) = match parse(body) {
-            Ok((session, Some(target))) => (session, target),
-            Ok((_, None)) => return replies.refuse(ticket, malformed("the query is missing")),
+        let query = match Query::parse(body) {
+            Ok(query) => query,
             Err(broken) => return replies.refuse(ticket, undecodable(broken)),
+        };
+        let (session, sequence) = (query.session, query.sequence);
+        let Some(target) = query.target else {
+            return replies.refuse(ticket, malformed("the query is missing"));
         };
         if !self.ledger.sessions.contains_key(&session) {
             return replies.refuse(ticket, Refusal::UnknownSession(session));
@@ -39,13 +42,14 @@ impl Machine {
                 let first =
                     out.is_empty() || deliver(replies, ticket, index, 0, Status::Ok, &out, false);
                 if first {
-                    let watch = Watch { ticket, session, stays: true, place: Place::Live };
+                    let place = Place::Live;
+                    let watch = Watch { ticket, session, sequence, stays: true, place };
                     self.ledger.watches.add(primitive, watch);
                 }
             }
             Asked::Listing | Asked::Watching => {
                 let (stays, place) = (asked == Asked::Watching, Place::Listing(None));
-                let watch = Watch { ticket, session, stays, place };
+                let watch = Watch { ticket, session, sequence, stays, place };
                 let name = self.ledger.watches.add(primitive, watch);
                 self.list(name, &mut out, LISTING_BYTES_MAX, replies);
             }
@@ -138,17 +142,28 @@ impl Machine {
 /// What an item costs beside its bytes, so that a listing of empty ones is bounded too.
 const ITEM_BYTES: usize = 64;
 
-/// `SessionQueryInput`: whose it is, and its member. Its deadline is the shell's matter: a parked
-/// query is refused there.
-fn parse(body: &[u8]) -> Result<(SessionId, Option<Target<'_>>), field::Broken> {
-    let (mut session, mut target) = (0, None);
-    let mut fields = Fields::new(body);
-    while let Some((number, value)) = fields.field()? {
-        match number {
-            1 => session = value.uint()?,
-            3 => target = Some(Target::parse(value.bytes()?)?),
-            _ => {}
+/// `SessionQueryInput`. Its deadline is the shell's matter: a parked query is refused there. Field
+/// 101 is ours: the sequence number that queries of the released dialect have, by which a
+/// keep-alive ends them (core.md 3.3, step 5).
+#[derive(Default)]
+struct Query<'a> {
+    session: SessionId,
+    sequence: Option<u64>,
+    target: Option<Target<'a>>,
+}
+
+impl<'a> Query<'a> {
+    fn parse(body: &'a [u8]) -> Result<Query<'a>, field::Broken> {
+        let mut query = Query::default();
+        let mut fields = Fields::new(body);
+        while let Some((number, value)) = fields.field()? {
+            match number {
+                1 => query.session = SessionId(value.uint()?),
+                3 => query.target = Some(Target::parse(value.bytes()?)?),
+                101 => query.sequence = Some(value.uint()?),
+                _ => {}
+            }
         }
+        Ok(query)
     }
-    Ok((SessionId(session), target))
 }

@@ -1,16 +1,16 @@
-//! Queries of one partition: confirmed by one round for all of a turn, answered when what they wait for is
-//! applied.
+//! Queries of one partition: confirmed by one round for all of a turn, answered when what they wait
+//! for is applied.
 //!
 //! ```text
-//! taken ──(leads, term committed)──► round n ──(quorum heard)──► due at a position and an index ──► run
-//!   │                                  │                          │
-//!   └────────── deadline, lost leadership, gone: refused ─────────┘
+//! taken ──(leads, term committed)──► round n ──(quorum)──► due at position and index ──► run
+//!   │                                  │                     │
+//!   └──────── deadline, lost leadership, gone: refused ──────┘
 //! ```
 //!
-//! raft-rs drops a read without a word when it does not lead or has not committed in its term, and forgets all
-//! of them when it steps down. So a round has our own number and a deadline, nothing is asked before the term's
-//! first commit, and losing leadership refuses whatever waits. A single voter needs no round: only it commits.
-//! Absent on purpose: lease reads.
+//! raft-rs drops a read without a word when it does not lead or has not committed in its term, and
+//! forgets all of them when it steps down. So a round has our own number and a deadline, nothing is
+//! asked before the term's first commit, and losing leadership refuses whatever waits. A single
+//! voter needs no round: only it commits. Absent on purpose: lease reads.
 
 use std::{collections::BTreeSet, collections::VecDeque, ops::Range};
 
@@ -88,8 +88,8 @@ impl Reads {
         }
     }
 
-    /// A quorum heard of the round in `context` after position `at` was committed. It confirms all rounds
-    /// before it too: they were asked earlier.
+    /// A quorum heard of the round in `context` after position `at` was committed. It confirms all
+    /// rounds before it too: they were asked earlier.
     pub fn confirmed(&mut self, context: &[u8], term: Term, at: Position) {
         let Some(number) = number_of(context, term) else { return };
         while self.rounds.front().is_some_and(|round| round.number <= number) {

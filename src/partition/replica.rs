@@ -1,11 +1,12 @@
 //! Drives raft-rs and hides its ordering rules.
 //!
-//! Every option of raft is stated with its reason, and the election timeout is a pure function of seed,
-//! partition, replica, term, role and attempts: raft-rs draws it from the thread's random numbers at every
-//! reset, so it is pinned again after every call that may reset it, without looking whether it did (one draw
-//! in ten gives the same number). Between `ready` and `advance` nothing else may be called; `Partition` calls
-//! them from one place. Absent on purpose: what entries mean, durability, and every panic that a peer could
-//! cause with a message: those are refused in `receive` (raft-rs ends the process for some of them).
+//! Every option of raft is stated with its reason, and the election timeout is a pure function of
+//! seed, partition, replica, term, role and attempts: raft-rs draws it from the thread's random
+//! numbers at every reset, so it is pinned again after every call that may reset it, without
+//! looking whether it did (one draw in ten gives the same number). Between `ready` and `advance`
+//! nothing else may be called; `Partition` calls them from one place. Absent on purpose: what
+//! entries mean, durability, and every panic that a peer could cause with a message: those are
+//! refused in `receive` (raft-rs ends the process for some of them).
 
 use bytes::Bytes;
 use raft::{
@@ -41,7 +42,8 @@ pub struct Replica {
     pace: Pace,
     /// Seed, partition and replica in one number.
     salt: u64,
-    /// Elections tried; a lost pre-vote leaves the term as it was, and must not draw the same again.
+    /// Elections tried; a lost pre-vote leaves the term as it was, and must not draw the same
+    /// again.
     attempts: u64,
 }
 
@@ -59,7 +61,8 @@ pub struct LogLost {
 }
 
 impl Replica {
-    /// The replica of `partition` on node `me`, whose state machine holds everything up to `applied`.
+    /// The replica of `partition` on node `me`, whose state machine holds everything up to
+    /// `applied`.
     #[must_use]
     pub fn new(
         partition: PartitionId,
@@ -139,7 +142,8 @@ impl Replica {
         }
     }
 
-    /// Asks the group whether this replica still leads; the answer comes as a read state with `context`.
+    /// Asks the group whether this replica still leads; the answer comes as a read state with
+    /// `context`.
     pub fn read(&mut self, context: Vec<u8>) {
         assert!(self.has_committed_in_term(), "raft drops a read before its term's first commit");
         self.node.read_index(context);
@@ -321,9 +325,9 @@ fn config(me: NodeId, pace: Pace, applied: Position) -> Config {
         max_election_tick: 2 * pace.election_ticks,
         // Lease reads are unsafe around a transfer of leadership.
         read_only_option: raft::ReadOnlyOption::Safe,
-        // Followers learn the commit with the next append or heartbeat, not by a message of its own:
-        // 2 bundles a lone command instead of 4. Their state trails by a heartbeat when idle, which
-        // only a read at a follower would notice, and there are none.
+        // Followers learn the commit with the next append or heartbeat, not by a message of its
+        // own: 2 bundles a lone command instead of 4. Their state trails by a heartbeat when idle,
+        // which only a read at a follower would notice, and there are none.
         skip_bcast_commit: true,
         // One append a turn leaves anyway; measured without effect.
         batch_append: false,

@@ -102,6 +102,13 @@ impl Rig {
 
     /// All replicas are equal, and one of them is restored from another's snapshot.
     pub fn compare(&mut self) {
+        for machine in [&self.machine, &self.follower, &self.restored] {
+            let counted: usize = machine.ledger.sessions.values().map(|it| it.bytes()).sum();
+            assert_eq!(machine.ledger.bytes, counted, "the memory of sessions is miscounted");
+            let states: usize = machine.primitives.values().map(|it| it.bytes()).sum();
+            assert_eq!(machine.primitives_bytes, states, "that of primitives is miscounted");
+        }
+        assert_eq!(self.machine.ledger.streams_bytes, self.restored.ledger.streams_bytes);
         let snapshot = snapshot_of(&self.machine, 100);
         assert_eq!(snapshot, snapshot_of(&self.follower, 1 << 30), "replicas differ");
         assert_eq!(snapshot, snapshot_of(&self.restored, 7), "a restored replica differs");
@@ -166,10 +173,22 @@ impl Rig {
 
     /// A query whose caller stays.
     pub fn watch(&mut self, session: SessionId, primitive: PrimitiveId, op: Op) -> Ticket {
+        self.watch_as(session, 0, primitive, op)
+    }
+
+    /// A query of the released dialect, with a number of its own; 0 for none.
+    pub fn watch_as(
+        &mut self,
+        session: SessionId,
+        number: u64,
+        primitive: PrimitiveId,
+        op: Op,
+    ) -> Ticket {
         let ticket = self.ticket();
         let mut body = Vec::new();
         put_uint(&mut body, 1, session.0);
         put_message(&mut body, 3, |into| op.put(primitive, into));
+        put_uint(&mut body, 101, number);
         let digest = self.machine.digest();
         self.machine.query(ticket, &body, &mut self.replies);
         assert_eq!(digest, self.machine.digest(), "a query changes the state");

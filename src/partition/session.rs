@@ -20,6 +20,7 @@ use bytes::Bytes;
 use crate::id::{Index, PrimitiveId, Sequence, SessionId, Ticket};
 use crate::partition::finished::Finished;
 use crate::partition::kept::{Kept, Record};
+use crate::partition::machine::OPENED_BYTES;
 use crate::partition::primitive::{CallId, Operation};
 use crate::partition::reply::Status;
 use crate::time::{LogTime, Span};
@@ -157,7 +158,7 @@ impl Session {
             + self.kept.bytes()
             + self.finished.bytes()
             + self.calls_bytes
-            + self.opened.len() * 16
+            + self.opened.len() * OPENED_BYTES
     }
 }
 

@@ -4,8 +4,9 @@
 //!  who leads? → propose → ask reads → raft's readies → apply → answer reads → snapshots → announce
 //! ```
 //!
-//! Entries go to the log in memory and to the records in the order in which raft gives them; messages that
-//! promise something wait for the turn that records it, and so does whatever comes after them.
+//! Entries go to the log in memory and to the records in the order in which raft gives them;
+//! messages that promise something wait for the turn that records it, and so does whatever comes
+//! after them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -73,6 +74,10 @@ impl Partition {
     /// A panic in here stops this replica, and nothing else.
     fn halt(&mut self, now: Now, effects: &mut Effects) {
         self.halted = true;
+        self.hungry = false;
+        if effects.snapshot_of == Some(self.id) {
+            effects.snapshot_of = None;
+        }
         // What was not said yet stays unsaid: the records may rest on a state that is wrong.
         effects.records.retain(|(partition, _)| *partition != self.id);
         effects.messages.retain(|(partition, _)| *partition != self.id);
@@ -117,8 +122,8 @@ impl Partition {
         }
     }
 
-    /// All commands of the turn become one entry; without any, one with only a stamp when a term began or a
-    /// deadline of the state has passed.
+    /// All commands of the turn become one entry; without any, one with only a stamp when a term
+    /// began or a deadline of the state has passed.
     fn propose_fresh(&mut self, now: Now, effects: &mut Effects) {
         let Some(clock) = self.clock else {
             assert!(self.fresh.is_none(), "commands were taken without leading");
@@ -128,14 +133,20 @@ impl Partition {
         let idle = self.proposed.is_empty();
         let due = idle && self.machine.next_timer().is_some_and(|timer| timer <= clock.read(now));
         let ticks = self.greet || due;
-        if self.fresh.is_none() {
-            if !ticks {
-                return;
-            }
+        if self.fresh.is_none() && ticks {
             self.entry.stamp(clock.read(now));
+            self.fresh = Some(Fresh::default());
         }
-        let fresh = self.fresh.take().unwrap_or(Fresh { tickets: Vec::new(), bytes: 0 });
-        let Fresh { tickets, bytes } = fresh;
+        self.propose_entry();
+        for ticket in self.unproposed.drain(..) {
+            let refusal = Refusal::Unavailable("the leader takes no commands now");
+            effects.replies.refuse(ticket, refusal);
+        }
+    }
+
+    /// Proposes what was gathered, if anything.
+    pub(super) fn propose_entry(&mut self) {
+        let Some(Fresh { tickets, bytes }) = self.fresh.take() else { return };
         match self.replica.propose(self.entry.finish()) {
             Ok(position) => {
                 (self.greet, self.refused) = (false, false);
@@ -147,10 +158,7 @@ impl Partition {
                 self.refused = true;
                 self.load.commands -= tickets.len();
                 self.load.bytes -= bytes;
-                for ticket in tickets.into_iter().flatten() {
-                    let refusal = Refusal::Unavailable("the leader takes no commands now");
-                    effects.replies.refuse(ticket, refusal);
-                }
+                self.unproposed.extend(tickets.into_iter().flatten());
             }
         }
     }
@@ -159,11 +167,11 @@ impl Partition {
         for message in std::mem::take(&mut self.released) {
             self.send(message, now, effects);
         }
-        while let Some(ready) = self.replica.ready() {
+        // A ready after that of a snapshot would count as durable before the snapshot is recorded.
+        while !self.capturing.is_recording()
+            && let Some(ready) = self.replica.ready()
+        {
             self.take_ready(ready, now, effects);
-            if self.capturing.is_undurable() {
-                break;
-            }
         }
         self.capturing.drop_offer();
         if let Some(recorded) = self.capturing.record(self.id, effects) {
@@ -335,9 +343,11 @@ impl Partition {
     }
 
     fn capture(&mut self, rules: &Rules, effects: &mut Effects) -> Result<(), Panicked> {
-        let asked = self.replica.log().snapshot_wanted();
-        let (entries, bytes) = (rules.snapshot_entries, rules.snapshot_bytes);
-        if self.capturing.is_due(self.applied, entries, bytes, asked) {
+        let asked = self.replica.log().snapshot_wanted()
+            && self.capturing.is_idle()
+            && self.applied > Position(0);
+        self.hungry = asked || self.capturing.is_due(self.applied, self.machine.bytes(), rules);
+        if self.hungry && effects.snapshot_of.is_none() && effects.snapshot_budget_bytes > 0 {
             let facts = SnapshotFacts {
                 position: self.applied,
                 term: self.replica.log().term_at(self.applied).expect("applied entries are here"),
@@ -349,8 +359,12 @@ impl Partition {
             };
             let keep = !self.is_alone();
             self.capturing.take(facts, keep);
+            effects.snapshot_of = Some(self.id);
         }
-        guarded(|| self.capturing.step(self.id, &self.machine, effects))
+        guarded(|| self.capturing.step(self.id, &self.machine, effects))?;
+        self.hungry &= self.capturing.is_idle();
+        self.hungry |= self.capturing.is_busy();
+        Ok(())
     }
 
     fn finish_snapshots(&mut self, now: Now, rules: &Rules, effects: &mut Effects) {
@@ -424,7 +438,7 @@ impl Partition {
 
     fn next_wake(&self, now: Now) -> Option<Instant> {
         let applies = !self.committed.is_empty() && !self.capturing.pauses_apply();
-        if applies || self.capturing.is_busy() || self.machine.has_more() {
+        if applies || self.machine.has_more() {
             return Some(now.monotonic);
         }
         let idle = self.proposed.is_empty();

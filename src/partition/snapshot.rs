@@ -149,7 +149,7 @@ impl Cursor {
     }
 }
 
-/// Writes records until `budget_bytes` are exceeded or all is written.
+/// Writes records, at least a step, until `budget_bytes` are reached or all is written.
 pub(super) fn write(
     machine: &Machine,
     cursor: &mut Cursor,
@@ -158,10 +158,7 @@ pub(super) fn write(
 ) -> Progress {
     let start = into.len();
     let mut payload = Vec::new();
-    while into.len() - start < budget_bytes {
-        if matches!(cursor.step, Step::Done) {
-            return Progress::Done;
-        }
+    while !matches!(cursor.step, Step::Done) {
         payload.clear();
         let kind = step(machine, cursor, &mut payload);
         if let Some(kind) = kind {
@@ -173,8 +170,11 @@ pub(super) fn write(
             put_varint(into, payload.len() as u64);
             into.extend_from_slice(&payload);
         }
+        if into.len() - start >= budget_bytes && !matches!(cursor.step, Step::Done) {
+            return Progress::More;
+        }
     }
-    if matches!(cursor.step, Step::Done) { Progress::Done } else { Progress::More }
+    Progress::Done
 }
 
 /// The digest of the whole replicated state: that of its snapshot's records.

@@ -7,9 +7,10 @@
 //! it is when the listing comes by, not one instant. Absent on purpose: numbers, acknowledgements
 //! and repeats; a client that comes again starts anew.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::id::{Index, PrimitiveId, SessionId, Ticket};
+use crate::limits::{REPLIES_BYTES_MAX, REPLIES_MAX};
 use crate::partition::reply::{Refusal, Replies, Status};
 
 /// Everything that watches or lists here.
@@ -17,6 +18,7 @@ use crate::partition::reply::{Refusal, Replies, Status};
 pub struct Watches {
     all: BTreeMap<Name, Watch>,
     by_ticket: BTreeMap<Ticket, Name>,
+    by_session: BTreeSet<(SessionId, Name)>,
     /// Those that still list, in the order in which they get their next piece.
     listing: VecDeque<Name>,
     arrivals: u64,
@@ -32,6 +34,8 @@ pub struct Watch {
     pub ticket: Ticket,
     /// Whose it is.
     pub session: SessionId,
+    /// Its number there; `None` in the dialect whose queries have none.
+    pub sequence: Option<u64>,
     /// Whether it stays when the listing is through.
     pub stays: bool,
     /// How far it is.
@@ -54,6 +58,7 @@ impl Watches {
         self.arrivals += 1;
         let name = (primitive, self.arrivals);
         self.by_ticket.insert(watch.ticket, name);
+        self.by_session.insert((watch.session, name));
         self.all.insert(name, watch);
         name
     }
@@ -90,23 +95,21 @@ impl Watches {
             && self.all.range((primitive, 0)..=(primitive, u64::MAX)).next().is_some()
     }
 
-    /// Ends, regularly, the watches of a session; of all primitives or of one.
+    /// Ends, regularly, those watches of a session that `which` names by primitive and number.
     pub fn end(
         &mut self,
         session: SessionId,
-        primitive: Option<PrimitiveId>,
         replies: &mut Replies,
+        which: impl Fn(PrimitiveId, Option<u64>) -> bool,
     ) {
         if self.all.is_empty() {
             return;
         }
-        let ended: Vec<Name> = self
-            .all
-            .iter()
-            .filter(|((of, _), watch)| {
-                watch.session == session && primitive.is_none_or(|primitive| primitive == *of)
-            })
-            .map(|(name, _)| *name)
+        let first = (session, (PrimitiveId(0), 0));
+        let last = (session, (PrimitiveId(u64::MAX), u64::MAX));
+        let of_session = self.by_session.range(first..=last).map(|(_, name)| *name);
+        let ended: Vec<Name> = of_session
+            .filter(|name| self.all.get(name).is_some_and(|watch| which(name.0, watch.sequence)))
             .collect();
         for name in ended {
             if let Some(watch) = self.forget(name) {
@@ -139,12 +142,14 @@ impl Watches {
     pub fn forget(&mut self, name: Name) -> Option<Watch> {
         let watch = self.all.remove(&name)?;
         self.by_ticket.remove(&watch.ticket);
+        self.by_session.remove(&(watch.session, name));
         Some(watch)
     }
 
     /// The caller is gone.
     pub fn remove(&mut self, ticket: Ticket) -> bool {
-        self.by_ticket.remove(&ticket).is_some_and(|name| self.all.remove(&name).is_some())
+        let name = self.by_ticket.get(&ticket).copied();
+        name.is_some_and(|name| self.forget(name).is_some())
     }
 
     /// Refuses all of them.
@@ -153,6 +158,7 @@ impl Watches {
             replies.refuse(watch.ticket, refusal.clone());
         }
         self.by_ticket.clear();
+        self.by_session.clear();
         self.listing.clear();
     }
 
@@ -187,7 +193,7 @@ pub fn deliver(
     bytes: &[u8],
     last: bool,
 ) -> bool {
-    if replies.bytes.len() > crate::limits::REPLIES_BYTES_MAX {
+    if replies.bytes.len() > REPLIES_BYTES_MAX || replies.list.len() > REPLIES_MAX {
         replies.refuse(ticket, Refusal::Unavailable("too many events at once"));
         return false;
     }

@@ -84,7 +84,8 @@ impl Core {
             .map(|socket| glommio::spawn_local(peer::accept(tcp::listener(socket))));
         let recovered = self.recover()?;
         let directory = disk::shard_directory(&self.config.data_dir, self.shard);
-        let (disk, disk_bell) = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
+        let (mut disk, disk_bell) = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
+        disk.limit_writes(self.config.writes_in_flight);
         let faults = recovered.faults.iter().map(|(id, fault)| format!("partition {id}: {fault}"));
         let faults = faults.collect();
         let missing = self.missing(&recovered);
@@ -131,7 +132,7 @@ impl Core {
         let segments = disk::load(&directory).map_err(disk_fault)?;
         let owner = Owner { node: self.config.id, shard: self.shard };
         journal::recover(owner, &segments)
-            .map_err(|refused| Fatal::DataDir(format!("{}: {refused}", directory.display())))
+            .map_err(|refused| Fatal::Journal(format!("{}: {refused}", directory.display())))
     }
 
     fn layout(&self) -> Layout {

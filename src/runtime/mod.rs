@@ -39,7 +39,7 @@ use crate::limits::SHARDS_MAX;
 use crate::mesh;
 use crate::prng::Prng;
 use clock::Clock;
-use directory::{DataDirectory, Identity};
+use directory::{DataDirectory, DirectoryFault, Identity};
 use pump::{Phase, Stop};
 
 /// A running node.
@@ -80,8 +80,10 @@ pub enum Fatal {
     Address(SocketAddr, io::Error),
     /// A name that is no address here.
     Name(Address, io::Error),
-    /// The data directory cannot be used, with what to do about it.
-    DataDir(String),
+    /// The data directory cannot be used.
+    DataDir(DirectoryFault),
+    /// A journal in it cannot be read at all.
+    Journal(String),
     /// The disk.
     Disk(String),
     /// A core could not be started.
@@ -94,7 +96,8 @@ impl fmt::Display for Fatal {
             Fatal::Host(check) => check.fmt(f),
             Fatal::Address(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Fatal::Name(address, error) => write!(f, "{}: {error}", address.host),
-            Fatal::DataDir(text) | Fatal::Disk(text) | Fatal::Core(text) => f.write_str(text),
+            Fatal::DataDir(fault) => fault.fmt(f),
+            Fatal::Journal(text) | Fatal::Disk(text) | Fatal::Core(text) => f.write_str(text),
         }
     }
 }
@@ -119,8 +122,8 @@ impl Node {
         }
         let identity = Identity { node: config.id, cluster: config.cluster.digest(), shards };
         let created = Clock::start().now().wall.0 / 1_000_000_000;
-        let directory = DataDirectory::open(&config.data_dir, &identity, created)
-            .map_err(|fault| Fatal::DataDir(fault.to_string()))?;
+        let directory =
+            DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)?;
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
         let (api_sockets, api) = take_addresses(resolve(&config.listen)?, shards)?;
 

@@ -29,6 +29,8 @@ use std::{
 pub(super) struct Ring {
     ring: IoUring,
     slots: [Option<Flying>; WRITES_IN_FLIGHT_MAX],
+    /// How many of the slots may be used, at least one.
+    writes_max: usize,
     flying: usize,
     unsubmitted: bool,
     ringer: Socket,
@@ -79,6 +81,7 @@ impl Ring {
             Ring {
                 ring,
                 slots,
+                writes_max: WRITES_IN_FLIGHT_MAX,
                 flying,
                 unsubmitted,
                 ringer,
@@ -93,8 +96,14 @@ impl Ring {
         self.ringer.try_clone()
     }
 
+    /// Lets no more than `most` writes be in flight.
+    pub fn limit(&mut self, most: usize) {
+        assert!((1..=WRITES_IN_FLIGHT_MAX).contains(&most), "{most} writes cannot be in flight");
+        self.writes_max = most;
+    }
+
     pub fn has_room(&self) -> bool {
-        self.flying < WRITES_IN_FLIGHT_MAX
+        self.flying < self.writes_max
     }
 
     pub fn in_flight(&self) -> usize {
@@ -104,11 +113,7 @@ impl Ring {
     /// Queues the durable write of a block; `submit` hands it to the kernel.
     pub fn write(&mut self, file: Rc<File>, block: Block) {
         assert!(self.has_room(), "{} writes are in flight", self.flying);
-        let slot = self
-            .slots
-            .iter()
-            .position(Option::is_none)
-            .expect("there is room");
+        let slot = self.slots.iter().position(Option::is_none).expect("there is room");
         let (fd, offset) = (types::Fd(file.as_raw_fd()), block.offset);
         let bytes = block.as_bytes();
         let (start, length) = (bytes.as_ptr(), bytes.len() as u32);
@@ -160,10 +165,7 @@ impl Ring {
                 let Flying { block, file } = self.slots[slot].take().expect("a write in flight");
                 drop(file);
                 self.flying -= 1;
-                landed(Landed {
-                    block,
-                    result: completion.result(),
-                });
+                landed(Landed { block, result: completion.result() });
             }
             // Once the queue has overflowed the kernel keeps everything back until it is asked.
             if !self.ring.submission().cq_overflow() {

@@ -1,10 +1,11 @@
 //! Bytes and commands in flight: who is refused, and what they are told.
 //!
-//! A command is looked at without being decoded: which member of which oneof it is, and for a primitive's
-//! command the kind and the operation's tag. That is enough to know whether it lets the state shrink, grow, or
-//! keeps a session alive. Past a bound those that grow are refused first, those that keep a session alive last:
-//! refusing them would end the very sessions whose load it is. What is in flight has been taken and is not yet
-//! applied. Absent on purpose: rates, and any memory of callers.
+//! A command is looked at without being decoded: which member of which oneof it is, and for a
+//! primitive's command the kind and the operation's tag. That is enough to know whether it lets the
+//! state shrink, grow, or keeps a session alive. Past a bound those that grow are refused first,
+//! those that keep a session alive last: refusing them would end the very sessions whose load it
+//! is. What is in flight has been taken and is not yet applied. Absent on purpose: rates, and any
+//! memory of callers.
 
 use crate::{
     id::Kind,
@@ -45,7 +46,8 @@ impl Admit {
         self.disk = room;
     }
 
-    /// Whether a command of `bytes` may go to a partition whose state holds `state` of `quota` bytes.
+    /// Whether a command of `bytes` may go to a partition whose state holds `state` of `quota`
+    /// bytes.
     pub fn check(
         &self,
         sort: Sort,
@@ -91,8 +93,8 @@ impl Admit {
         self.now
     }
 
-    /// Whether connections may reopen their windows: not in the last eighth before the bounds, so that
-    /// they stop before calls must be refused.
+    /// Whether connections may reopen their windows: not in the last eighth before the bounds, so
+    /// that they stop before calls must be refused.
     #[must_use]
     pub fn admission(&self) -> Admission {
         let tight = |now: usize, max: usize| now >= max - max / 8;
@@ -104,8 +106,8 @@ impl Admit {
     }
 }
 
-/// The sort of a command, a `StateMachineProposalInput` without its timestamp. What cannot be read counts as
-/// growing; it is refused or ignored later.
+/// The sort of a command, a `StateMachineProposalInput` without its timestamp. What cannot be read
+/// counts as growing; it is refused or ignored later.
 #[must_use]
 pub fn sort(body: &[u8]) -> Sort {
     match first(body) {
@@ -129,7 +131,8 @@ fn proposal_shrinks(proposal: &[u8]) -> bool {
     false
 }
 
-/// Whether a `PrimitiveProposalInput` does: by its kind (field 100) and the tag of its payload (field 2).
+/// Whether a `PrimitiveProposalInput` does: by its kind (field 100) and the tag of its payload
+/// (field 2).
 fn command_shrinks(command: &[u8]) -> bool {
     let (mut kind, mut tag) = (None, None);
     let mut fields = Fields::new(command);
@@ -143,8 +146,8 @@ fn command_shrinks(command: &[u8]) -> bool {
     kind.zip(tag).is_some_and(|(kind, tag)| shrinking(kind).contains(&tag))
 }
 
-/// The operations of each kind that only ever take from the state, by their tag in the input's oneof
-/// (wire.md; primitives.md 2).
+/// The operations of each kind that only ever take from the state, by their tag in the input's
+/// oneof (wire.md; primitives.md 2).
 const fn shrinking(kind: Kind) -> &'static [u32] {
     match kind {
         // A counter is as large whatever it counts.

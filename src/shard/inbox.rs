@@ -18,8 +18,8 @@ use crate::time::Instant;
 pub struct Inbox {
     /// Calls that arrived on this core's connections, for whichever partition.
     pub requests: Requests,
-    /// Callers who are gone: hung up, or reset their stream. Their commands go on (core.md 4.10). The
-    /// partition is 0 for a watcher of the node.
+    /// Callers who are gone: hung up, or reset their stream. Their commands go on (core.md 4.10).
+    /// The partition is 0 for a watcher of the node.
     pub gone: Vec<(PartitionId, Ticket)>,
     /// From the node's other cores.
     pub letters: Vec<(ShardId, Letter)>,
@@ -95,7 +95,8 @@ pub enum Ask {
     },
     /// `Partition.Watch`.
     WatchPartition,
-    /// `Node.Watch`. Comes on the watcher's core, which asks every other shard with the same ticket.
+    /// `Node.Watch`. Comes on the watcher's core, which asks every other shard with the same
+    /// ticket.
     WatchNode,
     /// `Node.Bootstrap`: found the group here with these members.
     Bootstrap(Vec<Member>),

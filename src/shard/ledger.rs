@@ -1,8 +1,8 @@
 //! Where partition and journal meet: raft's values into records and back.
 //!
-//! Neither knows the other. Entries are copied once, from their shared bytes into the block; on the way back
-//! they are copied out of the segments, which would stay in memory whole for one entry. Absent on purpose:
-//! blocks and marks, which are the journal's.
+//! Neither knows the other. Entries are copied once, from their shared bytes into the block; on the
+//! way back they are copied out of the segments, which would stay in memory whole for one entry.
+//! Absent on purpose: blocks and marks, which are the journal's.
 
 use bytes::{Bytes, BytesMut};
 use raft::eraftpb::{ConfState, Entry, HardState};

@@ -1,4 +1,5 @@
-//! What goes to the node's other cores: collected over a turn, at most one letter of each sort a core.
+//! What goes to the node's other cores: collected over a turn, at most one letter of each sort a
+//! core.
 
 use crate::{
     id::{PartitionId, ShardId, Ticket},

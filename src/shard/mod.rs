@@ -8,12 +8,13 @@
 //!           concern
 //! ```
 //!
-//! Both shells do the same with it: gather, turn, hand out, wait until something happens or `Outbox::wake`.
-//! A turn never waits and never fails. What depends on the disk leaves after `Inbox::durable` names the mark
-//! that covers it; marks are the journal's, and the shard knows which turn's records each covers.
+//! Both shells do the same with it: gather, turn, hand out, wait until something happens or
+//! `Outbox::wake`. A turn never waits and never fails. What depends on the disk leaves after
+//! `Inbox::durable` names the mark that covers it; marks are the journal's, and the shard knows
+//! which turn's records each covers.
 //!
-//! Absent on purpose: connections, methods, files, and any other verb: `turn` is the door.
-//! Read next: `inbox.rs` and `outbox.rs`, which list all that can happen and all that may be wanted.
+//! Absent on purpose: connections, methods, files, and any other verb: `turn` is the door. Read
+//! next: `inbox.rs` and `outbox.rs`, which list all that can happen and all that may be wanted.
 
 pub mod admit;
 pub mod inbox;
@@ -37,6 +38,7 @@ pub use stats::Stats;
 use crate::{
     id::{Mark, NodeId, PartitionId, Ticket},
     journal::{self, Journal, Owner},
+    limits::WRITES_IN_FLIGHT_MAX,
     partition::{Partition, Rules, effects::Effects},
     shard::{
         admit::Admit, inbox::Inbox, letters::Letters, outbox::Outbox, roster::Roster, wake::Wake,
@@ -68,6 +70,8 @@ pub struct Shard {
     next_tick: Option<Instant>,
     /// Messages that found their bundle full: raft is told in the next turn.
     dropped: Vec<(PartitionId, NodeId)>,
+    /// Partitions whose snapshot goes on when a turn has bytes for it.
+    hungry: Vec<PartitionId>,
     segments_seen: usize,
     stats: Stats,
 }
@@ -81,15 +85,15 @@ struct Recorded {
 }
 
 impl Shard {
-    /// The shard as its journal left it: all partitions that lived here are here again, with their sessions
-    /// and kept outputs. The first turn is due at once; single voters lead in it.
+    /// The shard as its journal left it: all partitions that lived here are here again, with their
+    /// sessions and kept outputs. The first turn is due at once; single voters lead in it.
     #[must_use]
     pub fn new(settings: Settings, recovered: journal::Recovered, now: Now) -> Shard {
         let rules = settings.rules();
         let owner = Owner { node: settings.node, shard: settings.shard };
         let mut roster = Roster::default();
         for (id, fault) in &recovered.faults {
-            tracing::error!(partition = id.0, %fault, "the partition is damaged and does not start");
+            tracing::error!(partition = id.0, %fault, "damaged: the partition does not start");
             roster.add_damaged(*id);
         }
         roster.remember(recovered.left, !recovered.roster_whole);
@@ -122,6 +126,7 @@ impl Shard {
             asked: Vec::new(),
             next_tick: None,
             dropped: Vec::new(),
+            hungry: Vec::new(),
             segments_seen: 0,
             stats: Stats::default(),
         };
@@ -164,14 +169,27 @@ impl Shard {
         assert!(outbox.orders.is_empty(), "orders of the last turn were not handed out");
         self.turn += 1;
         self.stats.turns += 1;
-        self.effects.begin(self.turn, self.settings.snapshot_turn_bytes);
+        let budget = self.snapshot_budget_bytes();
+        self.effects.begin(self.turn, budget);
         std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
+    }
+
+    /// What this turn may write of snapshots: nothing while the disk has turns enough to write, so
+    /// that a snapshot goes no faster than the disk and does not fill the memory.
+    fn snapshot_budget_bytes(&self) -> usize {
+        let busy = self.recorded.len() >= WRITES_IN_FLIGHT_MAX;
+        if busy { 0 } else { self.settings.snapshot_turn_bytes }
     }
 
     /// Deadlines that passed, and raft's clock.
     fn advance(&mut self, now: Now) {
         while let Some(partition) = self.wake.pop(now.monotonic) {
             self.touch(partition);
+        }
+        if self.effects.snapshot_budget_bytes > 0 {
+            for id in std::mem::take(&mut self.hungry) {
+                self.touch(id);
+            }
         }
         if self.next_tick.is_some_and(|at| at <= now.monotonic) {
             for living in self.roster.iter_mut().filter(|living| living.partition.needs_ticks()) {
@@ -181,7 +199,8 @@ impl Shard {
                     self.touched.push(living.partition.id());
                 }
             }
-            // A turn that comes late ticks once: a pause of this process is no silence of its peers.
+            // A turn that comes late ticks once: a pause of this process is no silence of its
+            // peers.
             self.next_tick = Some(now.monotonic.after(self.settings.tick));
         }
         if self.journal.segments() != self.segments_seen {
@@ -204,7 +223,11 @@ impl Shard {
             let load = living.partition.load();
             self.admit.moved(living.load, load);
             living.load = load;
+            let hungry = living.partition.is_hungry();
             self.wake.set(id, wake);
+            if hungry && !self.hungry.contains(&id) {
+                self.hungry.push(id);
+            }
         }
     }
 

@@ -1,5 +1,5 @@
-//! Everything a turn may want done. The shell hands it out in the order of the fields, then waits until an
-//! input comes or `wake` passes.
+//! Everything a turn may want done. The shell hands it out in the order of the fields, then waits
+//! until an input comes or `wake` passes.
 
 use bytes::Bytes;
 
@@ -15,10 +15,11 @@ pub struct Outbox {
     /// What the disk is to do, in this sequence; writes may overlap. The shell says with
     /// `Inbox::durable` how far it got, and gives written buffers back with `Inbox::spent`.
     pub orders: Vec<Order>,
-    /// To each peer shard at most one a turn: all raft messages of all partitions (`wire/bundle.rs`).
+    /// To each peer shard at most one a turn: all raft messages of all partitions
+    /// (`wire/bundle.rs`).
     pub bundles: Vec<(NodeId, ShardId, Bytes)>,
-    /// Snapshots for peers that are too far behind, on their own stream at a stated rate; the shell says
-    /// with `Inbox::sent` how it ended.
+    /// Snapshots for peers that are too far behind, on their own stream at a stated rate; the shell
+    /// says with `Inbox::sent` how it ended.
     pub snapshots: Vec<SnapshotOut>,
     /// To the node's other cores, at most one of each sort a core and turn.
     pub letters: Vec<(ShardId, Letter)>,

@@ -1,13 +1,14 @@
 //! Which partitions live here, and who watches them.
 //!
-//! A group is founded by `Bootstrap` and is known from then on: its founding stands in the journal, so it is
-//! here again at the next start before the API answers (wire.md, decision 13). Bootstrapping a known group with
-//! the same members changes nothing; a caller can neither crash the node nor replace what is there (core.md,
-//! D6). Watchers of the node are told of every partition here, first what is and then what happens; a watcher
-//! of a partition also learns where to send requests.
+//! A group is founded by `Bootstrap` and is known from then on: its founding stands in the journal,
+//! so it is here again at the next start before the API answers (wire.md, decision 13).
+//! Bootstrapping a known group with the same members changes nothing; a caller can neither crash
+//! the node nor replace what is there (core.md, D6). Watchers of the node are told of every
+//! partition here, first what is and then what happens; a watcher of a partition also learns where
+//! to send requests.
 //!
-//! Absent on purpose: joining as a member of a running group, and a watcher's buffer: the shell that holds the
-//! stream bounds it and ends it.
+//! Absent on purpose: joining as a member of a running group, and a watcher's buffer: the shell
+//! that holds the stream bounds it and ends it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -161,7 +162,8 @@ impl Roster {
             )));
         }
         if members.len() > 1 && (self.hides || self.left.contains(&id)) {
-            // Its votes may have been counted; the same voice without that memory could break a promise.
+            // Its votes may have been counted; the same voice without that memory could break a
+            // promise.
             return Err(Refusal::Precondition(format!(
                 "group {id} was here before and cannot come back under the same node id"
             )));
@@ -265,7 +267,8 @@ pub fn founded(
     tell(Happening::MemberReady { node });
 }
 
-/// Where a client sends requests: this node's own address, and for others their host with the same port.
+/// Where a client sends requests: this node's own address, and for others their host with the same
+/// port.
 fn addresses(members: &[Member], leader: Option<NodeId>, settings: &Settings) -> Happening {
     let address = |member: &Member| {
         if member.node == settings.node {

@@ -1,8 +1,8 @@
 //! Partition to shard to node: where a request and a message belong.
 //!
-//! A node's partitions are spread over its shards by number, so the owner is known without asking. Leaders are
-//! known by hint only, from what the replicas here heard. Absent so far: passing a request on to the node that
-//! leads; until then a replica that does not lead answers UNAVAILABLE.
+//! A node's partitions are spread over its shards by number, so the owner is known without asking.
+//! Leaders are known by hint only, from what the replicas here heard. Absent so far: passing a
+//! request on to the node that leads; until then a replica that does not lead answers UNAVAILABLE.
 
 use crate::id::{PartitionId, ShardId};
 

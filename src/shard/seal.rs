@@ -1,8 +1,8 @@
 //! Sealing: what partitions want becomes blocks, bundles, letters and replies.
 //!
-//! The records of all partitions go to the journal in the order in which they were settled and are sealed
-//! together; all messages to one peer shard become one bundle. Callers who were promised something durable
-//! are answered when the mark that covers it comes back.
+//! The records of all partitions go to the journal in the order in which they were settled and are
+//! sealed together; all messages to one peer shard become one bundle. Callers who were promised
+//! something durable are answered when the mark that covers it comes back.
 
 use super::{Recorded, Shard, ledger, outbox::Outbox, outbox::SnapshotOut, route};
 use crate::{
@@ -26,7 +26,9 @@ impl Shard {
         std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
         outbox.admission = self.admit.admission();
         outbox.wake = self.wake.earliest().into_iter().chain(self.next_tick).min();
-        if !self.touched.is_empty() {
+        // A snapshot that waits for the disk goes on when that reports.
+        let eats = !self.hungry.is_empty() && self.snapshot_budget_bytes() > 0;
+        if eats || !self.touched.is_empty() {
             outbox.wake = Some(now.monotonic);
         }
     }
@@ -54,7 +56,8 @@ impl Shard {
         self.promise(mark);
     }
 
-    /// Callers of this turn are answered when everything recorded so far is durable; at once when it is.
+    /// Callers of this turn are answered when everything recorded so far is durable; at once when
+    /// it is.
     fn promise(&mut self, mark: Mark) {
         for ticket in self.asked.drain(..) {
             if mark <= self.journal.durable_mark() {

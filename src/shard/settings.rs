@@ -1,5 +1,5 @@
-//! What a shard is told when it starts. Plain values, checked by whoever makes them (`config.rs`) and asserted
-//! here; nothing of it changes while the shard lives.
+//! What a shard is told when it starts. Plain values, checked by whoever makes them (`config.rs`)
+//! and asserted here; nothing of it changes while the shard lives.
 
 use crate::{
     id::{NodeId, ShardId},
@@ -45,12 +45,13 @@ pub struct Settings {
     pub snapshot_entries: u64,
     /// Bytes that a partition applies between snapshots.
     pub snapshot_bytes: usize,
-    /// Bytes of snapshots that one turn writes, for all partitions together: it is what a turn takes
-    /// longer while one is taken.
+    /// Bytes of snapshots that one turn writes, for all partitions together: it is what a turn
+    /// takes longer while one is taken.
     pub snapshot_turn_bytes: usize,
     /// Entries kept for followers when a log is compacted.
     pub retain_entries: u64,
-    /// Segments of the journal past which a snapshot is taken of the partitions that hold the oldest.
+    /// Segments of the journal past which a snapshot is taken of the partitions that hold the
+    /// oldest.
     pub segments_soft: usize,
     /// Commands in flight in the shard.
     pub commands_max: usize,
@@ -86,11 +87,13 @@ impl Default for Settings {
             peers: Peers::Alone,
             api_address: "localhost:5678".to_owned(),
             api_port: 5678,
-            // 20 Hz: a timer of 100 Hz costs about 1 % of a core when idle (notes/field-notes.md D.3).
+            // 20 Hz: a timer of 100 Hz costs about 1 % of a core when idle (notes/field-notes.md
+            // D.3).
             tick: Span::millis(50),
             election_ticks: 20,
             heartbeat_ticks: 2,
-            // The reference's numbers (core.md 1.2); 64 MiB is what a restart replays in about a second.
+            // The reference's numbers (core.md 1.2); 64 MiB is what a restart replays in about a
+            // second.
             snapshot_entries: 10_000,
             snapshot_bytes: 64 << 20,
             // Copied at a GiB a second or so this is a millisecond of a turn.

@@ -1,4 +1,5 @@
-//! Plain counters of one shard, for metrics and tests. They only grow, but for those that say "now".
+//! Plain counters of one shard, for metrics and tests. They only grow, but for those that say
+//! "now".
 
 /// What one shard did since it started.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

@@ -1,7 +1,8 @@
 //! Taking the inbox: each fact to the partition it concerns, refusals at once.
 //!
-//! What the disk and the peers say comes before what callers ask, so that a command of this turn meets the
-//! newest leadership. Calls of other shards' partitions leave as letters; a letter is never passed on again.
+//! What the disk and the peers say comes before what callers ask, so that a command of this turn
+//! meets the newest leadership. Calls of other shards' partitions leave as letters; a letter is
+//! never passed on again.
 
 use bytes::Bytes;
 
@@ -273,6 +274,10 @@ impl Shard {
         self.effects.records.retain(|(partition, _)| *partition != id);
         self.admit.moved(living.load, crate::partition::Load::default());
         self.touched.retain(|touched| *touched != id);
+        self.hungry.retain(|hungry| *hungry != id);
+        if self.effects.snapshot_of == Some(id) {
+            self.effects.snapshot_of = None;
+        }
         self.wake.set(id, None);
         self.journal.left(id);
         self.asked.push(ticket);

@@ -1,8 +1,8 @@
 //! Tickets: slot and generation, claimed once.
 //!
-//! The shell that holds a connection keeps here who waits for what, and gives the ticket to the shard. A slot
-//! is used again with the next generation, so the answer for a caller who has gone finds nobody. Absent on
-//! purpose: channels and futures; an answer comes back in the outbox.
+//! The shell that holds a connection keeps here who waits for what, and gives the ticket to the
+//! shard. A slot is used again with the next generation, so the answer for a caller who has gone
+//! finds nobody. Absent on purpose: channels and futures; an answer comes back in the outbox.
 
 use crate::id::{ShardId, Ticket};
 

@@ -1,8 +1,8 @@
 //! Deadlines of partitions; quiet ones cost nothing.
 //!
-//! A partition says after each settlement when it wants a turn although nothing happens. It is visited then,
-//! or when something happens. An entry that was overtaken by an earlier wish stays in the heap until its time
-//! comes and is then ignored, so moving a deadline costs one push.
+//! A partition says after each settlement when it wants a turn although nothing happens. It is
+//! visited then, or when something happens. An entry that was overtaken by an earlier wish stays in
+//! the heap until its time comes and is then ignored, so moving a deadline costs one push.
 
 use std::{
     cmp::Reverse,

@@ -2,14 +2,16 @@
 //!
 //! | check | says |
 //! |---|---|
-//! | linear | each key could have been served one operation at a time, in an order that clients could not disprove; so nothing acknowledged is lost and no command counts twice |
-//! | sums | a counter that is only incremented ends between what was acknowledged and what was tried |
-//! | locks | a lock is never held twice and its tokens grow (the lock's model, with the ends of sessions) |
-//! | streams | events arrive 1, 2, 3 …, in the order of their causes, and none between two that arrived is missing |
+//! | linear | each key could have been served one operation at a time, in an order that no client |
+//! | | could disprove: nothing acknowledged is lost, no command counts twice |
+//! | sums | a counter that only goes up ends between what was acknowledged and what was tried |
+//! | locks | never held twice, tokens grow (the model of a lock, with the ends of sessions) |
+//! | streams | events arrive 1, 2, 3 …, in the order of their causes, and none between is missing |
 //! | indexes | no two commands have the same index |
 //!
-//! Equal replicas, early ends of sessions and progress are watched while the world runs (`world.rs`,
-//! `client.rs`). Absent on purpose: any look at a node's inside; only what clients saw counts here.
+//! Equal replicas, early ends of sessions and progress are watched while the world runs
+//! (`world.rs`, `client.rs`). Absent on purpose: any look at a node's inside; only what clients saw
+//! counts here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -85,12 +87,8 @@ fn entries(history: &History, plan: &Plan, numbers: &[usize], key: Option<&str>)
         }
         sessions.insert(record.session);
         let (number, session) = (*number as u64, record.session as u64);
-        let event = Event::Call {
-            number,
-            session,
-            op: record.op.clone(),
-            outcome: record.outcome.clone(),
-        };
+        let event =
+            Event::Call { number, session, op: record.op.clone(), outcome: record.outcome.clone() };
         entries.push(Entry { call: record.call, back: record.back, event });
         if let Some(ttl_ns) = ttl_ns(&record.op) {
             // Wall clocks that are off move log time when the leader changes.
@@ -115,10 +113,12 @@ fn entries(history: &History, plan: &Plan, numbers: &[usize], key: Option<&str>)
 
 fn ttl_ns(op: &Op) -> Option<u64> {
     match op {
-        Op::MapPut { ttl, .. } | Op::MapInsert { ttl, .. } | Op::MapUpdate { ttl, .. }
-        | Op::ValueSet { ttl, .. } | Op::ValueInsert { ttl, .. } | Op::SetAdd { ttl, .. } => {
-            ttl.map(|span| span.0)
-        }
+        Op::MapPut { ttl, .. }
+        | Op::MapInsert { ttl, .. }
+        | Op::MapUpdate { ttl, .. }
+        | Op::ValueSet { ttl, .. }
+        | Op::ValueInsert { ttl, .. }
+        | Op::SetAdd { ttl, .. } => ttl.map(|span| span.0),
         _ => None,
     }
 }
@@ -180,8 +180,7 @@ fn sums(history: &History, wrong: &mut Vec<String>) {
                 })
                 .sum()
         };
-        let acknowledged =
-            sum(&|record| record.back.is_some_and(|back| back < last.call));
+        let acknowledged = sum(&|record| record.back.is_some_and(|back| back < last.call));
         let tried = sum(&|record| record.call < last.back.unwrap_or(u64::MAX));
         if !(acknowledged..=tried).contains(&value) {
             wrong.push(format!(
@@ -219,7 +218,8 @@ fn streams(history: &History, wrong: &mut Vec<String>) {
                 && matches!(record.outcome, Some(Ok(Answer::Written { .. })));
             let between = record.index > *first && record.index <= *last;
             if same && between && !heard.contains(&record.index) {
-                wrong.push(format!("{who}: nothing was heard of {} at {}", record.op, record.index));
+                wrong
+                    .push(format!("{who}: nothing was heard of {} at {}", record.op, record.index));
             }
         }
     }
@@ -243,7 +243,10 @@ fn indexes(history: &History, wrong: &mut Vec<String>) {
     let mut ids = BTreeSet::new();
     for session in &history.sessions {
         if !ids.insert((session.partition, session.id)) {
-            wrong.push(format!("partition {} opened session {} twice", session.partition, session.id));
+            wrong.push(format!(
+                "partition {} opened session {} twice",
+                session.partition, session.id
+            ));
         }
     }
 }

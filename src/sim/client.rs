@@ -1,9 +1,10 @@
-//! A client as the published ones behave, and a little worse: it opens a session, keeps it alive, retries
-//! with the same number here and there, hangs up, gives up, repeats itself late, and falls silent.
+//! A client as the published ones behave, and a little worse: it opens a session, keeps it alive,
+//! retries with the same number here and there, hangs up, gives up, repeats itself late, and falls
+//! silent.
 //!
-//! It is a value: told the time and what it heard, it says what it sends and when it wants to be woken. What
-//! it asked and heard goes into the history, which is all that the checkers see. Absent on purpose: any
-//! knowledge of which node leads; it finds out by being refused.
+//! It is a value: told the time and what it heard, it says what it sends and when it wants to be
+//! woken. What it asked and heard goes into the history, which is all that the checkers see. Absent
+//! on purpose: any knowledge of which node leads; it finds out by being refused.
 
 use std::collections::BTreeMap;
 
@@ -11,88 +12,18 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::id::{Index, Kind, NodeId, PartitionId};
-use crate::partition::reply::{Event, Refusal, Status};
+use crate::partition::reply::{Refusal, Status};
 use crate::prng::Prng;
 use crate::shard::inbox::Ask;
+use crate::sim::call::{Act, Heard, Send};
+use crate::sim::habits::Habits;
 use crate::sim::history::{History, Record, Session, Stream};
 use crate::sim::{filter, speech};
 use crate::time::Span;
 use crate::wire::proto::v1::{CreatePrimitiveOutput, OpenSessionOutput};
-use crate::workload::{Answer, Mix, Op, Outcome};
-
-/// How a client behaves; drawn by the world.
-#[derive(Clone, Debug)]
-pub struct Habits {
-    /// The partition that it works on.
-    pub partition: PartitionId,
-    /// What it works on, by the primitive's name.
-    pub mixes: Vec<(Mix, String)>,
-    /// Operations under way at once.
-    pub at_once: usize,
-    /// Nanoseconds between operations, at most.
-    pub think_ns: u64,
-    /// How long it waits for one answer, at most.
-    pub patience_ns: u64,
-    /// Its session's timeout.
-    pub timeout_ns: u64,
-    /// In a thousand, per operation: sends it twice at once.
-    pub doubles: u64,
-    /// In a thousand, per finished operation: sends it again much later.
-    pub repeats: u64,
-    /// In a thousand, per operation: stops wanting it before the answer.
-    pub gives_up: u64,
-    /// In a thousand, per request: asks any node instead of the one that answered last.
-    pub roams: u64,
-    /// Whether it listens to the events of its maps.
-    pub listens: bool,
-    /// When it falls silent for ever, without closing anything.
-    pub dies_ns: u64,
-}
-
-/// Something a client sends.
-#[derive(Debug)]
-pub struct Send {
-    /// By which the client knows the answer.
-    pub call: u64,
-    /// Where to.
-    pub node: NodeId,
-    /// What is asked.
-    pub ask: Ask,
-    /// Its body.
-    pub body: Bytes,
-}
-
-/// What a client does to the world.
-#[derive(Debug)]
-pub enum Act {
-    /// It sends a request.
-    Send(Send),
-    /// It hangs up on one.
-    Hangup(u64),
-}
-
-/// What a client hears on a call.
-#[derive(Clone, Debug)]
-pub enum Heard {
-    /// An output; nothing follows when `last`.
-    Output { index: u64, number: u64, status: Status, bytes: Bytes, last: bool },
-    /// Something happened that it watches for.
-    Event(Event),
-    /// The stream ended regularly.
-    End,
-    /// The call ended without a value.
-    Refused(Refusal),
-    /// The connection broke.
-    Broken,
-}
-
-impl Heard {
-    /// Whether nothing follows on the call.
-    #[must_use]
-    pub fn is_last(&self) -> bool {
-        !matches!(self, Heard::Output { last: false, .. } | Heard::Event(_))
-    }
-}
+use crate::workload::answer::outcome;
+use crate::workload::mix::last_reads;
+use crate::workload::{Answer, Op};
 
 /// A client.
 #[derive(Debug)]
@@ -191,12 +122,7 @@ enum What {
 impl Client {
     /// A client that has not begun.
     #[must_use]
-    pub fn new(
-        number: u32,
-        habits: Habits,
-        nodes: u32,
-        mut prng: Prng,
-    ) -> Client {
+    pub fn new(number: u32, habits: Habits, nodes: u32, mut prng: Prng) -> Client {
         let partition = habits.partition;
         let target = NodeId(1 + prng.below(u64::from(nodes)) as u32);
         Client {
@@ -396,7 +322,7 @@ impl Client {
                     }
                     *last = number;
                     let op = op.clone();
-                    let outcome = decoded(&op, status, &bytes);
+                    let outcome = outcome(&op, status, &bytes);
                     history.streams[*place].outputs.push((number, index, outcome.clone()));
                     if number != expected {
                         self.complain(format!("{op} jumped from {} to {number}", expected - 1));
@@ -451,7 +377,7 @@ impl Client {
             }
             return;
         };
-        let outcome = decoded(&op, status, &bytes);
+        let outcome = outcome(&op, status, &bytes);
         match &outcome {
             Ok(Answer::Written { index, .. }) => live.seen = *index,
             Ok(Answer::Found(held)) => live.seen = held.index,
@@ -477,8 +403,8 @@ impl Client {
         history.back(record, now_ns, index, outcome);
     }
 
-    /// What a command that is sent again long after its answer may come back with: nothing, the same, or
-    /// word that it is over; and only the last when a keep-alive said so.
+    /// What a command that is sent again long after its answer may come back with: nothing, the
+    /// same, or word that it is over; and only the last when a keep-alive said so.
     fn came_late(&mut self, expected: &(bool, u64, Status, Bytes), heard: &Heard) {
         let Heard::Output { index, status, bytes, .. } = heard else { return };
         let (told, first_index, first_status, first_bytes) = expected;
@@ -654,9 +580,19 @@ impl Client {
                 self.next_op_ns = now_ns + 1 + self.prng.below(self.habits.think_ns.max(1));
                 let place = self.prng.below(self.habits.mixes.len() as u64) as usize;
                 let who = format!("c{}", self.number);
-                self.operations += 1;
                 let mix = self.habits.mixes[place].0;
-                Some((place, mix.next(&mut self.prng, &who, self.operations, live.seen)))
+                let tries = if self.habits.reads { READ_TRIES } else { 1 };
+                let mut op = None;
+                for _ in 0..tries {
+                    self.operations += 1;
+                    let next = mix.next(&mut self.prng, &who, self.operations, live.seen);
+                    let reads = next.is_query();
+                    op = Some((place, next));
+                    if reads {
+                        break;
+                    }
+                }
+                op
             }
             Ending::Working | Ending::Draining | Ending::Done => None,
         }
@@ -699,7 +635,9 @@ impl Client {
             sequence
         });
         let body = Bytes::from(match sequence {
-            Some(sequence) => speech::command(live.id, sequence, primitive, kind, op.payload()),
+            Some(sequence) => {
+                speech::command(live.id, sequence, None, primitive, kind, op.payload())
+            }
             None => speech::query(live.id, primitive, kind, op.payload()),
         });
         let call = history.stamp(now_ns);
@@ -723,8 +661,7 @@ impl Client {
             gives_up_ns = now_ns + self.prng.below(200_000_000);
         }
         let op = Some((op, record));
-        let run =
-            Run { sequence, primitive: place, op, body, retry_ns: None, gives_up_ns, stream };
+        let run = Run { sequence, primitive: place, op, body, retry_ns: None, gives_up_ns, stream };
         self.start(now_ns, run, acts);
     }
 
@@ -846,26 +783,5 @@ impl Client {
     }
 }
 
-/// The outcome that an output's bytes stand for.
-#[must_use]
-pub fn decoded(op: &Op, status: Status, bytes: &[u8]) -> Outcome {
-    if status != Status::Ok {
-        return Err((status, String::from_utf8_lossy(bytes).into_owned()));
-    }
-    Answer::decode(op, bytes).map_err(|why| (Status::Fault, why))
-}
-
-/// What shows the whole of a primitive once more.
-fn last_reads(kind: Kind) -> Vec<Op> {
-    let keys = || ["ash", "birch", "cedar"].map(str::to_owned).into_iter();
-    match kind {
-        Kind::Counter => vec![Op::CounterGet],
-        Kind::CounterMap => keys().map(|key| Op::CounterMapGet { key }).collect(),
-        Kind::Map => keys().map(|key| Op::MapGet { key }).collect(),
-        Kind::Set => keys().map(|element| Op::SetContains { element }).collect(),
-        Kind::Value => vec![Op::ValueGet],
-        Kind::Lock => vec![Op::LockGet],
-        Kind::LeaderElection => vec![Op::ElectionGetTerm],
-        Kind::MultiMap | Kind::IndexedMap => Vec::new(),
-    }
-}
+/// How often who only reads draws from a mix until it is a read.
+const READ_TRIES: u32 = 20;

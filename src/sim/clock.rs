@@ -1,5 +1,5 @@
-//! The clocks of a node: a monotonic one that starts anew with every process, and a wall clock that is off,
-//! drifts, and is stepped.
+//! The clocks of a node: a monotonic one that starts anew with every process, and a wall clock that
+//! is off, drifts, and is stepped.
 
 use crate::prng::Prng;
 use crate::time::{Instant, LogTime, Now};
@@ -41,7 +41,8 @@ impl Clock {
     #[must_use]
     pub fn read(&self, now_ns: u64) -> Now {
         let drift_ns = now_ns as i128 * i128::from(self.drift_ppm) / 1_000_000;
-        let wall = i128::from(EPOCH_NS) + i128::from(now_ns) + drift_ns + i128::from(self.offset_ns);
+        let wall =
+            i128::from(EPOCH_NS) + i128::from(now_ns) + drift_ns + i128::from(self.offset_ns);
         Now {
             monotonic: Instant(now_ns - self.started_ns + MONOTONIC_START_NS),
             wall: LogTime(wall.max(1) as u64),

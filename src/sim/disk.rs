@@ -1,12 +1,14 @@
 //! One shard's disk: what is written, what is safe, and what a crash leaves.
 //!
-//! It carries out the journal's orders as the contract of `journal::Order` says: a segment is there, name
-//! and header, before a block of it is written; blocks are written at once and end in any order; `durable`
-//! speaks of the highest mark with none missing below. A crash leaves each block in flight whole, absent, or
-//! torn by sectors in any pattern, and a segment just given back may still be there under its old name.
-//! Rot turns bits of what was safe, which is another fault and has its own call: it must be reported.
+//! It carries out the journal's orders as the contract of `journal::Order` says: a segment is
+//! there, name and header, before a block of it is written; blocks are written at once and end in
+//! any order; `durable` speaks of the highest mark with none missing below. A crash leaves each
+//! block in flight whole, absent, or torn by sectors in any pattern, and a segment just given back
+//! may still be there under its old name. Rot turns bits of what was safe, which is another fault
+//! and has its own call: it must be reported.
 //!
-//! Absent on purpose: failing writes. They end the process (design.md, decision 8), which is a crash.
+//! Absent on purpose: failing writes. They end the process (design.md, decision 8), which is a
+//! crash.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -85,8 +87,8 @@ impl Disk {
         }
     }
 
-    /// The write of `mark` has ended. Its block, whose memory goes back to the journal, and up to where
-    /// everything is safe now.
+    /// The write of `mark` has ended. Its block, whose memory goes back to the journal, and up to
+    /// where everything is safe now.
     pub fn done(&mut self, mark: Mark) -> (Block, Option<Mark>) {
         let block = self.flying.remove(&mark).expect("the write is under way");
         self.write(&block, |_| true);
@@ -133,9 +135,11 @@ impl Disk {
         self.done.clear();
     }
 
-    /// The process starts: its journal found and kept everything up to `kept`.
-    pub fn resume(&mut self, kept: Mark) {
-        assert!(kept >= self.durable, "{kept} was kept and {} was safe", self.durable);
+    /// The process starts: its journal found and kept everything up to `kept`, which is no less
+    /// than was safe unless the disk is `rotten`: the last blocks gone bad look as if they had
+    /// never ended.
+    pub fn resume(&mut self, kept: Mark, rotten: bool) {
+        assert!(rotten || kept >= self.durable, "{kept} was kept and {} was safe", self.durable);
         self.durable = kept;
     }
 

@@ -1,8 +1,9 @@
 //! What goes wrong, when: drawn from the seed before the run, so that the story can name it first.
 //!
-//! Every fault ends by itself or is mended when all are: after `Plan::heals_ns` nodes run, links carry and
-//! clocks are right enough, and the world must make progress. Absent on purpose: faults that a design of
-//! three replicas does not survive (the loss of safe bytes on a majority); rot is drawn for one node only.
+//! Every fault ends by itself or is mended when all are: after `Plan::heals_ns` nodes run, links
+//! carry and clocks are right enough, and the world must make progress. Absent on purpose: faults
+//! that a design of three replicas does not survive (the loss of safe bytes on a majority); rot is
+//! drawn for one node only.
 
 use crate::id::NodeId;
 use crate::prng::Prng;
@@ -21,10 +22,13 @@ pub struct Fault {
 pub const LEADER: NodeId = NodeId(0);
 
 /// What goes wrong.
+#[allow(missing_docs)]
 #[derive(Clone, Debug)]
 pub enum What {
     /// A node loses power and starts again later.
     Crash { node: NodeId, down_ns: u64 },
+    /// A node loses power, and bits of its disks turn while it is down.
+    Rot { node: NodeId, down_ns: u64, bits: u32 },
     /// All nodes lose power at once.
     Blackout { down_ns: u64 },
     /// A node gets no turns while the world goes on.
@@ -71,15 +75,17 @@ impl Plan {
     /// Drawn for a world of `nodes` whose faults end at `heals_ns`.
     #[must_use]
     pub fn drawn(prng: &mut Prng, nodes: u32, heals_ns: u64) -> Plan {
-        let manners =
-            if prng.chance(150) { Manners::calm() } else { Manners::drawn(prng) };
+        let manners = if prng.chance(150) { Manners::calm() } else { Manners::drawn(prng) };
         let steps = prng.chance(200);
         let skew_ns = if prng.chance(500) { prng.below(200_000_000) } else { 0 };
         let wanted = prng.below(12);
         let mut faults = Vec::new();
         for _ in 0..wanted {
-            let at_ns = prng.between(300_000_000, heals_ns.max(400_000_000));
+            let at_ns = prng.between(500_000_000, heals_ns.max(600_000_000));
             faults.push(Fault { at_ns, what: What::drawn(prng, nodes, steps) });
+        }
+        if nodes > 2 && prng.chance(ROTS) {
+            rot(prng, nodes, &mut faults, heals_ns);
         }
         faults.sort_by_key(|fault| fault.at_ns);
         let late = if prng.chance(500) { prng.below(300) } else { 0 };
@@ -93,6 +99,7 @@ impl What {
     pub fn aimed(mut self, leader: NodeId) -> What {
         match &mut self {
             What::Crash { node, .. }
+            | What::Rot { node, .. }
             | What::Pause { node, .. }
             | What::Alone { node, .. }
             | What::Step { node, .. }
@@ -111,7 +118,7 @@ impl What {
     fn drawn(prng: &mut Prng, nodes: u32, steps: bool) -> What {
         let any = NodeId(1 + prng.below(u64::from(nodes)) as u32);
         let node = if prng.chance(500) { LEADER } else { any };
-        let for_ns = prng.between(20, 1500) * 1_000_000;
+        let for_ns = prng.between(20, 900) * 1_000_000;
         match prng.below(24) {
             20..24 => {
                 let (hears, speaks) = *prng.pick(&[(false, false), (true, false), (false, true)]);
@@ -132,7 +139,20 @@ impl What {
     }
 }
 
-/// The links of one kind of partition: two halves, or a bridge between them, either way or one way only.
+/// One node loses what was safe. That is as much as three survive, so no other loses power.
+fn rot(prng: &mut Prng, nodes: u32, faults: &mut Vec<Fault>, heals_ns: u64) {
+    faults.retain(|fault| !matches!(fault.what, What::Crash { .. } | What::Blackout { .. }));
+    let node = NodeId(1 + prng.below(u64::from(nodes)) as u32);
+    let at_ns = prng.between(500_000_000, heals_ns.max(600_000_000));
+    let (down_ns, bits) = (prng.between(1, 300) * 1_000_000, 1 + prng.below(20) as u32);
+    faults.push(Fault { at_ns, what: What::Rot { node, down_ns, bits } });
+}
+
+/// In a thousand: worlds with a disk that rots.
+const ROTS: u64 = 60;
+
+/// The links of one kind of partition: two halves, or a bridge between them, either way or one way
+/// only.
 fn links(prng: &mut Prng, nodes: u32, node: NodeId) -> Vec<(NodeId, NodeId)> {
     let all: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
     let shape = prng.below(4);

@@ -1,5 +1,6 @@
-//! The filter of open requests that a client sends with a keep-alive, written as the published clients
-//! write it (core.md 3.5) and independently of the server's reader, so that each checks the other.
+//! The filter of open requests that a client sends with a keep-alive, written as the published
+//! clients write it (core.md 3.5) and independently of the server's reader, so that each checks the
+//! other.
 
 /// The JSON text of the filter that holds exactly these numbers and its false positives.
 #[must_use]

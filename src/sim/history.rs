@@ -1,8 +1,8 @@
 //! What clients asked and heard, in an order that no two entries share.
 //!
-//! A record is opened before the first copy of a request leaves its client and closed by the first answer
-//! that arrives. One that stays open may have been done, at any time after it was asked. Stamps are the
-//! world's nanoseconds, pushed apart by one where they would be equal.
+//! A record is opened before the first copy of a request leaves its client and closed by the first
+//! answer that arrives. One that stays open may have been done, at any time after it was asked.
+//! Stamps are the world's nanoseconds, pushed apart by one where they would be equal.
 
 use crate::id::{Kind, PartitionId};
 use crate::workload::{Op, Outcome};

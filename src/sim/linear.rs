@@ -1,9 +1,9 @@
-//! Whether a history could have happened one operation at a time: the search of Wing and Gong with Lowe's
-//! memory of what was tried.
+//! Whether a history could have happened one operation at a time: the search of Wing and Gong with
+//! Lowe's memory of what was tried.
 //!
-//! Entries that came back must all take effect between call and return; entries that never came back may
-//! take effect at any time after their call, or never. The search is exact within its bound of steps; past
-//! it the verdict is open, which is counted and not hidden.
+//! Entries that came back must all take effect between call and return; entries that never came
+//! back may take effect at any time after their call, or never. The search is exact within its
+//! bound of steps; past it the verdict is open, which is counted and not hidden.
 
 use std::collections::BTreeSet;
 
@@ -99,8 +99,9 @@ impl Search<'_> {
         Verdict::Open
     }
 
-    /// What may come next: everything that was called before the first of the rest returned. Those that
-    /// returned come first, the earliest before the others, since an order nearly always is that one.
+    /// What may come next: everything that was called before the first of the rest returned. Those
+    /// that returned come first, the earliest before the others, since an order nearly always is
+    /// that one.
     fn level(&self, state: &State) -> Level {
         let open = || self.order.iter().copied().filter(|place| !self.is_done(*place));
         let first_back = open().filter_map(|place| self.entries[place].back).min();

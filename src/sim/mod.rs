@@ -1,9 +1,9 @@
 //! Shell B: a seed instead of sockets, disks and clocks.
 //!
-//! `run(seed, …)` draws a world (`setup.rs`, `fault.rs`), lets it happen (`world.rs`), mends everything,
-//! demands progress, lets every client read everything once more, waits until all replicas are level, and
-//! then judges what the clients saw (`check.rs`). The same seed gives the same run, byte for byte:
-//! `Report::hash` covers every input and output of every turn.
+//! `run(seed, …)` draws a world (`setup.rs`, `fault.rs`), lets it happen (`world.rs`), mends
+//! everything, demands progress, lets every client read everything once more, waits until all
+//! replicas are level, and then judges what the clients saw (`check.rs`). The same seed gives the
+//! same run, byte for byte: `Report::hash` covers every input and output of every turn.
 //!
 //! ```text
 //! setup ─► world ─┬─ node ─ core ─ Shard::turn      the same verb as the wet shell (design.md 5)
@@ -12,15 +12,17 @@
 //!                 └─ trace                          one number and, when asked for, a story
 //! ```
 //!
-//! `story.rs` drives the same world by hand, for the golden files. Absent on purpose: any shortcut into a
-//! partition; the simulator knows the shard by its one verb and its read-only figures.
+//! `story.rs` drives the same world by hand, for the golden files. Absent on purpose: any shortcut
+//! into a partition; the simulator knows the shard by its one verb and its read-only figures.
 
+pub mod call;
 pub mod check;
 pub mod client;
 pub mod clock;
 pub mod disk;
 pub mod fault;
 pub mod filter;
+pub mod habits;
 pub mod history;
 pub mod linear;
 pub mod net;
@@ -146,6 +148,10 @@ fn live(setup: Setup, options: Options) -> Report {
         step(&mut world);
     }
     progress(&mut world);
+    let calm_ns = world.now_ns + CALM_NS;
+    while world.next_at_ns().is_some_and(|at_ns| at_ns <= calm_ns) {
+        step(&mut world);
+    }
     finish(&mut world);
     level(&mut world);
     judge(world)
@@ -157,9 +163,11 @@ fn progress(world: &mut World) {
     let until_ns = world.now_ns + PROGRESS_NS;
     while world.wrong.is_empty() {
         let now_ns = world.now_ns;
-        let stuck = world.clients.iter().zip(&since).find(|(client, before)| {
-            !client.is_dead(now_ns) && client.completed <= **before
-        });
+        let stuck = world
+            .clients
+            .iter()
+            .zip(&since)
+            .find(|(client, before)| !client.is_dead(now_ns) && client.completed <= **before);
         let Some((client, _)) = stuck else { return };
         if now_ns > until_ns {
             let (number, partition) = (client.number, client.partition);
@@ -248,9 +256,12 @@ fn step(world: &mut World) {
     );
 }
 
-/// How long after mending each client may need to get something done: an election or two, the end of
-/// dead sessions that hold a lock, and its own patience.
+/// How long after mending each client may need to get something done: an election or two, the end
+/// of dead sessions that hold a lock, and its own patience.
 const PROGRESS_NS: u64 = 20_000_000_000;
+
+/// How long clients go on after everybody got something done.
+const CALM_NS: u64 = 300_000_000;
 
 /// How long clients may need to end what is under way.
 const FINISH_NS: u64 = 60_000_000_000;

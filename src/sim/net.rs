@@ -1,8 +1,9 @@
 //! The links between nodes: delay, loss, repetition, reordering, cuts and damaged bytes.
 //!
-//! A link carries whole bundles and whole snapshots as bytes. What is damaged must be noticed by the shard
-//! that receives it; what is lost is lost without a word unless the cut is the kind that a sender notices.
-//! Draws come from a generator of the net's own, so that other faults do not shift them.
+//! A link carries whole bundles and whole snapshots as bytes. What is damaged must be noticed by
+//! the shard that receives it; what is lost is lost without a word unless the cut is the kind that
+//! a sender notices. Draws come from a generator of the net's own, so that other faults do not
+//! shift them.
 
 use std::collections::BTreeSet;
 

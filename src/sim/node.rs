@@ -1,7 +1,7 @@
 //! One node of the world: its shards, what has come for them, their disks, its clocks.
 //!
-//! It does what the wet shell does and nothing cleverer: gather, turn, hand out, wait (design.md 5). Memory
-//! and whoever waited are gone when it loses power; disks and clocks stay.
+//! It does what the wet shell does and nothing cleverer: gather, turn, hand out, wait (design.md
+//! 5). Memory and whoever waited are gone when it loses power; disks and clocks stay.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,8 @@ pub struct Node {
     pub life: u64,
     /// Whether it runs.
     pub up: bool,
+    /// Bits of its disks were turned: it may have partitions that do not start, and says which.
+    pub rotten: bool,
     /// No turns before this.
     pub paused_until_ns: u64,
     /// Its clocks.
@@ -46,6 +48,8 @@ pub struct Core {
     pub disk: Disk,
     /// When its next turn is.
     pub turn_at_ns: Option<u64>,
+    /// Its next turn is the first after a pause.
+    pub woke: bool,
     /// Not before the last one has ended.
     pub busy_until_ns: u64,
     /// How far each replica was when it was last compared with the others.
@@ -75,6 +79,7 @@ impl Core {
             outbox: Outbox::default(),
             disk,
             turn_at_ns: None,
+            woke: false,
             busy_until_ns: 0,
             compared: BTreeMap::new(),
             callers: BTreeMap::new(),

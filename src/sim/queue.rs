@@ -1,6 +1,7 @@
 //! What is going to happen, in order: by time, then by the number of its entry.
 //!
-//! The number makes the order total, so that a run is one sequence whatever the heap does with equals.
+//! The number makes the order total, so that a run is one sequence whatever the heap does with
+//! equals.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -26,7 +27,10 @@ impl<T> Queue<T> {
         self.next_number += 1;
         self.order.push(Reverse((at_ns, number)));
         self.waiting.insert(number, what);
-        assert!(self.waiting.len() <= WAITING_MAX, "{WAITING_MAX} events wait: the world runs away");
+        assert!(
+            self.waiting.len() <= WAITING_MAX,
+            "{WAITING_MAX} events wait: the world runs away"
+        );
     }
 
     /// The next of them and when it happens.

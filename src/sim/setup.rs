@@ -1,14 +1,14 @@
 //! How large a world is and how it is tuned: drawn from the seed, small where edges are.
 //!
-//! Bounds are drawn near what a run of a few seconds reaches, so that full segments, snapshots every few
-//! entries and refused commands are everyday events (style.md R7).
+//! Bounds are drawn near what a run of a few seconds reaches, so that full segments, snapshots
+//! every few entries and refused commands are everyday events (style.md R7).
 
 use std::fmt;
 
 use crate::id::PartitionId;
 use crate::prng::Prng;
-use crate::sim::client::Habits;
-use crate::sim::fault::Plan;
+use crate::sim::fault::{Fault, LEADER, Plan, What};
+use crate::sim::habits::Habits;
 use crate::workload::Mix;
 
 /// Everything that a run draws before it begins.
@@ -58,10 +58,10 @@ impl Setup {
     #[must_use]
     pub fn drawn(seed: u64) -> Setup {
         let mut prng = Prng::new(seed);
-        let nodes = *prng.pick(&[1, 1, 2, 3, 3, 3, 3, 3, 4, 5]);
+        let nodes: u32 = *prng.pick(&[1, 1, 2, 3, 3, 3, 3, 3, 4, 5]);
         let shards = 1 + prng.below(3) as u16;
         let partitions = 1 + prng.below(3) as u32;
-        let heals_ns = prng.between(1_000, 4_000) * 1_000_000;
+        let heals_ns = prng.between(1_000, 3_500) * 1_000_000;
         let plan = Plan::drawn(&mut prng.fork(1), nodes, heals_ns);
         let tuning = Tuning::drawn(&mut prng.fork(2));
         let mut of_clients = prng.fork(3);
@@ -70,9 +70,14 @@ impl Setup {
         let count = 1 + of_clients.below(5);
         let mut clients = Vec::new();
         for _ in 0..count {
-            let partition = if crowd { 1 } else { 1 + of_clients.below(u64::from(partitions)) as u32 };
+            let partition =
+                if crowd { 1 } else { 1 + of_clients.below(u64::from(partitions)) as u32 };
             let partition = PartitionId(partition);
             clients.push(Habits::drawn(&mut of_clients, partition, &themes, heals_ns));
+        }
+        let mut plan = plan;
+        if of_clients.chance(DUELS) {
+            duel(&mut of_clients, &mut clients, &mut plan);
         }
         // Somebody must be left to show progress.
         clients[0].dies_ns = u64::MAX;
@@ -114,51 +119,47 @@ impl Tuning {
             block_bytes_max: *prng.pick(&[128 << 10, 256 << 10]),
             commands_max: *prng.pick(&[2, 8, 1 << 16, 1 << 16]),
             snapshot_turn_bytes: *prng.pick(&[64, 1 << 10, 16 << 10]),
-            tick_ns: prng.between(8, 40) * 1_000_000,
+            tick_ns: prng.between(6, 22) * 1_000_000,
             disk_ns: prng.between(20, 3_000) * 1_000,
         }
     }
 }
 
-impl Habits {
-    fn drawn(
-        prng: &mut Prng,
-        partition: PartitionId,
-        themes: &[(Mix, String)],
-        heals_ns: u64,
-    ) -> Habits {
-        let mut mixes = vec![prng.pick(themes).clone()];
-        let other = prng.pick(themes).clone();
-        if other.0.kind() != mixes[0].0.kind() {
-            mixes.push(other);
-        }
-        let sometimes = |prng: &mut Prng, high: u64| {
-            if prng.chance(500) { prng.below(high) } else { 0 }
-        };
-        let dies = prng.chance(150);
-        Habits {
-            mixes,
-            partition,
-            at_once: 1 + prng.below(3) as usize,
-            think_ns: prng.between(1, 60) * 1_000_000,
-            patience_ns: prng.between(60, 2_000) * 1_000_000,
-            timeout_ns: prng.between(800, 4_000) * 1_000_000,
-            doubles: sometimes(prng, 150),
-            repeats: sometimes(prng, 300),
-            gives_up: sometimes(prng, 60),
-            roams: sometimes(prng, 300),
-            listens: prng.chance(400),
-            dies_ns: if dies { prng.between(500_000_000, heals_ns.max(600_000_000)) } else { u64::MAX },
-        }
+/// One writes and loses patience soon, the others read, and the leader is cut off again and again:
+/// whoever reads from a leader that does not know yet that it is none would see the past.
+fn duel(prng: &mut Prng, clients: &mut Vec<Habits>, plan: &mut Plan) {
+    let first = clients[0].clone();
+    clients.resize(3, first.clone());
+    for (number, client) in clients.iter_mut().enumerate() {
+        (client.partition, client.mixes) = (PartitionId(1), first.mixes.clone());
+        client.reads = number > 0;
+        (client.at_once, client.think_ns) = (1, prng.between(2, 8) * 1_000_000);
+        client.patience_ns = prng.between(40, 120) * 1_000_000;
+        (client.roams, client.dies_ns) = (0, u64::MAX);
     }
+    plan.faults.retain(|fault| matches!(fault.what, What::Rumour { .. } | What::Step { .. }));
+    let mut at_ns = 700_000_000;
+    while at_ns < plan.heals_ns {
+        let for_ns = prng.between(100, 600) * 1_000_000;
+        let (hears, speaks) = *prng.pick(&[(false, false), (false, false), (false, true)]);
+        let pause = What::Pause { node: LEADER, for_ns };
+        let alone = What::Alone { node: LEADER, hears, speaks, for_ns };
+        let what = if prng.chance(300) { pause } else { alone };
+        plan.faults.push(Fault { at_ns, what });
+        at_ns += for_ns + prng.between(100, 500) * 1_000_000;
+    }
+    plan.faults.sort_by_key(|fault| fault.at_ns);
 }
+
+/// In a thousand: worlds that are duels.
+const DUELS: u64 = 150;
 
 /// What the clients of a world work on, together.
 fn themes(prng: &mut Prng) -> Vec<(Mix, String)> {
     let count = 1 + prng.below(3);
     (0..count)
         .map(|_| {
-            let mix = *prng.pick(&Mix::ALL);
+            let mix = *prng.pick(&Mix::SERVED);
             (mix, format!("{}-{}", mix.name(), prng.below(2)))
         })
         .collect()

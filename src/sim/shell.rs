@@ -1,6 +1,8 @@
-//! Where the simulator touches a shard: settings, start, figures, and what goes into the running number.
+//! Where the simulator touches a shard: settings, start, figures, and what goes into the running
+//! number.
 //!
-//! One file, so that a change of the shard's door is a change here and nowhere else in the simulator.
+//! One file, so that a change of the shard's door is a change here and nowhere else in the
+//! simulator.
 
 use std::fmt;
 
@@ -41,7 +43,12 @@ impl fmt::Display for Standing {
         let Standing { partition, applied, index, digest, term, leads, halted, base } = self;
         write!(f, "partition {partition}: term {term}, log after {base}, applied {applied}, ")?;
         write!(f, "index {index}, digest {digest:016x}")?;
-        write!(f, "{}{}", if *leads { ", leads" } else { "" }, if *halted { ", halted" } else { "" })
+        write!(
+            f,
+            "{}{}",
+            if *leads { ", leads" } else { "" },
+            if *halted { ", halted" } else { "" }
+        )
     }
 }
 
@@ -91,24 +98,29 @@ pub fn digest(shard: &Shard, of: PartitionId) -> Option<u64> {
 /// A shard from what its disk holds.
 ///
 /// # Errors
-/// The journal cannot be read, or says that safe bytes are damaged.
+/// The journal cannot be read; or says that safe bytes are damaged, on a disk that is not `rotten`.
 pub fn start(
     setup: &Setup,
     node: NodeId,
     shard: ShardId,
     now: Now,
     disk: &mut Disk,
+    rotten: bool,
 ) -> Result<Shard, String> {
     let segments = disk.segments();
     let recovered = journal::recover(Owner { node, shard }, &segments)
         .map_err(|refused: Refused| refused.to_string())?;
-    if let Some((partition, fault)) = recovered.faults.first_key_value() {
+    if let Some((partition, fault)) = recovered.faults.first_key_value()
+        && !rotten
+    {
         return Err(format!("partition {partition} is damaged: {fault}"));
     }
-    if let Some(damage) = recovered.damage.first() {
+    if let Some(damage) = recovered.damage.first()
+        && !rotten
+    {
         return Err(format!("damage: {damage}"));
     }
-    disk.resume(recovered.resume.kept());
+    disk.resume(recovered.resume.kept(), rotten);
     Ok(Shard::new(settings(setup, node, shard), recovered, now))
 }
 

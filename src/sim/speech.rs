@@ -1,17 +1,20 @@
-//! What clients say: the bodies of requests as the edge hands them to a shard (`shard/inbox.rs`, `Ask`).
+//! What clients say: the bodies of requests as the edge hands them to a shard (`shard/inbox.rs`,
+//! `Ask`).
 //!
 //! Documented messages, and field 100 in a primitive's command or query, which names its kind
-//! (spec/wire.md, decision 1) and is written by hand because the documented messages do not have it.
+//! (spec/wire.md, decision 1) and is written by hand because the documented messages do not have
+//! it.
 
 use prost::Message;
 use prost::encoding::{encode_key, encode_varint};
+use prost_types::Timestamp;
 
 use crate::id::Kind;
-use crate::time::Span;
+use crate::time::{LogTime, Span};
 use crate::wire::proto::v1::{
-    CloseSessionInput, ClosePrimitiveInput, CreatePrimitiveInput, KeepAliveInput,
-    OpenSessionInput, PrimitiveProposalInput, PrimitiveQueryInput, PrimitiveSpec,
-    SessionProposalInput, SessionQueryInput, StateMachineProposalInput, session_proposal_input,
+    ClosePrimitiveInput, CloseSessionInput, CreatePrimitiveInput, KeepAliveInput, OpenSessionInput,
+    PrimitiveProposalInput, PrimitiveQueryInput, PrimitiveSpec, SessionProposalInput,
+    SessionQueryInput, StateMachineProposalInput, session_proposal_input,
     state_machine_proposal_input::Input,
 };
 use crate::workload::op::{duration, service};
@@ -28,7 +31,8 @@ pub fn close_session(session_id: u64) -> Vec<u8> {
     machine(Input::CloseSession(CloseSessionInput { session_id }))
 }
 
-/// Keeps a session: `filter` holds the open numbers up to `last`, `heard` what streams have delivered.
+/// Keeps a session: `filter` holds the open numbers up to `last`, `heard` what streams have
+/// delivered.
 #[must_use]
 pub fn keep_alive(session_id: u64, filter: Vec<u8>, last: u64, heard: &[(u64, u64)]) -> Vec<u8> {
     machine(Input::KeepAlive(KeepAliveInput {
@@ -46,39 +50,34 @@ pub fn create(session_id: u64, sequence_num: u64, kind: Kind, name: &str) -> Vec
         service: service(kind).to_owned(),
         namespace: String::new(),
         name: name.to_owned(),
-        ..PrimitiveSpec::default()
     };
-    let input = session_proposal_input::Input::CreatePrimitive(CreatePrimitiveInput {
-        spec: Some(spec),
-    });
+    let input =
+        session_proposal_input::Input::CreatePrimitive(CreatePrimitiveInput { spec: Some(spec) });
     proposal(session_id, sequence_num, input)
 }
 
 /// Closes a primitive for a session.
 #[must_use]
 pub fn close_primitive(session_id: u64, sequence_num: u64, primitive_id: u64) -> Vec<u8> {
-    let input =
-        session_proposal_input::Input::ClosePrimitive(ClosePrimitiveInput { primitive_id });
+    let input = session_proposal_input::Input::ClosePrimitive(ClosePrimitiveInput { primitive_id });
     proposal(session_id, sequence_num, input)
 }
 
-/// A command on a primitive.
+/// A command on a primitive; what of it is pending at `deadline` ends then.
 #[must_use]
 pub fn command(
     session_id: u64,
     sequence_num: u64,
+    deadline: Option<LogTime>,
     primitive_id: u64,
     kind: Kind,
     payload: Vec<u8>,
 ) -> Vec<u8> {
+    let deadline = deadline.map(timestamp);
     let payload = payload.into();
     let mut inner = PrimitiveProposalInput { primitive_id, payload }.encode_to_vec();
     put_kind(&mut inner, kind);
-    let session = SessionProposalInput {
-        session_id,
-        sequence_num,
-        ..SessionProposalInput::default()
-    };
+    let session = SessionProposalInput { session_id, sequence_num, deadline, input: None };
     let mut outer = session.encode_to_vec();
     put_nested(&mut outer, 6, &inner);
     let mut body = Vec::new();
@@ -109,6 +108,11 @@ fn proposal(session_id: u64, sequence_num: u64, input: session_proposal_input::I
         input: Some(input),
         ..SessionProposalInput::default()
     }))
+}
+
+fn timestamp(time: LogTime) -> Timestamp {
+    let seconds = i64::try_from(time.0 / 1_000_000_000).unwrap_or(i64::MAX);
+    Timestamp { seconds, nanos: (time.0 % 1_000_000_000) as i32 }
 }
 
 fn put_kind(into: &mut Vec<u8>, kind: Kind) {

@@ -1,21 +1,31 @@
 //! Stories: text that drives a world by hand and says what came of it (style.md R14).
 //!
-//! A story is prose (`#`), blocks of commands, `----`, and what they brought. Time moves only by commands:
-//! each takes a tenth of a second, `advance` as long as it says. Nothing is drawn but raft's election
-//! timeouts, from a fixed seed.
+//! A story is prose (`#`), blocks of commands, `----`, and what they brought. Time moves only by
+//! commands: each takes a tenth of a second, `advance` as long as it says. Nothing is drawn but
+//! raft's election timeouts, from a fixed seed.
 //!
 //! ```text
-//! world nodes=3 shards=2 partitions=2 snapshot=5 retain=0 commands=4     first line, when not one of each
-//! open alice timeout=5s [partition=2] [node=3]       close alice        lose alice      say nothing more
-//! alice lock door acquire timeout=1s                 any verb of sim/verbs.rs; opens the primitive first
-//! alice again 3 [node=2]    alice hangup 3           by sequence number
-//! keep alice [open=1,4] [last=9] [heard=4:2] [filter={…}]               without words: as a client would
-//! found 9 members=1,2:observer node=1    leave 9 node=1                as an operator would
-//! advance 6s    crash 2    start 2    pause 2 3s    cut 2    heal    step 1 10s    leader 1    replicas
+//! world nodes=3 shards=2 partitions=2 snapshot=5 retain=0 commands=4 seed=3
+//!                                              first, when it is not one of each
+//! open alice timeout=5s [partition=2] [node=3]
+//! close alice
+//! lose alice                                   say nothing more of what she hears
+//! alice lock door acquire timeout=1s           any verb of verbs.rs; opens the lock first
+//! alice again 3 [node=2]                       the same bytes once more, by sequence number
+//! alice hangup 3
+//! keep alice [open=1,4] [last=9] [heard=4:2] [filter={…}]     bare: as a client would
+//! found 9 members=1,2:observer node=1          as an operator would
+//! leave 9 node=1
+//! watch 1 [partition=1]
+//! advance 6s
+//! crash 2 · start 2 · pause 2 3s · cut 2 · mute 2 · deaf 2 · heal
+//! step 1 -10s · slow 1 · full 1 · room 1       clocks and disks
+//! leader 1
+//! replicas · disks
 //! ```
 //!
-//! Answers come as `alice#3: …` with the command's number, as `alice#3.2: …` from a stream, as `alice: …`
-//! from queries and sessions. Absent on purpose: retries; what is refused is shown.
+//! Answers come as `alice#3: …` with the command's number, as `alice#3.2: …` from a stream, as
+//! `alice: …` from queries and sessions. Absent on purpose: retries; what is refused is shown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -24,9 +34,9 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::id::{Index, Kind, NodeId, PartitionId, ShardId};
-use crate::partition::reply::{Refusal, Status};
-use crate::shard::inbox::{Ask, Member, Role};
-use crate::sim::client::{Heard, decoded};
+use crate::partition::reply::{Event, Refusal, Status};
+use crate::shard::inbox::{Ask, DiskRoom, Member, Role};
+use crate::sim::call::Heard;
 use crate::sim::fault::What;
 use crate::sim::node::Caller;
 use crate::sim::setup::Setup;
@@ -36,6 +46,7 @@ use crate::sim::{filter, speech};
 use crate::time::Span;
 use crate::wire::proto::v1::{CreatePrimitiveOutput, OpenSessionOutput};
 use crate::workload::Op;
+use crate::workload::answer::outcome;
 
 /// Tells the story in `text`: the same text with what came of each block.
 ///
@@ -107,6 +118,7 @@ enum Purpose {
     Open,
     Close,
     Keep,
+    Watch,
     Create(Kind, String),
     Command(u64, Op),
     Query(Op),
@@ -121,7 +133,13 @@ impl Story {
             "close" => {
                 let name = words.word(1)?;
                 let session = self.person(name)?.session;
-                self.send(name, Purpose::Close, Ask::Command, speech::close_session(session), None)?;
+                self.send(
+                    name,
+                    Purpose::Close,
+                    Ask::Command,
+                    speech::close_session(session),
+                    None,
+                )?;
             }
             "lose" => self.person(words.word(1)?)?.lost = true,
             "keep" => self.keep(&words)?,
@@ -130,14 +148,23 @@ impl Story {
                 self.run(span);
                 return Ok(());
             }
-            "crash" | "start" | "pause" | "cut" | "heal" | "step" => self.fault(&words)?,
+            "crash" | "start" | "pause" | "cut" | "mute" | "deaf" | "heal" | "step" | "slow"
+            | "full" | "room" => self.fault(&words)?,
             "found" => self.found(&words)?,
+            "watch" => {
+                let node = words.number(1)?;
+                let partition = words.number_named("partition", 0)?;
+                let ask = if partition == 0 { Ask::WatchNode } else { Ask::WatchPartition };
+                self.operate("watcher", partition, node, Purpose::Watch, ask);
+            }
             "leave" => {
                 let partition = words.number(1)?;
-                self.operate(partition, words.number_named("node", 1)?, Ask::Leave);
+                let node = words.number_named("node", 1)?;
+                self.operate("operator", partition, node, Purpose::Keep, Ask::Leave);
             }
             "leader" => self.say_leader(words.number(1)?),
             "replicas" => self.say_replicas(),
+            "disks" => self.say_disks(),
             _ => self.speak(&words)?,
         }
         self.run(Span::millis(100));
@@ -155,6 +182,8 @@ impl Story {
         tuning.snapshot_entries = words.number_named("snapshot", tuning.snapshot_entries)?;
         tuning.retain_entries = words.number_named("retain", tuning.retain_entries)?;
         tuning.commands_max = words.number_named("commands", tuning.commands_max)?;
+        tuning.segment_bytes = words.number_named("segment", tuning.segment_bytes >> 10)? << 10;
+        tuning.block_bytes_max = tuning.block_bytes_max.min(tuning.segment_bytes / 4);
         setup.seed = words.number_named("seed", 1)?;
         self.world = Some(World::new(setup, false));
         self.run(Span::secs(2));
@@ -175,15 +204,16 @@ impl Story {
         });
         let members = members.collect::<Result<Vec<_>, String>>()?;
         let node = words.number_named("node", 1)?;
-        self.operate(words.number(1)?, node, Ask::Bootstrap(members));
+        let ask = Ask::Bootstrap(members);
+        self.operate("operator", words.number(1)?, node, Purpose::Keep, ask);
         Ok(())
     }
 
     /// What an operator asks of a node.
-    fn operate(&mut self, partition: u32, node: u32, ask: Ask) {
+    fn operate(&mut self, name: &str, partition: u32, node: u32, what: Purpose, ask: Ask) {
         let operator = Person { partition, node: Some(node), ..Person::default() };
-        self.people.insert("operator".to_owned(), operator);
-        let sent = self.send("operator", Purpose::Keep, ask, Vec::new(), Some(node));
+        self.people.insert(name.to_owned(), operator);
+        let sent = self.send(name, what, ask, Vec::new(), Some(node));
         sent.expect("the operator is there");
     }
 
@@ -214,7 +244,12 @@ impl Story {
         let last = words.number_named("last", person.next_sequence - 1)?;
         let heard = match words.named("heard").and_then(|text| text.split_once(':')) {
             Some((sequence, number)) => vec![(numbers(sequence)?[0], numbers(number)?[0])],
-            None => person.open.iter().map(|(of, last)| (*of, *last)).filter(|(_, last)| *last > 1).collect(),
+            None => person
+                .open
+                .iter()
+                .map(|(of, last)| (*of, *last))
+                .filter(|(_, last)| *last > 1)
+                .collect(),
         };
         let filter = match words.named("filter") {
             Some(text) => text.as_bytes().to_vec(),
@@ -247,6 +282,8 @@ impl Story {
             "close" => return self.close_primitive(name, kind, &primitive),
             _ => verbs::op(asked, words, 3)?,
         };
+        let deadline = words.span_named("deadline")?;
+        let deadline = deadline.map(|span| self.world().now().wall.after(span));
         let person = self.person(name)?;
         let session = person.session;
         let id = match words.named("id") {
@@ -260,7 +297,7 @@ impl Story {
         }
         let sequence = words.number_named("number", person.next_sequence)?;
         person.next_sequence = person.next_sequence.max(sequence + 1);
-        let body = speech::command(session, sequence, id, op.kind(), op.payload());
+        let body = speech::command(session, sequence, deadline, id, op.kind(), op.payload());
         let what = Purpose::Command(sequence, op);
         person.sent.insert(sequence, (body.clone().into(), what.clone()));
         person.open.insert(sequence, 0);
@@ -314,7 +351,6 @@ impl Story {
             return Ok(());
         }
         let node = NodeId(words.number(1)?);
-        let nodes = self.world().setup.nodes;
         match verb {
             "crash" => self.world().crash(node, None),
             "start" => self.world().boot(node),
@@ -322,11 +358,17 @@ impl Story {
                 let for_ns = verbs::span(words.word(2)?)?.0;
                 self.world().strike(What::Pause { node, for_ns });
             }
-            "cut" => {
-                let peers = (1..=nodes).map(NodeId).filter(|peer| *peer != node);
-                let links = peers.flat_map(|peer| [(node, peer), (peer, node)]).collect();
-                self.world().strike(What::Cut { links, for_ns: Span::secs(86_400).0 });
+            "cut" | "mute" | "deaf" => {
+                let (hears, speaks) = (verb == "mute", verb == "deaf");
+                let for_ns = Span::secs(86_400).0;
+                self.world().strike(What::Alone { node, hears, speaks, for_ns });
             }
+            "slow" => {
+                let for_ns = Span::secs(86_400).0;
+                self.world().strike(What::Slow { node, factor: 5_000, for_ns });
+            }
+            "full" => self.world().tell_room(node, DiskRoom::Full),
+            "room" => self.world().tell_room(node, DiskRoom::Enough),
             _ => {
                 let word = words.word(2)?;
                 let span = verbs::span(word.trim_start_matches('-'))?.0 as i64;
@@ -361,6 +403,18 @@ impl Story {
         }
         let level = if self.world().is_level() { "equal" } else { "different" };
         self.say(&format!("replicas are {level}"));
+    }
+
+    fn say_disks(&mut self) {
+        for node in 0..self.world().nodes.len() {
+            for core in 0..self.world().nodes[node].cores.len() {
+                let segments = self.world().nodes[node].cores[core].disk.segments();
+                let names: Vec<String> =
+                    segments.iter().map(|segment| segment.sequence.to_string()).collect();
+                let names = names.join(" ");
+                self.say(&format!("node {}, shard {core}: segments {names}", node + 1));
+            }
+        }
     }
 
     fn send(
@@ -402,11 +456,8 @@ impl Story {
     }
 
     fn heard(&mut self, call: u64, heard: &Heard) {
-        let known = if heard.is_last() {
-            self.calls.remove(&call)
-        } else {
-            self.calls.get(&call).cloned()
-        };
+        let known =
+            if heard.is_last() { self.calls.remove(&call) } else { self.calls.get(&call).cloned() };
         let Some((name, what)) = known else { return };
         let Some(person) = self.people.get_mut(&name) else { return };
         if person.lost {
@@ -463,7 +514,7 @@ fn line(person: &mut Person, what: &Purpose, heard: &Heard) -> Option<String> {
             Heard::End => "the end".to_owned(),
             Heard::Broken => "the connection broke".to_owned(),
             Heard::Refused(refusal) => refused(refusal),
-            Heard::Event(event) => format!("{event:?}"),
+            Heard::Event(event) => happening(event),
             Heard::Output { .. } => return None,
         });
     };
@@ -478,6 +529,7 @@ fn line(person: &mut Person, what: &Purpose, heard: &Heard) -> Option<String> {
             person.max_index = output.session_id;
             Some(format!("session {}", output.session_id))
         }
+        Purpose::Watch => None,
         Purpose::Close => Some(format!("closed at {index}")),
         Purpose::Keep => Some(format!("done at {index}")),
         Purpose::Create(kind, name) => {
@@ -485,11 +537,25 @@ fn line(person: &mut Person, what: &Purpose, heard: &Heard) -> Option<String> {
             person.primitives.insert((*kind, name.clone()), output.primitive_id);
             None
         }
-        Purpose::Command(_, op) | Purpose::Query(op) => Some(match decoded(op, *status, bytes) {
+        Purpose::Command(_, op) | Purpose::Query(op) => Some(match outcome(op, *status, bytes) {
             Ok(answer) => format!("{answer} at {index}"),
             Err((_, why)) => why,
         }),
     }
+}
+
+/// What a watcher hears, without the wrappings of its numbers.
+fn happening(event: &Event) -> String {
+    let mut text = format!("{:?}", event.what);
+    for wrapping in ["NodeId(", "Position(", "Term("] {
+        while let Some(at) = text.find(wrapping) {
+            let end = text[at..].find(')').map_or(text.len(), |end| at + end);
+            let number = text[at + wrapping.len()..end].to_owned();
+            text.replace_range(at..=end, &number);
+        }
+    }
+    let replayed = if event.at.is_none() { ", replayed" } else { "" };
+    format!("partition {}: {text}{replayed}", event.partition)
 }
 
 /// A status as clients of the protocol know it.

@@ -1,7 +1,7 @@
 //! What happened, as one running number and, when asked for, as lines of text.
 //!
-//! The number covers every input and output of every turn with its bytes: two runs of one seed are the same
-//! run exactly when their numbers are equal. Lines are made only when somebody reads them.
+//! The number covers every input and output of every turn with its bytes: two runs of one seed are
+//! the same run exactly when their numbers are equal. Lines are made only when somebody reads them.
 
 use crate::prng::mix;
 

@@ -143,6 +143,15 @@ pub fn op(kind: Kind, words: &Words<'_>, at: usize) -> Result<Op, String> {
     op.ok_or(format!("{kind} has no verb {verb}"))
 }
 
+/// A value: the word itself, or so many bytes of it for a word like `{64k}`.
+fn bytes(word: &str) -> Bytes {
+    let number = word.strip_prefix('{').and_then(|rest| rest.strip_suffix("k}"));
+    match number.and_then(|number| number.parse::<usize>().ok()) {
+        Some(kib) => vec![b'.'; kib << 10].into(),
+        None => Bytes::copy_from_slice(word.as_bytes()),
+    }
+}
+
 type Parsed = Result<Option<Op>, String>;
 
 fn counter(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
@@ -181,7 +190,7 @@ fn counter_map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
 
 fn map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
     let key = || words.word(at + 1).map(str::to_owned);
-    let value = || words.word(at + 2).map(|word| Bytes::copy_from_slice(word.as_bytes()));
+    let value = || words.word(at + 2).map(bytes);
     let ttl = || words.span_named("ttl");
     let prev = || words.number_named("prev", 0);
     Ok(Some(match verb {

@@ -1,9 +1,9 @@
 //! The world: nodes, links, disks and clients under one clock, one event after the other.
 //!
-//! Everything that happens is an event in one queue, and everything drawn comes from the seed, so a run is a
-//! function of its setup. A shard is turned when something has come for it or its wake time passes, as the
-//! wet shell does; bundles and snapshots cross as bytes. The world itself watches what no client can see:
-//! that replicas which applied the same entries are equal.
+//! Everything that happens is an event in one queue, and everything drawn comes from the seed, so a
+//! run is a function of its setup. A shard is turned when something has come for it or its wake
+//! time passes, as the wet shell does; bundles and snapshots cross as bytes. The world itself
+//! watches what no client can see: that replicas which applied the same entries are equal.
 //!
 //! Absent on purpose: gRPC (its codec has its own tests) and threads.
 
@@ -17,7 +17,8 @@ use crate::partition::reply::{Body, Replies};
 use crate::prng::Prng;
 use crate::shard::inbox::{Ask, Delivery, DiskRoom, Letter, Member, Role};
 use crate::shard::outbox::{Outbox, SnapshotOut};
-use crate::sim::client::{Act, Client, Heard};
+use crate::sim::call::{Act, Heard};
+use crate::sim::client::Client;
 use crate::sim::clock::Clock;
 use crate::sim::disk::Disk;
 use crate::sim::fault::What;
@@ -28,6 +29,7 @@ use crate::sim::queue::Queue;
 use crate::sim::setup::Setup;
 use crate::sim::shell;
 use crate::sim::trace::Trace;
+use crate::time::Now;
 
 /// A world.
 #[derive(Debug)]
@@ -64,21 +66,76 @@ pub struct World {
 
 #[derive(Debug)]
 enum Event {
-    Turn { node: NodeId, shard: ShardId },
-    Bundle { from: NodeId, to: NodeId, shard: ShardId, bytes: Bytes },
-    Snapshot { from: NodeId, to: NodeId, shard: ShardId, bytes: Bytes },
-    Sent { to: NodeId, shard: ShardId, life: u64, of: (PartitionId, NodeId, Delivery) },
-    Letter { node: NodeId, shard: ShardId, life: u64, from: ShardId, letter: Letter },
-    Written { node: NodeId, shard: ShardId, life: u64, mark: Mark },
-    Request { caller: Caller, node: NodeId, shard: ShardId, partition: PartitionId, ask: Ask, body: Bytes },
-    Hangup { caller: Caller, partition: PartitionId },
-    Answer { caller: Caller, heard: Heard },
-    Client { place: usize },
-    Fault { place: usize },
-    Boot { node: NodeId, life: u64 },
-    Mend { links: Vec<(NodeId, NodeId)> },
-    Pace { node: NodeId },
-    Room { node: NodeId },
+    Turn {
+        node: NodeId,
+        shard: ShardId,
+    },
+    Bundle {
+        from: NodeId,
+        to: NodeId,
+        shard: ShardId,
+        bytes: Bytes,
+    },
+    Snapshot {
+        from: NodeId,
+        to: NodeId,
+        shard: ShardId,
+        bytes: Bytes,
+    },
+    Sent {
+        to: NodeId,
+        shard: ShardId,
+        life: u64,
+        of: (PartitionId, NodeId, Delivery),
+    },
+    Letter {
+        node: NodeId,
+        shard: ShardId,
+        life: u64,
+        from: ShardId,
+        letter: Letter,
+    },
+    Written {
+        node: NodeId,
+        shard: ShardId,
+        life: u64,
+        mark: Mark,
+    },
+    Request {
+        caller: Caller,
+        node: NodeId,
+        shard: ShardId,
+        partition: PartitionId,
+        ask: Ask,
+        body: Bytes,
+    },
+    Hangup {
+        caller: Caller,
+        partition: PartitionId,
+    },
+    Answer {
+        caller: Caller,
+        heard: Heard,
+    },
+    Client {
+        place: usize,
+    },
+    Fault {
+        place: usize,
+    },
+    Boot {
+        node: NodeId,
+        life: u64,
+    },
+    Mend {
+        links: Vec<(NodeId, NodeId)>,
+    },
+    Pace {
+        node: NodeId,
+    },
+    Room {
+        node: NodeId,
+    },
     Heal,
     Found,
 }
@@ -110,6 +167,12 @@ impl World {
         };
         world.begin();
         world
+    }
+
+    /// What a right clock shows.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        Clock::right().read(self.now_ns)
     }
 
     /// The next thing happens. False when nothing is to come.
@@ -184,6 +247,15 @@ impl World {
         self.trace.tell(self.now_ns, || format!("{what:?}"));
         match what {
             What::Crash { node, down_ns } => self.crash(node, Some(down_ns)),
+            What::Rot { node, down_ns, bits } => {
+                self.crash(node, Some(down_ns));
+                let known = &mut self.nodes[node.0 as usize - 1];
+                known.rotten = true;
+                for _ in 0..bits {
+                    let place = self.prng.below(known.cores.len() as u64) as usize;
+                    known.cores[place].disk.rot(ROT_WITHIN);
+                }
+            }
             What::Blackout { down_ns } => {
                 for id in 1..=self.setup.nodes {
                     let later_ns = self.prng.below(50_000_000);
@@ -264,8 +336,8 @@ impl World {
     #[must_use]
     pub fn is_level(&self) -> bool {
         let mut first = BTreeMap::new();
-        for id in 1..=self.setup.nodes {
-            for standing in self.replicas(NodeId(id)) {
+        for node in self.nodes.iter().filter(|node| !node.rotten) {
+            for standing in self.replicas(node.id) {
                 let here = (standing.applied, standing.digest);
                 if *first.entry(standing.partition).or_insert(here) != here {
                     return false;
@@ -372,7 +444,8 @@ impl World {
         node.up && node.life == life
     }
 
-    /// Something comes for a shard, which takes a turn for it. Nothing reaches a node without power.
+    /// Something comes for a shard, which takes a turn for it. Nothing reaches a node without
+    /// power.
     fn reach(&mut self, node: NodeId, shard: ShardId, put: impl FnOnce(&mut Core)) {
         let known = &mut self.nodes[node.0 as usize - 1];
         let shard = usize::from(shard.0);
@@ -389,7 +462,8 @@ impl World {
         }
     }
 
-    fn tell_room(&mut self, node: NodeId, room: DiskRoom) {
+    /// A node's shards hear whether their disks take more segments.
+    pub fn tell_room(&mut self, node: NodeId, room: DiskRoom) {
         self.for_each_core(node, |core| core.inbox.disk = Some(room));
     }
 
@@ -413,6 +487,7 @@ impl World {
         core.turn_at_ns = None;
         if known.paused_until_ns > self.now_ns {
             let until_ns = known.paused_until_ns;
+            core.woke = self.setup.plan.late > 0;
             self.stir(node, shard, until_ns);
             return;
         }
@@ -424,7 +499,7 @@ impl World {
         let core = &mut node.cores[usize::from(shard_id.0)];
         let Some(shard) = &mut core.shard else { return };
         // What came from peers may as well come a turn later than what came from clients.
-        let late = if self.prng.chance(self.setup.plan.late) {
+        let late = if self.prng.chance(self.setup.plan.late) || std::mem::take(&mut core.woke) {
             std::mem::take(&mut core.inbox.bundles)
         } else {
             Vec::new()
@@ -480,7 +555,9 @@ impl World {
         let SnapshotOut { to, partition, position, bytes } = snapshot;
         let length = bytes.len();
         self.trace.tell(self.now_ns, || {
-            format!("node {from} sends node {to} partition {partition} up to {position}, {length} bytes")
+            format!(
+                "node {from} sends node {to} partition {partition} up to {position}, {length} bytes"
+            )
         });
         let owner = ShardId((partition.0 % u32::from(self.setup.shards)) as u16);
         let life = self.nodes[from.0 as usize - 1].life;
@@ -581,7 +658,8 @@ impl World {
         if client.is_dead(self.now_ns) {
             return;
         }
-        self.trace.tell(self.now_ns, || format!("client {place} hears on {}: {heard:?}", caller.call));
+        self.trace
+            .tell(self.now_ns, || format!("client {place} hears on {}: {heard:?}", caller.call));
         client.heard(caller.call, heard, self.now_ns, &mut self.history);
         self.turn_client(place);
     }
@@ -599,7 +677,10 @@ impl World {
                     let shard = ShardId(self.prng.below(u64::from(self.setup.shards)) as u16);
                     self.routes.insert((number, send.call), (send.node, shard));
                     self.trace.tell(self.now_ns, || {
-                        format!("client {number} sends {} to node {}: {:?}", send.call, send.node, send.ask)
+                        format!(
+                            "client {number} sends {} to node {}: {:?}",
+                            send.call, send.node, send.ask
+                        )
                     });
                     let (ask, body, node) = (send.ask, send.body, send.node);
                     let event = Event::Request { caller, node, shard, partition, ask, body };
@@ -640,13 +721,20 @@ impl World {
         node.clock.restart(now_ns);
         let now = node.clock.read(now_ns);
         for core in &mut node.cores {
-            let began = shell::start(&self.setup, id, core.id, now, &mut core.disk);
+            let began = shell::start(&self.setup, id, core.id, now, &mut core.disk, node.rotten);
             match began {
                 Ok(shard) => core.shard = Some(shard),
+                Err(why) if node.rotten => {
+                    self.trace.tell(now_ns, || format!("shard {} of node {id}: {why}", core.id));
+                }
                 Err(why) => {
                     self.wrong.push(format!("node {id}, shard {} does not start: {why}", core.id));
                 }
             }
+        }
+        if self.nodes[id.0 as usize - 1].rotten {
+            let here = self.replicas(id).len();
+            self.trace.tell(now_ns, || format!("node {id} has {here} partitions left"));
         }
         for shard in 0..self.setup.shards {
             self.stir(id, ShardId(shard), now_ns + GATHER_NS);
@@ -675,7 +763,9 @@ impl World {
 
     /// Replicas that have applied the same entries must be equal.
     fn compare(&mut self, id: NodeId, shard: ShardId) {
-        let core = &mut self.nodes[id.0 as usize - 1].cores[usize::from(shard.0)];
+        let node = &mut self.nodes[id.0 as usize - 1];
+        let rotten = node.rotten;
+        let core = &mut node.cores[usize::from(shard.0)];
         let Some(shard) = &core.shard else { return };
         for (partition, applied) in shell::positions(shard) {
             if core.compared.insert(partition, applied) == Some(applied) {
@@ -690,8 +780,9 @@ impl World {
                 ));
             }
         }
-        let halted = shell::halted(shard);
-        self.wrong.extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
+        let halted = shell::halted(shard).filter(|_| !rotten);
+        self.wrong
+            .extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
     }
 }
 
@@ -708,8 +799,11 @@ fn new_node(id: NodeId, setup: &Setup, prng: &mut Prng) -> Node {
             Core::new(ShardId(shard), disk)
         })
         .collect();
-    Node { id, life: 0, up: false, paused_until_ns: 0, clock, cores, slow: 1 }
+    Node { id, life: 0, up: false, rotten: false, paused_until_ns: 0, clock, cores, slow: 1 }
 }
+
+/// Rot falls into the beginning of a segment, where runs of these sizes write.
+const ROT_WITHIN: usize = 128 << 10;
 
 /// The caller who founds partitions.
 const OPERATOR: u32 = u32::MAX;

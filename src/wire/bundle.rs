@@ -6,10 +6,10 @@
 //! | magic | crc | length u32 | SnapshotHeader | state …      a snapshot
 //! ```
 //!
-//! The checksum covers everything after it: TCP's own misses one error in some ten million packets, and what
-//! is in here is replicated. Sender and receiver are the link's. Bytes from a peer never panic and never reach
-//! the library's own decoder; a message of a kind that peers do not send is refused. Absent on purpose:
-//! sockets, and what the messages mean.
+//! The checksum covers everything after it: TCP's own misses one error in some ten million packets,
+//! and what is in here is replicated. Sender and receiver are the link's. Bytes from a peer never
+//! panic and never reach the library's own decoder; a message of a kind that peers do not send is
+//! refused. Absent on purpose: sockets, and what the messages mean.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;

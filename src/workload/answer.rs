@@ -1,7 +1,8 @@
 //! What an operation came back with, decoded from the bytes of its output.
 //!
-//! An output's bytes are the member of `<P>Output` that belongs to the operation, without tag and length
-//! (`partition/reply.rs`). Bytes that do not decode are the sender's fault and are reported as text.
+//! An output's bytes are the member of `<P>Output` that belongs to the operation, without tag and
+//! length (`partition/reply.rs`). Bytes that do not decode are the sender's fault and are reported
+//! as text.
 
 use std::fmt;
 
@@ -47,6 +48,7 @@ pub enum Change {
 }
 
 /// What comes back when all went well.
+#[allow(missing_docs)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// An empty message.
@@ -86,9 +88,21 @@ impl Answer {
     }
 }
 
+/// The outcome that an output's status and bytes stand for; bytes that do not decode are a fault.
+pub fn outcome(op: &Op, status: Status, bytes: &[u8]) -> Outcome {
+    if status != Status::Ok {
+        return Err((status, String::from_utf8_lossy(bytes).into_owned()));
+    }
+    Answer::decode(op, bytes).map_err(|why| (Status::Fault, why))
+}
+
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.value))?;
+        if self.value.len() > SHOWN_BYTES_MAX {
+            write!(f, "{} bytes", self.value.len())?;
+        } else {
+            f.write_str(&String::from_utf8_lossy(&self.value))?;
+        }
         if self.index > 0 { write!(f, "@{}", self.index) } else { Ok(()) }
     }
 }
@@ -349,9 +363,7 @@ fn read_multi_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
     use multimap::event::Event;
     let text = |value: String| Held { value: value.into(), index: 0 };
     Ok(match op {
-        Op::MultiMapPutAll { .. } => {
-            Answer::Flag(multimap::PutAllOutput::decode(bytes)?.updated)
-        }
+        Op::MultiMapPutAll { .. } => Answer::Flag(multimap::PutAllOutput::decode(bytes)?.updated),
         Op::MultiMapRemoveAll { .. } => {
             Answer::Flag(multimap::RemoveAllOutput::decode(bytes)?.updated)
         }
@@ -415,7 +427,9 @@ fn read_indexed_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
     Ok(Answer::Entry { key: entry.key, at: entry.index, value: entry.value.map(held) })
 }
 
+/// A longer value is shown by its length.
+const SHOWN_BYTES_MAX: usize = 60;
+
 fn gone(expired: bool) -> Change {
     if expired { Change::Expired } else { Change::Removed }
 }
-

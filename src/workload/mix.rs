@@ -1,7 +1,7 @@
 //! Named mixes of operations: what clients do, drawn from a seed.
 //!
-//! Values that are written carry who wrote them, so that a reader's answer names its writer and a checker
-//! need not guess. Absent on purpose: pace; who uses a mix says how fast.
+//! Values that are written carry who wrote them, so that a reader's answer names its writer and a
+//! checker need not guess. Absent on purpose: pace; who uses a mix says how fast.
 
 use bytes::Bytes;
 
@@ -47,6 +47,10 @@ impl Mix {
         Mix::Elections,
     ];
 
+    /// Those on kinds that this build serves.
+    pub const SERVED: [Mix; 6] =
+        [Mix::Counters, Mix::CounterAll, Mix::Puts, Mix::MapAll, Mix::Locks, Mix::Elections];
+
     /// Its name on a command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -83,7 +87,8 @@ impl Mix {
         }
     }
 
-    /// The next operation of `who`, their `number`th; `seen` is a version they have come across, 0 for none.
+    /// The next operation of `who`, their `number`th; `seen` is a version they have come across, 0
+    /// for none.
     pub fn next(self, prng: &mut Prng, who: &str, number: u64, seen: u64) -> Op {
         let value = Bytes::from(format!("{who}-{number}"));
         let key = KEYS[prng.below(KEYS.len() as u64) as usize].to_owned();
@@ -174,6 +179,22 @@ fn election(prng: &mut Prng, roll: u64, who: &str) -> Op {
         55..63 => Op::ElectionDemote(any),
         63..68 => Op::ElectionEvict(any),
         _ => Op::ElectionGetTerm,
+    }
+}
+
+/// What shows the whole of a primitive that mixes have worked on.
+#[must_use]
+pub fn last_reads(kind: Kind) -> Vec<Op> {
+    let keys = || KEYS.map(str::to_owned).into_iter();
+    match kind {
+        Kind::Counter => vec![Op::CounterGet],
+        Kind::CounterMap => keys().map(|key| Op::CounterMapGet { key }).collect(),
+        Kind::Map => keys().map(|key| Op::MapGet { key }).collect(),
+        Kind::Set => keys().map(|element| Op::SetContains { element }).collect(),
+        Kind::Value => vec![Op::ValueGet],
+        Kind::Lock => vec![Op::LockGet],
+        Kind::LeaderElection => vec![Op::ElectionGetTerm],
+        Kind::MultiMap | Kind::IndexedMap => Vec::new(),
     }
 }
 

@@ -1,11 +1,13 @@
 //! What each operation should return: one key of one primitive as a sequential machine.
 //!
-//! A checker walks candidate orders of a history through `State::step`; the load tool may walk the one
-//! order that it knows. An outcome that never reached its client is `None`: whatever the state makes of the
-//! operation is right. Versions that no answer has shown yet are unknown and become known by the first
-//! answer that names them. Behaviour is that of primitives.md 2 with its `[R]` corrections.
+//! A checker walks candidate orders of a history through `State::step`; the load tool may walk the
+//! one order that it knows. An outcome that never reached its client is `None`: whatever the state
+//! makes of the operation is right. Versions that no answer has shown yet are unknown and become
+//! known by the first answer that names them. Behaviour is that of primitives.md 2 with its `[R]`
+//! corrections.
 //!
-//! Absent on purpose: listings, sizes and events, which concern many keys (`sim/check.rs` looks at them).
+//! Absent on purpose: listings, sizes and events, which concern many keys (`sim/check.rs` looks at
+//! them).
 
 use bytes::Bytes;
 
@@ -55,6 +57,8 @@ pub struct Cell {
 }
 
 /// Something that happens to a key.
+// Nearly all of them are calls.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A client's operation.
@@ -93,9 +97,7 @@ impl State {
             Kind::Map | Kind::Value => State::Cell(None),
             Kind::Set => State::Member(None),
             Kind::Lock => State::Lock { holder: None, last: 0 },
-            Kind::LeaderElection => {
-                State::Election { term: 0, leader: None, queue: Vec::new() }
-            }
+            Kind::LeaderElection => State::Election { term: 0, leader: None, queue: Vec::new() },
             Kind::MultiMap | Kind::IndexedMap => panic!("no model of {kind}"),
         }
     }
@@ -240,15 +242,16 @@ fn lock(
         (Op::LockAcquire { .. }, Some(Ok(Answer::Token(token)))) => (holder.is_none()
             && *token > last)
             .then_some(State::Lock { holder: Some((session, Some(*token))), last: *token }),
-        (Op::LockAcquire { .. }, None) => holder
-            .is_none()
-            .then_some(State::Lock { holder: Some((session, None)), last }),
+        (Op::LockAcquire { .. }, None) => {
+            holder.is_none().then_some(State::Lock { holder: Some((session, None)), last })
+        }
         (Op::LockAcquire { .. }, Some(Err((status, _)))) => {
             (holder.is_some() && *status == Status::Conflict).then_some(same)
         }
         (Op::LockRelease, outcome) => match holder {
-            Some((by, _)) if by == session => says(outcome, &Answer::Nothing)
-                .then_some(State::Lock { holder: None, last }),
+            Some((by, _)) if by == session => {
+                says(outcome, &Answer::Nothing).then_some(State::Lock { holder: None, last })
+            }
             _ => fails(outcome, Status::Conflict).then_some(same),
         },
         (_, Some(Ok(Answer::Token(token)))) => match holder {
@@ -331,8 +334,8 @@ enum Check {
     Never,
 }
 
-/// Whether `prev` names the stored version. Where that is not known yet, the outcome decides; where it
-/// is silent too, the write is taken not to have happened.
+/// Whether `prev` names the stored version. Where that is not known yet, the outcome decides; where
+/// it is silent too, the write is taken not to have happened.
 fn matches(held: &Cell, prev: u64, outcome: Option<&Outcome>) -> Check {
     match (prev, held.index, outcome) {
         (0, _, _) => Check::Same,
@@ -417,8 +420,7 @@ fn elect(
             State::Election { term, leader: leader.cloned(), queue: rest }
         }
         Op::ElectionWithdraw(name)
-            if leader.is_some_and(|(_, by)| *by == session)
-                && (name.is_empty() || leads(name)) =>
+            if leader.is_some_and(|(_, by)| *by == session) && (name.is_empty() || leads(name)) =>
         {
             succeed(term, rest)
         }

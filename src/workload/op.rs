@@ -1,7 +1,7 @@
 //! One operation on a primitive as a value, and the payload that carries it.
 //!
-//! The payload is the documented `<P>Input` message (primitives.md 2): what a client's `input` becomes once
-//! the edge has put the tag of its oneof member before it.
+//! The payload is the documented `<P>Input` message (primitives.md 2): what a client's `input`
+//! becomes once the edge has put the tag of its oneof member before it.
 
 use std::fmt;
 
@@ -100,31 +100,71 @@ impl Op {
     pub fn kind(&self) -> Kind {
         use Op::*;
         match self {
-            CounterSet(_) | CounterUpdate { .. } | CounterIncrement(_) | CounterDecrement(_)
+            CounterSet(_)
+            | CounterUpdate { .. }
+            | CounterIncrement(_)
+            | CounterDecrement(_)
             | CounterGet => Kind::Counter,
-            CounterMapSet { .. } | CounterMapInsert { .. } | CounterMapUpdate { .. }
-            | CounterMapIncrement { .. } | CounterMapDecrement { .. } | CounterMapRemove { .. }
-            | CounterMapClear | CounterMapGet { .. } | CounterMapSize | CounterMapEvents { .. } => {
-                Kind::CounterMap
-            }
-            MapPut { .. } | MapInsert { .. } | MapUpdate { .. } | MapRemove { .. } | MapClear
-            | MapLock | MapGet { .. } | MapSize | MapEntries { .. } | MapEvents { .. } => Kind::Map,
-            ValueSet { .. } | ValueInsert { .. } | ValueUpdate { .. } | ValueDelete { .. }
-            | ValueGet | ValueWatch | ValueEvents => Kind::Value,
-            SetAdd { .. } | SetRemove { .. } | SetClear | SetContains { .. } | SetSize
-            | SetElements { .. } | SetEvents => Kind::Set,
+            CounterMapSet { .. }
+            | CounterMapInsert { .. }
+            | CounterMapUpdate { .. }
+            | CounterMapIncrement { .. }
+            | CounterMapDecrement { .. }
+            | CounterMapRemove { .. }
+            | CounterMapClear
+            | CounterMapGet { .. }
+            | CounterMapSize
+            | CounterMapEvents { .. } => Kind::CounterMap,
+            MapPut { .. }
+            | MapInsert { .. }
+            | MapUpdate { .. }
+            | MapRemove { .. }
+            | MapClear
+            | MapLock
+            | MapGet { .. }
+            | MapSize
+            | MapEntries { .. }
+            | MapEvents { .. } => Kind::Map,
+            ValueSet { .. }
+            | ValueInsert { .. }
+            | ValueUpdate { .. }
+            | ValueDelete { .. }
+            | ValueGet
+            | ValueWatch
+            | ValueEvents => Kind::Value,
+            SetAdd { .. }
+            | SetRemove { .. }
+            | SetClear
+            | SetContains { .. }
+            | SetSize
+            | SetElements { .. }
+            | SetEvents => Kind::Set,
             LockAcquire { .. } | LockRelease | LockGet => Kind::Lock,
             ElectionEnter(_) | ElectionWithdraw(_) | ElectionAnoint(_) | ElectionPromote(_)
             | ElectionDemote(_) | ElectionEvict(_) | ElectionGetTerm | ElectionWatch => {
                 Kind::LeaderElection
             }
-            MultiMapPut { .. } | MultiMapPutAll { .. } | MultiMapReplace { .. }
-            | MultiMapRemove { .. } | MultiMapRemoveAll { .. } | MultiMapClear
-            | MultiMapContains { .. } | MultiMapGet { .. } | MultiMapSize
+            MultiMapPut { .. }
+            | MultiMapPutAll { .. }
+            | MultiMapReplace { .. }
+            | MultiMapRemove { .. }
+            | MultiMapRemoveAll { .. }
+            | MultiMapClear
+            | MultiMapContains { .. }
+            | MultiMapGet { .. }
+            | MultiMapSize
             | MultiMapEvents { .. } => Kind::MultiMap,
-            IndexedAppend { .. } | IndexedUpdate { .. } | IndexedRemove { .. } | IndexedClear
-            | IndexedGet { .. } | IndexedFirst | IndexedLast | IndexedNext(_) | IndexedPrev(_)
-            | IndexedSize | IndexedEvents { .. } => Kind::IndexedMap,
+            IndexedAppend { .. }
+            | IndexedUpdate { .. }
+            | IndexedRemove { .. }
+            | IndexedClear
+            | IndexedGet { .. }
+            | IndexedFirst
+            | IndexedLast
+            | IndexedNext(_)
+            | IndexedPrev(_)
+            | IndexedSize
+            | IndexedEvents { .. } => Kind::IndexedMap,
         }
     }
 
@@ -134,11 +174,29 @@ impl Op {
         use Op::*;
         matches!(
             self,
-            CounterGet | CounterMapGet { .. } | CounterMapSize | MapGet { .. } | MapSize
-                | MapEntries { .. } | ValueGet | ValueWatch | SetContains { .. } | SetSize
-                | SetElements { .. } | LockGet | ElectionGetTerm | ElectionWatch
-                | MultiMapContains { .. } | MultiMapGet { .. } | MultiMapSize | IndexedGet { .. }
-                | IndexedFirst | IndexedLast | IndexedNext(_) | IndexedPrev(_) | IndexedSize
+            CounterGet
+                | CounterMapGet { .. }
+                | CounterMapSize
+                | MapGet { .. }
+                | MapSize
+                | MapEntries { .. }
+                | ValueGet
+                | ValueWatch
+                | SetContains { .. }
+                | SetSize
+                | SetElements { .. }
+                | LockGet
+                | ElectionGetTerm
+                | ElectionWatch
+                | MultiMapContains { .. }
+                | MultiMapGet { .. }
+                | MultiMapSize
+                | IndexedGet { .. }
+                | IndexedFirst
+                | IndexedLast
+                | IndexedNext(_)
+                | IndexedPrev(_)
+                | IndexedSize
         )
     }
 
@@ -148,9 +206,16 @@ impl Op {
         use Op::*;
         matches!(
             self,
-            CounterMapEvents { .. } | MapEntries { .. } | MapEvents { .. } | ValueWatch
-                | ValueEvents | SetElements { .. } | SetEvents | ElectionWatch
-                | MultiMapEvents { .. } | IndexedEvents { .. }
+            CounterMapEvents { .. }
+                | MapEntries { .. }
+                | MapEvents { .. }
+                | ValueWatch
+                | ValueEvents
+                | SetElements { .. }
+                | SetEvents
+                | ElectionWatch
+                | MultiMapEvents { .. }
+                | IndexedEvents { .. }
         )
     }
 
@@ -159,14 +224,25 @@ impl Op {
     pub fn key(&self) -> Option<&str> {
         use Op::*;
         match self {
-            CounterMapSet { key, .. } | CounterMapInsert { key, .. }
-            | CounterMapUpdate { key, .. } | CounterMapIncrement { key, .. }
-            | CounterMapDecrement { key, .. } | CounterMapRemove { key, .. }
-            | CounterMapGet { key } | MapPut { key, .. } | MapInsert { key, .. }
-            | MapUpdate { key, .. } | MapRemove { key, .. } | MapGet { key }
-            | MultiMapPut { key, .. } | MultiMapPutAll { key, .. } | MultiMapReplace { key, .. }
-            | MultiMapRemove { key, .. } | MultiMapRemoveAll { key, .. }
-            | MultiMapContains { key, .. } | MultiMapGet { key } => Some(key),
+            CounterMapSet { key, .. }
+            | CounterMapInsert { key, .. }
+            | CounterMapUpdate { key, .. }
+            | CounterMapIncrement { key, .. }
+            | CounterMapDecrement { key, .. }
+            | CounterMapRemove { key, .. }
+            | CounterMapGet { key }
+            | MapPut { key, .. }
+            | MapInsert { key, .. }
+            | MapUpdate { key, .. }
+            | MapRemove { key, .. }
+            | MapGet { key }
+            | MultiMapPut { key, .. }
+            | MultiMapPutAll { key, .. }
+            | MultiMapReplace { key, .. }
+            | MultiMapRemove { key, .. }
+            | MultiMapRemoveAll { key, .. }
+            | MultiMapContains { key, .. }
+            | MultiMapGet { key } => Some(key),
             SetAdd { element, .. } | SetRemove { element } | SetContains { element } => {
                 Some(element)
             }
@@ -246,7 +322,9 @@ impl Op {
                 ttl: ttl.map(duration),
                 prev_index: prev,
             }),
-            Op::MapRemove { key, prev } => Input::Remove(map::RemoveInput { key, prev_index: prev }),
+            Op::MapRemove { key, prev } => {
+                Input::Remove(map::RemoveInput { key, prev_index: prev })
+            }
             Op::MapClear => Input::Clear(map::ClearInput {}),
             Op::MapLock => Input::Lock(map::LockInput::default()),
             Op::MapGet { key } => Input::Get(map::GetInput { key }),
@@ -335,7 +413,9 @@ impl Op {
             Op::MultiMapReplace { key, values } => {
                 Input::Replace(multimap::ReplaceInput { key, values })
             }
-            Op::MultiMapRemove { key, value } => Input::Remove(multimap::RemoveInput { key, value }),
+            Op::MultiMapRemove { key, value } => {
+                Input::Remove(multimap::RemoveInput { key, value })
+            }
             Op::MultiMapRemoveAll { key, values } => {
                 Input::RemoveAll(multimap::RemoveAllInput { key, values })
             }
@@ -358,7 +438,13 @@ impl Op {
             }
             Op::IndexedUpdate { key, index, value, prev } => {
                 let prev_version = prev;
-                Input::Update(indexedmap::UpdateInput { key, index, value, ttl: None, prev_version })
+                Input::Update(indexedmap::UpdateInput {
+                    key,
+                    index,
+                    value,
+                    ttl: None,
+                    prev_version,
+                })
             }
             Op::IndexedRemove { key, index, prev } => {
                 Input::Remove(indexedmap::RemoveInput { key, index, prev_version: prev })

@@ -325,6 +325,39 @@ fn a_stream_that_is_never_acknowledged_ends_with_a_reason() {
     assert_eq!(rig.run(command(session, 2, map, &events(""))), heard);
 }
 
+#[test]
+fn the_streams_of_a_partition_are_bounded_together() {
+    let bounds = Bounds { streams_bytes_max: 600, ..Bounds::default() };
+    let mut rig = Rig::with(bounds);
+    let session = rig.open(MINUTE);
+    let map = rig.create(session, 1, Kind::Map, "m");
+    let all: Vec<_> =
+        (2..22).map(|number| rig.send(command(session, number, map, &events("")))).collect();
+    rig.run(command(session, 30, map, &put("k", b"v", None, 0)));
+    let heard: Vec<Vec<Said>> = all.into_iter().map(|ticket| rig.take(ticket)).collect();
+    let served = heard.iter().filter(|it| matches!(it[..], [Said::Out(_, 1, Status::Ok, _)]));
+    let ended = |it: &&Vec<Said>| matches!(it[..], [Said::Out(_, 1, Status::Unavailable, _)]);
+    let (served, ended) = (served.count(), heard.iter().filter(ended).count());
+    assert!(served > 5 && ended > 5 && served + ended == 20, "{served} {ended}");
+}
+
+#[test]
+fn keep_alives_that_leap_on_and_on_are_refused_and_harm_nothing() {
+    let (mut rig, session, counter) = counter();
+    let far = 1u64 << 40;
+    let leaps: Vec<Vec<u8>> =
+        (1..12).map(|n| keep_alive(session, far * n, &[far * n - 1], &[])).collect();
+    let tickets = rig.entry(&leaps);
+    let refused = tickets
+        .into_iter()
+        .filter(|ticket| matches!(rig.take(*ticket)[..], [Said::Refused(Refusal::Full(_))]));
+    assert_eq!(refused.count(), 3);
+    let late = rig.run(command(session, far * 2 - 3, counter, &increment(1)));
+    assert_eq!(failed(&late).0, Status::Canceled);
+    let next = rig.run(command(session, far * 12, counter, &increment(1)));
+    assert_eq!(ok(&next), number(1));
+}
+
 /// core.md D14: in the reference a retry onto a cancelled command hangs.
 #[test]
 fn a_repeat_of_a_cancelled_command_is_answered() {
@@ -427,6 +460,87 @@ fn callers_come_and_go_without_a_trace() {
 }
 
 #[test]
+fn a_keep_alive_ends_the_queries_that_it_numbers() {
+    let mut rig = Rig::new();
+    let session = rig.open(MINUTE);
+    let map = rig.create(session, 1, Kind::Map, "m");
+    let [without, given_up, listed, later] =
+        [0, 2, 3, 9].map(|number| rig.watch_as(session, number, map, entries(true)));
+    rig.run(keep_alive(session, 5, &[3], &[]));
+    assert_eq!(rig.take(given_up), [Said::End]);
+    for ticket in [without, listed, later] {
+        assert_eq!(rig.take(ticket), []);
+    }
+}
+
+/// What a client may rely on, in a few lines: which numbers count, and what they answered.
+#[derive(Default)]
+struct Promise {
+    answered: std::collections::BTreeMap<u64, Vec<Said>>,
+    said: Vec<(u64, Filter)>,
+    value: i64,
+}
+
+impl Promise {
+    fn finished(&self, number: u64) -> bool {
+        self.said.iter().any(|(last, filter)| number <= *last && !filter.contains(number))
+    }
+}
+
+/// Commands in any order, repeated, late, over keep-alives, changes of term and restored replicas:
+/// each counts once.
+#[test]
+fn each_number_counts_once() {
+    for seed in 0..40 {
+        let mut prng = crate::prng::Prng::new(seed);
+        let (mut rig, session, counter) = counter();
+        let mut promise = Promise::default();
+        let mut last = 1;
+        for _ in 0..120 {
+            rig.now = rig.now.after(Span::millis(prng.below(2000)));
+            if prng.chance(30) {
+                rig.term = Term(rig.term.0 + 1);
+                rig.now = rig.now.after(Span::secs(100));
+            }
+            if prng.chance(150) {
+                let open: Vec<u64> = (0..prng.below(4)).map(|_| prng.below(last + 2)).collect();
+                let upto = if prng.chance(700) { last } else { prng.below(last + 1) };
+                let text = text_of(&open);
+                assert_eq!(rig.run(keep_alive_with(session, upto, &text, &[])).len(), 1);
+                promise.said.push((upto, Filter::parse(&text).expect("sound")));
+                continue;
+            }
+            let back = prng.below(30);
+            let number = if prng.chance(500) { last + 1 } else { last.saturating_sub(back) + 2 };
+            last = last.max(number);
+            let delta = prng.below(100) as i64 - 50;
+            let said = rig.run(command(session, number, counter, &increment(delta)));
+            if promise.finished(number) {
+                assert_eq!(failed(&said).0, Status::Canceled, "seed {seed} number {number}");
+                promise.answered.remove(&number);
+            } else if let Some(first) = promise.answered.get(&number) {
+                assert_eq!(said, *first, "seed {seed} number {number}");
+            } else {
+                promise.value += delta;
+                assert_eq!(ok(&said), number_of(promise.value), "seed {seed} number {number}");
+                promise.answered.insert(number, said);
+            }
+            // Silence is what ends a session; the test is about numbers.
+            if rig.machine.time().since(rig.machine.ledger.sessions[&session].updated.0)
+                > Span::secs(40)
+            {
+                rig.run(keep_alive(session, 0, &[], &[]));
+                promise.said.push((0, Filter::parse(&text_of(&[])).expect("sound")));
+            }
+        }
+    }
+}
+
+fn number_of(value: i64) -> Vec<u8> {
+    number(value as u64)
+}
+
+#[test]
 fn bounds_refuse_and_leave_the_state_alone() {
     let bounds = Bounds {
         sessions_max: 2,
@@ -484,7 +598,7 @@ fn a_keep_alive_over_many_numbers_is_sorted_out_in_slices() {
     let late = rig.run(command(session, 30_001, counter, &increment(1)));
     let open = rig.run(command(session, total - 5, counter, &increment(1)));
     assert_eq!((failed(&late).0, ok(&open).len()), (Status::Canceled, 4));
-    for _ in 0..4 {
+    for _ in 0..6 {
         rig.pass(Span::ZERO);
         rig.compare();
     }

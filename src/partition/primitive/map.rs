@@ -34,7 +34,9 @@ pub struct Map {
     by_key: BTreeMap<Box<str>, BTreeMap<Index, CallId>>,
     /// What each listener listens to; empty for everything.
     listeners: BTreeMap<Index, Box<str>>,
+    /// Memory held, and how much of it entries hold.
     bytes: usize,
+    entries_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -122,7 +124,7 @@ impl Shape for Map {
         if let Some(key) = self.expiring.remove(&Index(token))
             && let Some(entry) = self.entries.remove(&key)
         {
-            self.bytes -= entry_bytes(&key, &entry);
+            self.grow(0, entry_bytes(&key, &entry));
             self.removed(cx, &key, &entry, true);
         }
     }
@@ -243,7 +245,7 @@ impl Map {
         let Some(entry) = self.entries.remove(key) else {
             return cx.fail(Status::NotFound, format_args!("key '{key}' not found"));
         };
-        self.bytes -= entry_bytes(key, &entry);
+        self.grow(0, entry_bytes(key, &entry));
         self.stop_timer(cx, &entry);
         self.removed(cx, key, &entry, false);
         put_indexed(cx.out, 1, &entry.value, entry.index);
@@ -252,13 +254,20 @@ impl Map {
 
     fn clear(&mut self, cx: &mut Context<'_>) -> Answer {
         let entries = std::mem::take(&mut self.entries);
-        for entry in entries.values() {
-            self.stop_timer(cx, entry);
+        for (index, key) in std::mem::take(&mut self.expiring) {
+            if let Some(due) = entries.get(&key).and_then(|entry| entry.expire) {
+                cx.disarm(due, index, index.0);
+            }
         }
-        for (key, entry) in &entries {
-            self.bytes -= entry_bytes(key, entry);
-            self.removed(cx, key, entry, false);
+        let bytes = std::mem::take(&mut self.entries_bytes);
+        self.bytes -= bytes;
+        if !self.listeners.is_empty() || cx.watched() {
+            for (key, entry) in &entries {
+                self.removed(cx, key, entry, false);
+            }
         }
+        // Freeing a large map takes longer than a turn may.
+        cx.ledger.rubble.take(entries, bytes);
         Answer::Done(Status::Ok)
     }
 
@@ -296,13 +305,13 @@ impl Map {
         let now = cx.time();
         let expire = input.ttl.map(|ttl| LogTime(now.0.saturating_add(pressed(ttl))));
         let new = Entry { value: input.value.into(), index, expire };
-        self.bytes += entry_bytes(key, &new);
+        self.grow(entry_bytes(key, &new), 0);
         let old = match self.entries.get_mut(key) {
             Some(entry) => Some(std::mem::replace(entry, new)),
             None => self.entries.insert(key.into(), new),
         };
         if let Some(old) = &old {
-            self.bytes -= entry_bytes(key, old);
+            self.grow(0, entry_bytes(key, old));
             self.stop_timer(cx, old);
         }
         if let Some(due) = expire {
@@ -396,6 +405,11 @@ impl Map {
         self.everywhere.get(&index).or(here).copied()
     }
 
+    fn grow(&mut self, more: usize, less: usize) {
+        self.bytes = self.bytes + more - less;
+        self.entries_bytes = self.entries_bytes + more - less;
+    }
+
     fn stop_timer(&mut self, cx: &mut Context<'_>, entry: &Entry) {
         if let Some(due) = entry.expire {
             cx.disarm(due, entry.index, entry.index.0);
@@ -446,7 +460,7 @@ impl Map {
             cx.arm(due, entry.index, entry.index.0)?;
             self.expiring.insert(entry.index, key.into());
         }
-        self.bytes += entry_bytes(key, &entry);
+        self.grow(entry_bytes(key, &entry), 0);
         if self.entries.insert(key.into(), entry).is_some() {
             return Err(Broken::Malformed("two entries of a map have one key"));
         }

@@ -155,6 +155,30 @@ fn hostile_commands_are_answered_and_never_fatal() {
     }
 }
 
+/// Snapshots lie on disks and travel between versions: the bytes of a small state, for good.
+#[test]
+fn the_format_stays() {
+    let mut rig = Rig::new();
+    rig.now = LogTime(5_000_000_007);
+    let session = rig.open(Span::secs(60));
+    let counter = rig.create(session, 1, Kind::Counter, "c");
+    rig.run(command(session, 2, counter, &increment(5)));
+    let hex: String =
+        snapshot_of(&rig.machine, 1).iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = concat!(
+        "01110803120408051007a00601a80601b00601",
+        "0211080110011a02083c220408051007a00601",
+        "0419080210021a06080110012200220908011a020802a006022801",
+        "0424080310021a0d08011002320712020a00a00601220d08012a060a040a020805a006032801",
+        "07310802122d0a2161746f6d69782e72756e74696d652e636f756e7465722e76312e436f756e7465",
+        "72120573706163651a0163",
+        "08030a0101",
+        "10020805",
+        "090b090caf932d827257a11007",
+    );
+    assert_eq!(hex, expected);
+}
+
 /// The records that the specification documents are readable as such.
 #[test]
 fn records_are_the_documented_messages() {

@@ -284,6 +284,26 @@ fn a_listing_in_pieces_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn a_cleared_map_is_freed_in_slices_and_its_timers_are_gone() {
+    let mut store = Store::new();
+    store.rig.strict = false;
+    let keys = 3 * crate::limits::RUBBLE_PARTS_MAX as u64;
+    for n in 0..keys {
+        let ttl = (n % 2 == 0).then_some(Span::secs(5));
+        store.run(&put(&format!("{n}"), b"value", ttl, 0));
+    }
+    store.run(&Op(Kind::Map, CLEAR, vec![]));
+    store.rig.compare();
+    let held = store.rig.machine.bytes();
+    for _ in 0..3 {
+        store.rig.pass(Span::ZERO);
+    }
+    assert!(store.rig.machine.bytes() + keys as usize * 5 < held);
+    store.rig.pass(Span::secs(9));
+    assert_eq!((store.size(), store.rig.machine.ledger.schedule.len()), (0, 1));
+}
+
+#[test]
 fn keys_have_a_form_and_a_bound() {
     let mut store = Store::new();
     let mut input = Vec::new();
@@ -356,31 +376,34 @@ fn it_agrees_with_a_plain_model() {
             let succeeded = matches!(said[..], [Said::Out(_, 1, Status::Ok, _)]);
             assert_eq!(succeeded, fine, "seed {seed}: {op:?}");
             done.push((store.number, op, said));
-            for said in store.rig.take(listener) {
-                let output = EventsOutput::decode(ok(&[said])).expect("documented");
-                let event = output.event.expect("always there");
-                match event.event.expect("always one") {
-                    event::Event::Inserted(it) => {
-                        let index = it.value.expect("always there").index;
-                        assert_eq!(mirror.insert(event.key, index), None);
-                    }
-                    event::Event::Updated(it) => {
-                        let was = it.prev_value.expect("always there").index;
-                        let index = it.value.expect("always there").index;
-                        assert_eq!(mirror.insert(event.key, index), Some(was));
-                    }
-                    event::Event::Removed(it) => {
-                        let was = it.value.expect("always there").index;
-                        assert_eq!(mirror.remove(&event.key), Some(was));
-                    }
-                }
-            }
+            reflect(&mut mirror, &store.rig.take(listener));
             let expected: BTreeMap<String, u64> =
                 model.iter().map(|(key, it)| (key.clone(), it.1)).collect();
             assert_eq!(mirror, expected, "seed {seed}: events tell another story");
             for key in ["a", "b", "c", "d"] {
                 let found = store.get(key).map(|it| it.1);
                 assert_eq!(found, model.get(key).map(|it| it.1), "seed {seed}");
+            }
+        }
+    }
+}
+
+/// Applies events to a map of versions, as a client would.
+fn reflect(mirror: &mut BTreeMap<String, u64>, heard: &[Said]) {
+    let version = |value: Option<IndexedValue>| value.expect("always there").index;
+    for said in heard {
+        let output = EventsOutput::decode(ok(std::slice::from_ref(said))).expect("documented");
+        let event = output.event.expect("always there");
+        let key = event.key;
+        match event.event.expect("always one") {
+            event::Event::Inserted(it) => {
+                assert_eq!(mirror.insert(key, version(it.value)), None);
+            }
+            event::Event::Updated(it) => {
+                assert_eq!(mirror.insert(key, version(it.value)), Some(version(it.prev_value)));
+            }
+            event::Event::Removed(it) => {
+                assert_eq!(mirror.remove(&key), Some(version(it.value)));
             }
         }
     }

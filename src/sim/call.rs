@@ -1,0 +1,55 @@
+//! What passes between a client and the world: requests, hanging up, and what is heard.
+//!
+//! Absent on purpose: delay and loss, which are the world's.
+
+use bytes::Bytes;
+
+use crate::id::NodeId;
+use crate::partition::reply::{Event, Refusal, Status};
+use crate::shard::inbox::Ask;
+
+/// Something a client sends.
+#[derive(Debug)]
+pub struct Send {
+    /// By which the client knows the answer.
+    pub call: u64,
+    /// Where to.
+    pub node: NodeId,
+    /// What is asked.
+    pub ask: Ask,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// What a client does to the world.
+#[derive(Debug)]
+pub enum Act {
+    /// It sends a request.
+    Send(Send),
+    /// It hangs up on one.
+    Hangup(u64),
+}
+
+/// What a client hears on a call.
+#[allow(missing_docs)]
+#[derive(Clone, Debug)]
+pub enum Heard {
+    /// An output; nothing follows when `last`.
+    Output { index: u64, number: u64, status: Status, bytes: Bytes, last: bool },
+    /// Something happened that it watches for.
+    Event(Event),
+    /// The stream ended regularly.
+    End,
+    /// The call ended without a value.
+    Refused(Refusal),
+    /// The connection broke.
+    Broken,
+}
+
+impl Heard {
+    /// Whether nothing follows on the call.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        !matches!(self, Heard::Output { last: false, .. } | Heard::Event(_))
+    }
+}
