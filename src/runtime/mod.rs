@@ -120,10 +120,7 @@ impl Node {
         if usize::from(shards) > cores.len() {
             tracing::warn!(shards, cores = cores.len(), "more shards than cores: they will wait");
         }
-        let identity = Identity { node: config.id, cluster: config.cluster.digest(), shards };
-        let created = Clock::start().now().wall.0 / 1_000_000_000;
-        let directory =
-            DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)?;
+        let directory = open_directory(config, shards)?;
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
         let (api_sockets, api) = take_addresses(resolve(&config.listen)?, shards)?;
 
@@ -247,6 +244,12 @@ fn spawn(core: core::Core, placement: Placement) -> Result<ExecutorJoinHandle<()
         .io_memory(EXECUTOR_MEMORY_BYTES)
         .spawn(move || core.run())
         .map_err(|error| Fatal::Core(format!("no executor can be started: {error}")))
+}
+
+fn open_directory(config: &NodeConfig, shards: u16) -> Result<DataDirectory, Fatal> {
+    let identity = Identity { node: config.id, cluster: config.cluster.digest(), shards };
+    let created = Clock::start().now().wall.0 / 1_000_000_000;
+    DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)
 }
 
 /// The executor's own buffers for files, which this program writes by a ring of its own.

@@ -35,6 +35,9 @@ use crate::time::{Instant, Now, Span};
 /// The slot of the node's own orders, for whose answers nobody waits.
 pub const NOBODY: u32 = u32::MAX;
 
+/// How long a core that ends waits for its writes.
+const LANDING: Span = Span::millis(500);
+
 /// A full lane is drained within a turn of its receiver.
 const LANE_RETRY: Span = Span::micros(500);
 
@@ -181,6 +184,12 @@ impl Pump {
             self.cycle();
             self.drain();
             poll_fn(|context| self.poll_work(context)).await;
+        }
+        // What is on its way to the disk lands, and whoever waits for it hears so.
+        let until = self.clock.monotonic().after(LANDING);
+        while self.disk.backlog_bytes() > 0 && self.clock.monotonic() < until {
+            poll_fn(|context| self.poll_work(context)).await;
+            self.cycle();
         }
         self.front.borrow_mut().end();
         self.front.borrow_mut().hang_bell(None);
