@@ -46,13 +46,11 @@ fn recover_two_segments(bencher: Bencher<'_, '_>, entry_bytes: usize) {
 #[cfg(feature = "io")]
 #[divan::bench(args = [(1, 4), (1, 64), (4, 4), (4, 64)], sample_count = 3, sample_size = 1)]
 fn write_5000_blocks(bencher: Bencher<'_, '_>, (in_flight, kib): (usize, usize)) {
-    bencher
-        .counter(divan::counter::ItemsCount::new(5000_usize))
-        .bench_local(|| {
-            if let Err(error) = wet::write(5000, in_flight, kib << 10) {
-                eprintln!("not measured, io_uring is missing: {error}");
-            }
-        });
+    bencher.counter(divan::counter::ItemsCount::new(5000_usize)).bench_local(|| {
+        if let Err(error) = wet::write(5000, in_flight, kib << 10) {
+            eprintln!("not measured, io_uring is missing: {error}");
+        }
+    });
 }
 
 #[cfg(feature = "io")]
@@ -77,10 +75,7 @@ mod wet {
                 while disk.in_flight() >= in_flight || next == blocks && disk.backlog_bytes() > 0 {
                     bell.rung().await.expect("a bell");
                     disk.harvest(&mut harvest);
-                    harvest
-                        .buffers
-                        .drain(..)
-                        .for_each(|buffer| journal.recycle(buffer));
+                    harvest.buffers.drain(..).for_each(|buffer| journal.recycle(buffer));
                     if let Some(mark) = harvest.durable {
                         journal.durable(mark, &mut orders);
                     }

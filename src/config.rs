@@ -1,12 +1,12 @@
 //! What an operator may set: the keys, their units, defaults and bounds; text to values, once.
 //!
-//! `NodeConfig` may differ from node to node, `ClusterConfig` must be equal on all and has a digest that
-//! nodes compare when they meet. A value that went through here is within its bounds ever after. One table
-//! (`KEYS`) holds all there is to know of a key, so the file, the flags, `ringraft doctor` and
-//! `tuning/node.toml` cannot drift apart: a test reads the file and compares.
+//! `NodeConfig` may differ from node to node, `ClusterConfig` must be equal on all and has a digest
+//! that nodes compare when they meet. A value that went through here is within its bounds ever
+//! after. One table (`KEYS`) holds all there is to know of a key, so the file, the flags, `ringraft
+//! doctor` and `tuning/node.toml` cannot drift apart: a test reads the file and compares.
 //!
-//! Precedence: default, then file, then flag. An unknown key, a wrong type and a value out of bounds are
-//! each told with their line, all of them at once.
+//! Precedence: default, then file, then flag. An unknown key, a wrong type and a value out of
+//! bounds are each told with their line, all of them at once.
 //!
 //! Absent on purpose: reading files (`cli/serve.rs`), keys for what can be derived, and environment
 //! variables for a node, which nobody would see in a file under review.
@@ -21,8 +21,8 @@ use crate::id::NodeId;
 use crate::limits;
 use crate::time::Span;
 
-/// What one node is told. Made by `NodeConfig::default`, then `read`, then `set` for each flag, then
-/// `check`.
+/// What one node is told. Made by `NodeConfig::default`, then `read`, then `set` for each flag,
+/// then `check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
     /// This node's name in the cluster.
@@ -51,7 +51,7 @@ pub struct NodeConfig {
     pub snapshot_bytes: u64,
     /// Entries kept before a snapshot for followers that are a little behind.
     pub retain_entries: u64,
-    /// Client connections at a time, of all shards together.
+    /// Client connections at a time; each shard has an equal share.
     pub connections_max: u32,
     /// Calls at a time on one connection.
     pub streams_max: u32,
@@ -66,7 +66,8 @@ pub struct NodeConfig {
 /// What all nodes of a cluster must agree on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
-    /// Partitions founded at the first start of an empty data directory, with ids 1 to this; 0 is none.
+    /// Partitions founded at the first start of an empty data directory, with ids 1 to this; 0 is
+    /// none.
     pub partitions: u32,
     /// Raft's unit of time.
     pub tick: Span,
@@ -479,7 +480,8 @@ impl NodeConfig {
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
-    /// Takes one value as typed in a flag over what is set so far; `flag` is its name for the message.
+    /// Takes one value as typed in a flag over what is set so far; `flag` is its name for the
+    /// message.
     ///
     /// # Errors
     /// Says what is allowed.
@@ -514,8 +516,8 @@ impl NodeConfig {
         );
         demand(
             cluster.election.0 >= 3 * cluster.heartbeat.0,
-            "cluster.election_ms must be at least three times cluster.heartbeat_ms, or a lost heartbeat \
-             costs the leader its office",
+            "cluster.election_ms must be at least three times cluster.heartbeat_ms, or a lost \
+             heartbeat costs the leader its office",
         );
         demand(
             cluster.session_default <= cluster.session_max,
@@ -556,8 +558,8 @@ impl NodeConfig {
 }
 
 impl ClusterConfig {
-    /// A number that is equal when all values are, and hardly ever otherwise. It depends on the names and
-    /// values of the keys alone, so it stays the same from build to build.
+    /// A number that is equal when all values are, and hardly ever otherwise. It depends on the
+    /// names and values of the keys alone, so it stays the same from build to build.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let config = NodeConfig { cluster: self.clone(), ..NodeConfig::default() };
@@ -697,7 +699,8 @@ enum Form {
     Typed,
 }
 
-/// The number that `value` is: `None` when it is none, `Some(None)` when it is below zero or too large.
+/// The number that `value` is: `None` when it is none, `Some(None)` when it is below zero or too
+/// large.
 fn whole(value: &DeValue<'_>, form: Form) -> Option<Option<u64>> {
     let (text, radix) = match value {
         DeValue::Integer(integer) => (integer.as_str(), integer.radix()),

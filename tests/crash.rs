@@ -27,14 +27,8 @@ use std::{
 };
 
 const SECTOR: usize = 4096;
-const OWNER: Owner = Owner {
-    node: NodeId(3),
-    shard: ShardId(1),
-};
-const LAYOUT: Layout = Layout {
-    segment_bytes: 64 << 10,
-    block_bytes_max: 32 << 10,
-};
+const OWNER: Owner = Owner { node: NodeId(3), shard: ShardId(1) };
+const LAYOUT: Layout = Layout { segment_bytes: 64 << 10, block_bytes_max: 32 << 10 };
 const IN_FLIGHT_MAX: usize = 4;
 
 #[test]
@@ -52,15 +46,8 @@ fn after_every_turn_the_files_hold_what_was_written() {
             assert_same(&found.partitions, &run.model.tails(), &context);
             assert_eq!(found.left, run.model.left(), "{context}");
         }
-        assert!(
-            run.recycled > 3,
-            "seed {seed} recycled {} segments only",
-            run.recycled
-        );
-        assert!(
-            run.files.segments.len() < 40,
-            "seed {seed}: segments pile up"
-        );
+        assert!(run.recycled > 3, "seed {seed} recycled {} segments only", run.recycled);
+        assert!(run.files.segments.len() < 40, "seed {seed}: segments pile up");
     }
 }
 
@@ -109,24 +96,14 @@ fn damage_in_a_durable_block_is_named_and_never_silent() {
         let clean = run.files.recover();
         let mut blocks = Vec::new();
         inspect(None, &run.files.read(), |item| {
-            if let Item::Block {
-                segment,
-                offset,
-                header: Some(header),
-                verdict,
-                ..
-            } = item
+            if let Item::Block { segment, offset, header: Some(header), verdict, .. } = item
                 && verdict == Verdict::Take
             {
                 blocks.push((segment, offset, header));
             }
         })
         .expect("a clean journal");
-        let vouched = blocks
-            .iter()
-            .map(|(_, _, header)| header.durable)
-            .max()
-            .expect("blocks");
+        let vouched = blocks.iter().map(|(_, _, header)| header.durable).max().expect("blocks");
         let mut chance = Prng::new(seed);
         for &(segment, offset, header) in blocks.iter().filter(|(_, _, h)| h.mark <= vouched) {
             let at = offset + chance.below(u64::from(header.used));
@@ -135,15 +112,8 @@ fn damage_in_a_durable_block_is_named_and_never_silent() {
             let bytes = files.segments.get_mut(&segment).expect("the segment");
             bytes[at as usize] ^= 1 << chance.below(8);
             let found = files.recover();
-            let damage = found
-                .damage
-                .first()
-                .unwrap_or_else(|| panic!("unnoticed: {context}"));
-            assert_eq!(
-                (damage.segment, damage.offset),
-                (segment, offset),
-                "{context}"
-            );
+            let damage = found.damage.first().unwrap_or_else(|| panic!("unnoticed: {context}"));
+            assert_eq!((damage.segment, damage.offset), (segment, offset), "{context}");
             assert_eq!(found.damage.len(), 1, "{context}: {:?}", found.damage);
             assert_eq!(found.cut, None, "{context}");
             for (partition, tail) in &clean.partitions {
@@ -195,10 +165,7 @@ fn the_table_of_verdicts() {
             writeln!(table, "{sight_name:8} {after_name:9} {becomes:?}").expect("a string");
         }
     }
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/golden/journal/verdict.table"
-    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/journal/verdict.table");
     if std::env::var_os("UPDATE").is_some() {
         fs::write(path, &table).expect("the golden file can be written");
     }
@@ -219,11 +186,7 @@ fn stays_faulty_until_left(mut files: Files, found: &Recovered, context: &str) {
     journal.durable(mark, &mut orders);
     files.obey_all(orders.drain(..));
     let again = files.recover();
-    assert_eq!(
-        again.faults.keys().copied().collect::<Vec<_>>(),
-        faulty,
-        "{context}"
-    );
+    assert_eq!(again.faults.keys().copied().collect::<Vec<_>>(), faulty, "{context}");
     assert_eq!(again.partitions, found.partitions, "{context}");
     for &partition in &faulty {
         journal.left(partition);
@@ -241,17 +204,12 @@ fn stays_faulty_until_left(mut files: Files, found: &Recovered, context: &str) {
 type Fates = Vec<Vec<bool>>;
 
 fn fates(in_flight: &VecDeque<Flying>, chance: &mut Prng) -> Vec<Fates> {
-    let sectors: Vec<usize> = in_flight
-        .iter()
-        .map(|block| block.bytes.len() / SECTOR)
-        .collect();
+    let sectors: Vec<usize> = in_flight.iter().map(|block| block.bytes.len() / SECTOR).collect();
     let all = |whole| sectors.iter().map(|&n| vec![whole; n]).collect::<Fates>();
     let mut cases = vec![all(true)];
     for lost in 0..sectors.len() {
         let mut prefix = all(true);
-        prefix[lost..]
-            .iter_mut()
-            .for_each(|block| block.fill(false));
+        prefix[lost..].iter_mut().for_each(|block| block.fill(false));
         cases.push(prefix);
         for cut in 0..=sectors[lost] {
             let (mut head, mut tail) = (all(true), all(true));
@@ -267,9 +225,7 @@ fn fates(in_flight: &VecDeque<Flying>, chance: &mut Prng) -> Vec<Fates> {
 fn random_fates(in_flight: &VecDeque<Flying>, chance: &mut Prng) -> Fates {
     let each = in_flight.iter().map(|block| {
         let survive = *chance.pick(&[0, 500, 900, 1000]);
-        (0..block.bytes.len() / SECTOR)
-            .map(|_| chance.chance(survive))
-            .collect()
+        (0..block.bytes.len() / SECTOR).map(|_| chance.chance(survive)).collect()
     });
     each.collect()
 }
@@ -295,27 +251,17 @@ impl Files {
     fn obey(&mut self, order: &Order) {
         match order {
             Order::Open { sequence, header } => {
-                let mut bytes = self
-                    .spares
-                    .pop()
-                    .unwrap_or_else(|| vec![0; LAYOUT.segment_bytes]);
+                let mut bytes = self.spares.pop().unwrap_or_else(|| vec![0; LAYOUT.segment_bytes]);
                 bytes[..SECTOR].copy_from_slice(&header.as_ref()[..SECTOR]);
-                assert!(
-                    self.segments.insert(*sequence, bytes).is_none(),
-                    "{sequence} exists"
-                );
+                assert!(self.segments.insert(*sequence, bytes).is_none(), "{sequence} exists");
             }
             Order::Write(block) => {
-                let segment = self
-                    .segments
-                    .get_mut(&block.segment)
-                    .expect("an open segment");
+                let segment = self.segments.get_mut(&block.segment).expect("an open segment");
                 let offset = block.offset as usize;
                 segment[offset..offset + block.bytes].copy_from_slice(block.as_bytes());
             }
             Order::Recycle { sequence } => {
-                self.spares
-                    .push(self.segments.remove(sequence).expect("a segment"));
+                self.spares.push(self.segments.remove(sequence).expect("a segment"));
             }
         }
     }
@@ -327,10 +273,7 @@ impl Files {
     fn read(&self) -> Vec<SegmentBytes> {
         let segments = self.segments.iter();
         segments
-            .map(|(&sequence, bytes)| SegmentBytes {
-                sequence,
-                bytes: Bytes::from(bytes.clone()),
-            })
+            .map(|(&sequence, bytes)| SegmentBytes { sequence, bytes: Bytes::from(bytes.clone()) })
             .collect()
     }
 
@@ -354,11 +297,7 @@ impl Files {
             1 | 2 => bytes[near.min(at)] = chance.next_u64() as u8,
             3 => bytes[at..at + length].fill(0),
             4 => bytes.truncate(at),
-            5 => drop(
-                self.segments
-                    .remove(&sequence)
-                    .filter(|_| sequences.len() == 1),
-            ),
+            5 => drop(self.segments.remove(&sequence).filter(|_| sequences.len() == 1)),
             _ => {
                 let end = (at + length).min(other.len()).max(at.min(other.len()));
                 let start = at.min(other.len());
@@ -437,18 +376,12 @@ impl Run {
                 let bytes = block.as_bytes().to_vec();
                 let old = &self.files.segments[&segment][offset..offset + bytes.len()];
                 self.under.push_back(old.to_vec());
-                self.in_flight.push_back(Flying {
-                    mark: block.mark,
-                    segment,
-                    offset,
-                    bytes,
-                });
+                self.in_flight.push_back(Flying { mark: block.mark, segment, offset, bytes });
             }
             self.files.obey(&order);
             match order {
                 Order::Write(block) => {
-                    self.then
-                        .insert(block.mark, self.files.recover().partitions);
+                    self.then.insert(block.mark, self.files.recover().partitions);
                     self.journal.recycle(block.buffer);
                 }
                 Order::Open { .. } | Order::Recycle { .. } => {}
@@ -475,10 +408,7 @@ impl Run {
     fn crashed(&self, fates: &Fates) -> Files {
         let mut files = self.files.clone();
         for ((block, under), fate) in self.in_flight.iter().zip(&self.under).zip(fates) {
-            let segment = files
-                .segments
-                .get_mut(&block.segment)
-                .expect("not recycled in flight");
+            let segment = files.segments.get_mut(&block.segment).expect("not recycled in flight");
             for (n, reached) in fate.iter().enumerate() {
                 let from = if *reached { &block.bytes } else { under };
                 let (start, end) = (n * SECTOR, (n + 1) * SECTOR);
@@ -495,26 +425,11 @@ impl Run {
         let kept = found.resume.kept();
         assert_eq!(found.damage, [], "{context}");
         assert!(found.faults.is_empty(), "{context}: {:?}", found.faults);
-        assert!(
-            kept >= self.journal.durable_mark(),
-            "{context}: {kept} loses durable blocks"
-        );
-        assert!(
-            kept <= self.journal.recorded(),
-            "{context}: {kept} was never written"
-        );
-        let whole = fates
-            .iter()
-            .take_while(|fate| fate.iter().all(|reached| *reached))
-            .count();
-        assert!(
-            kept.0 >= self.journal.durable_mark().0 + whole as u64,
-            "{context}: {kept}"
-        );
-        let then = self
-            .then
-            .get(&kept)
-            .unwrap_or_else(|| panic!("{context}: mark {kept}"));
+        assert!(kept >= self.journal.durable_mark(), "{context}: {kept} loses durable blocks");
+        assert!(kept <= self.journal.recorded(), "{context}: {kept} was never written");
+        let whole = fates.iter().take_while(|fate| fate.iter().all(|reached| *reached)).count();
+        assert!(kept.0 >= self.journal.durable_mark().0 + whole as u64, "{context}: {kept}");
+        let then = self.then.get(&kept).unwrap_or_else(|| panic!("{context}: mark {kept}"));
         assert_same(&found.partitions, then, context);
         (files, found)
     }
@@ -543,16 +458,10 @@ fn assert_same(
     for (partition, tail) in wanted {
         let other = &found[partition];
         let brief = |tail: &Tail| {
-            let snapshot = tail
-                .snapshot
-                .as_ref()
-                .map(|snapshot| snapshot.meta.position);
+            let snapshot = tail.snapshot.as_ref().map(|snapshot| snapshot.meta.position);
             (tail.first, tail.entries.len(), tail.hard, snapshot)
         };
         assert_eq!(brief(other), brief(tail), "{context} partition {partition}");
-        assert!(
-            other == tail,
-            "{context} partition {partition}: other bytes"
-        );
+        assert!(other == tail, "{context} partition {partition}: other bytes");
     }
 }

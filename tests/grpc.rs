@@ -1,7 +1,9 @@
-//! A real node against tonic, a client that is not ours: what it says to every sort of call, right and wrong.
+//! A real node against tonic, a client that is not ours: what it says to every sort of call, right
+//! and wrong.
 //!
-//! The tests share one node, each with sessions and names of its own; those that change the node itself start
-//! one. A host that cannot run a node says so and passes (`harness`).
+//! The tests share one node, each with sessions and names of its own; those that change the node
+//! itself start one. A host that cannot run a node says so and passes (`harness`).
+#![cfg(feature = "io")]
 #![allow(clippy::unwrap_used)]
 
 mod harness;
@@ -9,13 +11,11 @@ mod harness;
 use std::time::Duration;
 
 use bytes::Bytes;
-use harness::caller::{
-    Answer, Caller, Heard, Order, Result_, SOON, Said, Session, next, outcome, span,
-};
-use ringraft::client::session::Body;
+use harness::caller::{Answer, Caller, Order, Result_, Said, Session, next, span};
+use harness::calls::*;
 use ringraft::wire::proto::v1::*;
 use ringraft::wire::proto::{counter, election, lock, map};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
 const COUNTER: &str = "atomix.runtime.counter.v1.Counter";
 const MAP: &str = "atomix.runtime.map.v1.Map";
@@ -283,7 +283,8 @@ async fn events_are_numbered_and_go_on_after_a_new_connection() {
     drop(stream);
     put(&mut session, id, "d", "1", None).await;
 
-    // Another connection, the same number: everything not acknowledged comes again, then what it missed.
+    // Another connection, the same number: everything not acknowledged comes again, then what it
+    // missed.
     let caller = Caller::to(harness::shared()).await;
     let mut stream = caller.stream(path, order.clone());
     let heard: Vec<_> =
@@ -388,13 +389,11 @@ async fn a_wait_ends_with_its_deadline_or_its_number() {
     acquire(&mut alice, id, None).await.expect("a free lock");
 
     let number = bob.next();
-    let mut request = Request::new(bob.order(id, number, lock::v1::AcquireInput { timeout: None }));
-    request.set_timeout(Duration::from_millis(300));
+    let order = bob.order(id, number, lock::v1::AcquireInput { timeout: None });
     let path = "/atomix.multiraft.lock.v1.Lock/Acquire";
-    let status = bob.caller.request::<_, Result_<lock::v1::AcquireOutput>>(path, request).await;
-    let code = status.expect_err("nobody lets go").code();
-    // tonic watches the same deadline and says it in its own word when it is first.
-    assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{code:?}");
+    // By hand: tonic watches the deadline too, and would speak first.
+    let head = raw(path, &timeout("300m"), framed(&order)).await;
+    assert_eq!(head["grpc-status"], "4", "{head:?}");
 
     // A keep-alive that does not name the number any more ends the wait.
     let mut waiter = bob.clone();
@@ -428,12 +427,15 @@ async fn a_query_of_the_future_waits_for_its_deadline() {
     let id = session.create(COUNTER, "future").await;
     let mut question = session.question(id, counter::v1::GetInput {});
     question.headers.as_mut().unwrap().max_received_index = u64::MAX / 2;
-    let mut request = Request::new(question);
-    request.metadata_mut().insert("grpc-timeout", "300m".parse().unwrap());
     let path = "/atomix.multiraft.counter.v1.Counter/Get";
-    let status = session.caller.request::<_, Answer<counter::v1::GetOutput>>(path, request).await;
-    let code = status.expect_err("it never comes").code();
-    assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{code:?}");
+    let head = raw(path, &timeout("300m"), framed(&question)).await;
+    assert_eq!(head["grpc-status"], "4", "{head:?}");
+    // One that passed on the way is not even asked.
+    let order = session.order(id, session.sequence + 1, counter::v1::IncrementInput { delta: 1 });
+    let path = "/atomix.multiraft.counter.v1.Counter/Increment";
+    let head = raw(path, &timeout("0n"), framed(&order)).await;
+    assert_eq!(head["grpc-status"], "4", "{head:?}");
+    assert_eq!(get(&mut session, id).await, 0, "never executed");
 }
 
 #[tokio::test]
@@ -598,164 +600,60 @@ async fn groups_are_founded_watched_and_left() {
 }
 
 #[tokio::test]
+async fn joining_is_refused_until_it_is_built() {
+    let Some(session) = session().await else { return };
+    let path = "/atomix.multiraft.v1.Node/Join";
+    let request = JoinRequest { group: Some(group(1, &[1])) };
+    let status = session.caller.unary::<_, JoinResponse>(path, request).await;
+    let status = status.expect_err("not built");
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("Bootstrap"), "says what to do instead: {status}");
+}
+
+#[tokio::test]
+async fn a_listener_of_the_released_dialect_numbers_results_its_own_way() {
+    if !harness::possible() {
+        return;
+    }
+    let dir = harness::data_dir();
+    let node = harness::Node::start(dir.path(), &["--dialect", "released"]);
+    let mut session = Caller::to(&node.api).await.open(1, LONG).await;
+    let spec = PrimitiveSpec {
+        service: COUNTER.to_owned(),
+        namespace: String::new(),
+        name: "c".to_owned(),
+    };
+    let number = session.next();
+    let order = session.order(0, number, CreatePrimitiveInput { spec: Some(spec) });
+    let path = "/atomix.multiraft.v1.Session/CreatePrimitive";
+    let made: Result_<CreatePrimitiveOutput> =
+        session.caller.unary(path, order).await.expect("an answer").into_inner();
+    let id = made.body.expect("an output").primitive_id;
+    // There OK is 0, which the documented dialect reads as UNKNOWN, and CONFLICT is 8 in both.
+    for (compare, status) in [(0, 0), (0, 8)] {
+        let number = session.next();
+        let order = session.order(id, number, counter::v1::UpdateInput { compare, update: 7 });
+        let path = "/atomix.multiraft.counter.v1.Counter/Update";
+        let answer: Result_<counter::v1::UpdateOutput> =
+            session.caller.unary(path, order).await.expect("an answer").into_inner();
+        let head = answer.headers.and_then(|head| head.operation).expect("headers");
+        assert_eq!(head.status, status);
+        assert_eq!(answer.body.is_some(), status == 0);
+    }
+}
+
+#[tokio::test]
 async fn compression_and_other_contents_are_refused_in_form() {
     if !harness::possible() {
         return;
     }
     let path = "/atomix.multiraft.v1.Partition/OpenSession";
-    let head = raw(path, &[("content-type", "application/grpc"), ("grpc-encoding", "gzip")]).await;
+    // One compressed message of one byte.
+    let body = Bytes::from_static(&[1, 0, 0, 0, 1, 0]);
+    let gzip = [("content-type", "application/grpc"), ("grpc-encoding", "gzip")];
+    let head = raw(path, &gzip, body.clone()).await;
     assert_eq!(head["grpc-status"], "12", "{head:?}");
     assert!(head.contains_key("grpc-accept-encoding"), "{head:?}");
-    let head = raw(path, &[("content-type", "application/json")]).await;
+    let head = raw(path, &[("content-type", "application/json")], body).await;
     assert_eq!(head[":status"], "415", "{head:?}");
-}
-
-/// One call by hand: the head and the trailers of the answer as one table.
-async fn raw(path: &str, headers: &[(&str, &str)]) -> std::collections::BTreeMap<String, String> {
-    let socket = tokio::net::TcpStream::connect(harness::shared()).await.unwrap();
-    let (sender, connection) = h2::client::handshake(socket).await.unwrap();
-    tokio::spawn(connection);
-    let mut request = http::Request::builder().method("POST").uri(format!("http://node{path}"));
-    for (name, value) in headers.iter().chain([&("te", "trailers")]) {
-        request = request.header(*name, *value);
-    }
-    let mut sender = sender.ready().await.unwrap();
-    let (answer, mut body) = sender.send_request(request.body(()).unwrap(), false).unwrap();
-    // One compressed message of one byte.
-    let _ = body.send_data(Bytes::from_static(&[1, 0, 0, 0, 1, 0]), true);
-    let (head, mut body) = tokio::time::timeout(SOON, answer).await.unwrap().unwrap().into_parts();
-    let mut table = std::collections::BTreeMap::new();
-    table.insert(":status".to_owned(), head.status.as_str().to_owned());
-    while body.data().await.is_some_and(|data| data.is_ok()) {}
-    let trailers = body.trailers().await.ok().flatten().unwrap_or_default();
-    for (name, value) in head.headers.iter().chain(&trailers) {
-        table.insert(name.to_string(), value.to_str().unwrap().to_owned());
-    }
-    table
-}
-
-fn group(group_id: u32, nodes: &[u32]) -> GroupConfig {
-    let member = |node_id: &u32| MemberConfig {
-        node_id: *node_id,
-        host: "127.0.0.1".to_owned(),
-        port: 5679,
-        role: member_config::Role::Member.into(),
-    };
-    GroupConfig { group_id, members: nodes.iter().map(member).collect() }
-}
-
-async fn increment(
-    session: &Session,
-    order: Order<counter::v1::IncrementInput>,
-) -> Result<Result_<counter::v1::IncrementOutput>, Status> {
-    let path = "/atomix.multiraft.counter.v1.Counter/Increment";
-    session.caller.unary(path, order).await.map(tonic::Response::into_inner)
-}
-
-async fn add(session: &mut Session, counter: u64, delta: i64) -> Result<i64, (Said, String)> {
-    let path = "/atomix.multiraft.counter.v1.Counter/Increment";
-    let input = counter::v1::IncrementInput { delta };
-    let said = session.command::<_, counter::v1::IncrementOutput>(counter, path, input).await;
-    said.map(|output| output.value)
-}
-
-async fn get(session: &mut Session, counter: u64) -> i64 {
-    let path = "/atomix.multiraft.counter.v1.Counter/Get";
-    let input = counter::v1::GetInput {};
-    let said = session.query::<_, counter::v1::GetOutput>(counter, path, input).await;
-    said.expect("a counter always has a value").value
-}
-
-async fn put(session: &mut Session, id: u64, key: &str, value: &str, ttl: Option<Duration>) -> u64 {
-    let path = "/atomix.multiraft.map.v1.Map/Put";
-    let input = map::v1::PutInput {
-        key: key.to_owned(),
-        value: Bytes::from(value.to_owned()),
-        ttl: ttl.map(span),
-        prev_index: 0,
-    };
-    let said = session.command::<_, map::v1::PutOutput>(id, path, input).await;
-    said.expect("a put").index
-}
-
-async fn map_get(
-    session: &mut Session,
-    id: u64,
-    key: &str,
-) -> Result<map::v1::IndexedValue, (Said, String)> {
-    let path = "/atomix.multiraft.map.v1.Map/Get";
-    let input = map::v1::GetInput { key: key.to_owned() };
-    let said = session.query::<_, map::v1::GetOutput>(id, path, input).await;
-    said.map(|output| output.value.expect("a value"))
-}
-
-async fn acquire(
-    session: &mut Session,
-    id: u64,
-    wait: Option<Duration>,
-) -> Result<u64, (Said, String)> {
-    let path = "/atomix.multiraft.lock.v1.Lock/Acquire";
-    let input = lock::v1::AcquireInput { timeout: wait.map(span) };
-    let said = session.command::<_, lock::v1::AcquireOutput>(id, path, input).await;
-    said.map(|output| output.index)
-}
-
-async fn release(session: &mut Session, id: u64) -> Result<(), (Said, String)> {
-    let path = "/atomix.multiraft.lock.v1.Lock/Release";
-    let input = lock::v1::ReleaseInput {};
-    session.command::<_, lock::v1::ReleaseOutput>(id, path, input).await.map(drop)
-}
-
-async fn holder(session: &mut Session, id: u64) -> Result<u64, (Said, String)> {
-    let path = "/atomix.multiraft.lock.v1.Lock/Get";
-    let said = session.query::<_, lock::v1::GetOutput>(id, path, lock::v1::GetInput {}).await;
-    said.map(|output| output.index)
-}
-
-async fn enter(session: &mut Session, id: u64, candidate: &str) -> election::v1::Term {
-    let path = "/atomix.multiraft.election.v1.LeaderElection/Enter";
-    let input = election::v1::EnterInput { candidate: candidate.to_owned() };
-    let said = session.command::<_, election::v1::EnterOutput>(id, path, input).await;
-    said.expect("always").term.expect("a term")
-}
-
-type Watched = Heard<Answer<election::v1::WatchOutput>>;
-
-async fn watched(stream: &mut Watched) -> election::v1::Term {
-    let answer = next(stream).await.expect("no error").expect("a term");
-    let head = answer.headers.and_then(|head| head.operation).expect("headers");
-    outcome(head, answer.body).expect("a term").term.expect("a term")
-}
-
-type EventStream = Heard<Result_<map::v1::EventsOutput>>;
-
-async fn event(stream: &mut EventStream) -> (u64, String) {
-    let message = next(stream).await.expect("no error").expect("an event");
-    let number = message.headers.expect("headers").output_sequence_num;
-    (number, message.body.and_then(|output| output.event).expect("an event").key)
-}
-
-/// Changes the map until the listener hears of it.
-async fn first_event(session: &mut Session, id: u64, stream: &mut EventStream) -> (u64, String) {
-    for round in 0.. {
-        put(session, id, "a", &round.to_string(), None).await;
-        let heard = tokio::time::timeout(Duration::from_millis(200), event(stream)).await;
-        if let Ok(heard) = heard {
-            return heard;
-        }
-        assert!(round < 50, "no listener");
-    }
-    unreachable!("the loop ends by itself")
-}
-
-/// How a stream that is refused ends.
-async fn stream_end<I: Body + 'static, O: Body + 'static>(
-    caller: &Caller,
-    path: &'static str,
-    request: I,
-) -> Status {
-    match next::<O>(&mut caller.stream(path, request)).await {
-        Err(status) => status,
-        Ok(message) => panic!("{path}: not refused: {message:?}"),
-    }
 }

@@ -1,8 +1,9 @@
-//! Real processes: killed, stopped, started twice, starved of disk, fed garbage, and driven by the command
-//! line. What was acknowledged is there afterwards, once.
+//! Real processes: killed, stopped, started twice, starved of disk, fed garbage, and driven by the
+//! command line. What was acknowledged is there afterwards, once.
 //!
-//! A host that cannot run a node says so and passes (`harness`). Nothing waits for time to pass where a line
-//! or a condition can be waited for.
+//! A host that cannot run a node says so and passes (`harness`). Nothing waits for time to pass
+//! where a line or a condition can be waited for.
+#![cfg(feature = "io")]
 #![allow(clippy::unwrap_used)]
 
 mod harness;
@@ -45,6 +46,41 @@ fn the_banner_ends_with_ready_and_a_start_is_quick() {
     // An idle machine takes a tenth of it; this one may be busy with other tests.
     assert!(first < Duration::from_secs(5), "{first:?}");
     assert!(node.startup < Duration::from_secs(5), "{:?}", node.startup);
+}
+
+#[test]
+fn alone_it_serves_the_defaults() {
+    if !possible() {
+        return;
+    }
+    let dir = data_dir();
+    let mut child = Command::new(binary())
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let told = lines(child.stdout.take().unwrap());
+    let mut last = String::new();
+    while let Ok(line) = told.recv_timeout(SECONDS) {
+        last = line;
+        if last.starts_with("ready ") {
+            break;
+        }
+    }
+    if !last.starts_with("ready ") {
+        assert_eq!(wait(&mut child, SECONDS).code(), Some(7), "the only reason not to start");
+        eprintln!("skipped: somebody has the default addresses");
+        return;
+    }
+    assert_eq!(last, "ready 127.0.0.1:5678");
+    assert!(dir.path().join("ringraft-data").is_dir());
+    drop(dial("127.0.0.1:5679"));
+    // The two commands of the banner, as they stand there.
+    assert_eq!(text(&plain(&["counter", "incr", "visits"])), "1\n");
+    assert!(plain(&["map", "put", "greetings", "hello", "world"]).status.success());
+    send(child.id(), "TERM");
+    assert_eq!(wait(&mut child, SECONDS).code(), Some(0));
 }
 
 #[test]
@@ -99,6 +135,8 @@ fn nothing_acknowledged_is_lost_or_done_twice_when_the_process_is_killed() {
         puts.extend(runtime.block_on(worker).expect("a worker ends well"));
     }
     node.take().unwrap().kill();
+    let verified = plain(&["log", "verify", &dir.path().join("data").display().to_string()]);
+    assert_eq!(verified.status.code(), Some(0), "{}", text(&verified));
     let node = Node::start(dir.path(), &flags);
     runtime.block_on(async {
         let client = Client::connect(options(&node.api)).await.expect("a client");
@@ -414,6 +452,13 @@ fn watching_and_holding_go_on_until_told() {
     assert!(said.recv_timeout(SECONDS).unwrap().starts_with("door is held, token "));
     let tried = cli(&node, &["lock", "door", "--wait", "0", "--", "true"]);
     assert_eq!(tried.status.code(), Some(8));
+    // A command gets the signals that the holder gets, and its end is the holder's.
+    let mut sleeper = spawn(&node, &["lock", "gate", "--", "sh", "-c", "echo held; exec sleep 60"]);
+    let sleeping = lines(sleeper.stdout.take().unwrap());
+    assert_eq!(sleeping.recv_timeout(SECONDS).unwrap(), "held");
+    send(sleeper.id(), "TERM");
+    assert_eq!(wait(&mut sleeper, SECONDS).code(), Some(143));
+    assert_eq!(cli(&node, &["lock", "gate", "--show"]).status.code(), Some(8), "given back");
     let mut waiter = spawn(&node, &["lock", "door", "--", "echo", "my turn"]);
     send(holder.id(), "TERM");
     assert_eq!(wait(&mut holder, SECONDS).code(), Some(143));
@@ -560,8 +605,8 @@ fn cli(node: &Node, arguments: &[&str]) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-/// What a watch of map `m` first tells. Nothing says when a watch is there: changes are made until one is
-/// heard of.
+/// What a watch of map `m` first tells. Nothing says when a watch is there: changes are made until
+/// one is heard of.
 fn heard(node: &Node, seen: &std::sync::mpsc::Receiver<String>) -> String {
     let heard = (0..100).find_map(|round| {
         let value = round.to_string();

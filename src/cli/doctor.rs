@@ -1,5 +1,5 @@
-//! `ringraft doctor`: what this host has, what a node wants, how to get there. Changes nothing but for a
-//! file of one MiB in the data directory, which it writes to time the disk and removes.
+//! `ringraft doctor`: what this host has, what a node wants, how to get there. Changes nothing but
+//! for a file of one MiB in the data directory, which it writes to time the disk and removes.
 
 use std::fs;
 use std::io;

@@ -26,9 +26,9 @@ pub struct Flags {
 enum Command {
     /// Stand, and lead while a command runs.
     ///
-    /// Ends as the command ends. The command finds the term in RINGRAFT_ELECTION_TERM, which grows from
-    /// leader to leader. If the office is lost, the command is ended with SIGTERM, five seconds later with
-    /// SIGKILL, and the exit status is 11.
+    /// Ends as the command ends. The command finds the term in RINGRAFT_ELECTION_TERM, which grows
+    /// from leader to leader. If the office is lost, the command is ended with SIGTERM, five
+    /// seconds later with SIGKILL, and the exit status is 11.
     Campaign {
         /// The election.
         name: String,
@@ -127,7 +127,8 @@ async fn until_replaced(terms: &mut Following<'_>, candidate: &str, index: u64) 
     loop {
         match terms.next().await {
             Ok(term) if term.leader == candidate && term.index <= index => {}
-            // A watch that cannot be had leaves nothing to rely on but the session, which has its own end.
+            // A watch that cannot be had leaves nothing to rely on but the session, which has its
+            // own end.
             Err(_) => std::future::pending().await,
             Ok(_) => return,
         }
@@ -178,8 +179,8 @@ fn tell(target: &Target, name: &str, term: &Term) {
     }
 }
 
-/// An election's terms over any number of connections: a watch that breaks is made again, and what it
-/// missed is in the term that comes first.
+/// An election's terms over any number of connections: a watch that breaks is made again, and what
+/// it missed is in the term that comes first.
 struct Following<'a> {
     election: &'a Election,
     terms: Option<Terms>,

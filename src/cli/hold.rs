@@ -1,8 +1,9 @@
 //! Something is held (a lock, an office) while a command runs.
 //!
-//! The command gets the signals that this process gets. When what is held is lost, the command is asked to
-//! end, and made to end when it does not: it must not go on writing beside a new holder. That this cannot be
-//! perfect (a process may sleep through its loss) is why it is also given a token to show (`lock.rs`).
+//! The command gets the signals that this process gets. When what is held is lost, the command is
+//! asked to end, and made to end when it does not: it must not go on writing beside a new holder.
+//! That this cannot be perfect (a process may sleep through its loss) is why it is also given a
+//! token to show (`lock.rs`).
 
 use std::ffi::OsString;
 use std::io::IsTerminal;

@@ -17,7 +17,8 @@ use crate::wire::proto::v1::operation_response_headers::Status;
 pub struct Flags {
     /// The lock.
     name: String,
-    /// How long to wait for it, as 500ms or 10s, 0 not at all; for ever without. Exit status 8 if in vain.
+    /// How long to wait for it, as 500ms or 10s, 0 not at all; for ever without. Exit status 8 if
+    /// in vain.
     #[arg(long, value_parser = duration, value_name = "TIME")]
     wait: Option<Duration>,
     /// Only print the token of whoever holds it; exit status 8 if nobody does.

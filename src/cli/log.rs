@@ -1,8 +1,8 @@
 //! `ringraft log`: read the journal of a node that is not running. Changes nothing.
 //!
-//! `dump` tells every block and record, log entries with the commands in them; `verify` checks all of it
-//! and says what recovery would make of it. The formats are those of `journal/`; this file only finds the
-//! files and finds words.
+//! `dump` tells every block and record, log entries with the commands in them; `verify` checks all
+//! of it and says what recovery would make of it. The formats are those of `journal/`; this file
+//! only finds the files and finds words.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -183,6 +183,7 @@ fn tell(item: &Item) {
 
 fn words(says: &Says) -> String {
     match says {
+        Says::Entries { first, entries } if entries.len() == 1 => format!("entry {first}"),
         Says::Entries { first, entries } => {
             format!("entries {first} to {}", first.0 + entries.len() as u64 - 1)
         }
@@ -251,9 +252,8 @@ fn verify(journal: &Found) -> Result<bool, Failure> {
     told.map_err(|error| refused(journal, &error))?;
     let segments = journal.segments.len();
     let verdict = if whole { "whole" } else { "DAMAGED" };
-    say(&format_args!(
-        "{name}: {verdict}: {segments} segments, {blocks} blocks, {records} records, {entries} entries"
-    ));
+    let counts = format!("{segments} segments, {blocks} blocks, {records} records");
+    say(&format_args!("{name}: {verdict}: {counts}, {entries} entries"));
     Ok(whole)
 }
 

@@ -1,7 +1,7 @@
 //! One entry of the log in words, for `ringraft log dump`.
 //!
-//! Everything is decoded from the documented messages (fsm.proto) and the kind in field 100 (wire.md,
-//! decision 1). What cannot be understood is said to be so and never ends the dump.
+//! Everything is decoded from the documented messages (fsm.proto) and the kind in field 100
+//! (wire.md, decision 1). What cannot be understood is said to be so and never ends the dump.
 
 use std::fmt::Debug;
 

@@ -1,8 +1,8 @@
 //! The command line: what is typed, and how it ends. One file a subcommand.
 //!
-//! Results go to standard output and nothing else does; what went wrong goes to standard error as one line
-//! that begins with `ringraft:`, and if there is something to do about it, a second that says what. Each
-//! sort of failure has an exit status of its own (`Exit`), which `--help` lists.
+//! Results go to standard output and nothing else does; what went wrong goes to standard error as
+//! one line that begins with `ringraft:`, and if there is something to do about it, a second that
+//! says what. Each sort of failure has an exit status of its own (`Exit`), which `--help` lists.
 
 #[cfg(feature = "io")]
 pub mod counter;
@@ -119,15 +119,15 @@ enum Command {
     Map(map::Flags),
     /// Hold a lock while a command runs.
     ///
-    /// Ends as the command ends. The command finds the lock's fencing token in RINGRAFT_LOCK_TOKEN: it grows
-    /// from holder to holder. If the lock is lost, the command is ended with SIGTERM, five seconds later with
-    /// SIGKILL, and the exit status is 11.
+    /// Ends as the command ends. The command finds the lock's fencing token in RINGRAFT_LOCK_TOKEN:
+    /// it grows from holder to holder. If the lock is lost, the command is ended with SIGTERM, five
+    /// seconds later with SIGKILL, and the exit status is 11.
     #[cfg(feature = "io")]
     Lock(lock::Flags),
     /// Stand in an election, or watch one.
     #[cfg(feature = "io")]
     Election(election::Flags),
-    /// Show what this host has and what a node wants; changes nothing.
+    /// Show what this host has and what a node wants, and time its disk.
     #[cfg(feature = "io")]
     Doctor(doctor::Flags),
     /// Read the journal of a node that is not running.

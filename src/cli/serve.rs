@@ -1,8 +1,8 @@
 //! `ringraft serve`: run a node until a signal ends it.
 //!
-//! Flags are taken over the config file, which is taken over the defaults (`config.rs`). The banner goes to
-//! standard output and ends with `ready HOST:PORT` once requests are served; diagnostics go to standard
-//! error.
+//! Flags are taken over the config file, which is taken over the defaults (`config.rs`). The banner
+//! goes to standard output and ends with `ready HOST:PORT` once requests are served; diagnostics go
+//! to standard error.
 
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -36,7 +36,8 @@ pub struct Flags {
     /// This node's name in the cluster, 1 and up. [default: 1]
     #[arg(long, value_name = "N")]
     node_id: Option<String>,
-    /// Partitions founded in an empty data directory; 0 founds none and waits for Bootstrap. [default: 8]
+    /// Partitions founded in an empty data directory; 0 founds none and waits for Bootstrap.
+    /// [default: 8]
     #[arg(long, value_name = "N")]
     partitions: Option<String>,
     /// Pinned cores; 0 is one for each core there is. [default: 0]
@@ -68,6 +69,7 @@ pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     signals.serving();
     banner(&config, &node);
     signals.wait();
+    note(&"ringraft: stopping; once more stops at once");
     node.stop();
     Ok(Exit::Done)
 }
@@ -93,7 +95,8 @@ fn banner(config: &NodeConfig, node: &Node) {
     say(&format_args!("ready {}", node.api));
 }
 
-/// What a client on this host must add to reach the node: nothing when it is where clients look anyway.
+/// What a client on this host must add to reach the node: nothing when it is where clients look
+/// anyway.
 fn endpoint_flag(api: SocketAddr) -> String {
     let mut api = api;
     if api.ip().is_unspecified() {
@@ -131,16 +134,17 @@ fn not_started(fatal: &Fatal) -> Failure {
         Fatal::Host(check) => {
             failure(Exit::Kernel).mend(format_args!("{} (see `ringraft doctor`)", check.mend))
         }
-        Fatal::Address(_, error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            failure(Exit::Address).mend(
-                "another process has it: end that one, or choose another with --listen or --peer-listen",
-            )
-        }
+        Fatal::Address(_, error) if error.kind() == std::io::ErrorKind::AddrInUse => failure(
+            Exit::Address,
+        )
+        .mend(
+            "another process has it: end that one, or choose another with --listen, --peer-listen",
+        ),
         Fatal::Address(..) | Fatal::Name(..) => failure(Exit::Address)
             .mend("choose an address of this host with --listen and --peer-listen"),
         Fatal::DataDir(fault) => failure(Exit::DataDir).mend(how_to_use(fault)),
         Fatal::Journal(_) => failure(Exit::DataDir)
-            .mend("`ringraft log verify` tells what is there; restore it, or start with an empty one"),
+            .mend("`ringraft log verify` tells what is there; restore it, or start with none"),
         Fatal::Disk(_) => failure(Exit::Disk)
             .mend("make room, or look into the kernel's log; what was acknowledged is still there"),
         Fatal::Core(_) => failure(Exit::Failed),
@@ -170,8 +174,8 @@ fn how_to_use(fault: &DirectoryFault) -> String {
     format!("{way}, or name another with --data-dir")
 }
 
-/// SIGTERM and SIGINT: before the node serves they end the process at once, for nothing was promised yet;
-/// then the first asks the node to stop and the second does not wait for it.
+/// SIGTERM and SIGINT: before the node serves they end the process at once, for nothing was
+/// promised yet; then the first asks the node to stop and the second does not wait for it.
 struct Signals {
     serving: Arc<AtomicBool>,
     first: Receiver<()>,

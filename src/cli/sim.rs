@@ -13,7 +13,8 @@ pub struct Flags {
     #[arg(long, value_name = "N")]
     seed: u64,
     /// Run so many seeds, counting up from --seed, and stop at the first that breaks a promise.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
     /// Tell the run as a story, event by event.
     #[arg(long)]

@@ -1,5 +1,5 @@
-//! What the client's subcommands share: which node, how long, in which form; and what is said when a call
-//! fails.
+//! What the client's subcommands share: which node, how long, in which form; and what is said when
+//! a call fails.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::wire::proto::v1::operation_response_headers::Status;
 #[derive(Args, Debug, Clone)]
 pub struct Target {
     /// API address of a node; several separated by commas: the first that answers.
-    #[arg(long, env = "RINGRAFT_ENDPOINT", default_value = DEFAULT_ENDPOINT, value_name = "HOST:PORT")]
-    #[arg(value_delimiter = ',', global = true)]
+    #[arg(long, env = "RINGRAFT_ENDPOINT", default_value = DEFAULT_ENDPOINT, global = true)]
+    #[arg(value_name = "HOST:PORT", value_delimiter = ',')]
     pub endpoint: Vec<String>,
     /// How long to try before giving up, as 500ms, 5s or 2m.
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME", global = true)]
@@ -24,15 +24,10 @@ pub struct Target {
     /// How long the cluster keeps what this client holds when it falls silent.
     #[arg(long, default_value = "15s", value_parser = duration, value_name = "TIME", global = true)]
     pub session_timeout: Duration,
-    /// The partitions' ids separated by commas, when the node is not to be asked for them.
-    #[arg(
-        long,
-        env = "RINGRAFT_PARTITIONS",
-        value_delimiter = ',',
-        value_name = "IDS",
-        global = true
-    )]
-    pub partitions: Vec<u32>,
+    /// The partitions' ids separated by commas, all of them, when the node is not to be asked.
+    #[arg(long, env = "RINGRAFT_PARTITION_IDS", value_delimiter = ',', global = true)]
+    #[arg(value_name = "IDS")]
+    pub partition_ids: Vec<u32>,
     /// Print JSON, one object a line.
     #[arg(long, global = true)]
     pub json: bool,
@@ -73,7 +68,7 @@ impl Target {
             endpoints: self.endpoint.clone(),
             patience: self.timeout,
             session_timeout: self.session_timeout.max(Duration::from_secs(1)),
-            partitions: self.partitions.iter().copied().collect::<BTreeSet<u32>>(),
+            partitions: self.partition_ids.iter().copied().collect::<BTreeSet<u32>>(),
         };
         Client::connect(options).await.map_err(|fault| self.failure(fault))
     }

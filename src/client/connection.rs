@@ -30,8 +30,8 @@ pub struct Channel {
     shared: Arc<Shared>,
 }
 
-/// Messages of one call that answers with many. Its end shows at the first `next`, for a node may have
-/// nothing to say for as long as nothing happens.
+/// Messages of one call that answers with many. Its end shows at the first `next`, for a node may
+/// have nothing to say for as long as nothing happens.
 pub struct Stream<O> {
     phase: Phase,
     held: BytesMut,
@@ -56,7 +56,8 @@ struct Shared {
 
 struct State {
     sender: Option<SendRequest<Bytes>>,
-    /// Counts connections, so that a call's failure drops the connection it was made on and no other.
+    /// Counts connections, so that a call's failure drops the connection it was made on and no
+    /// other.
     generation: u64,
     /// Which endpoint the next dial begins with.
     next: usize,
@@ -304,8 +305,8 @@ fn unescaped(raw: &[u8]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Anything that HTTP/2 says went wrong with a call; it may have been executed or not, and is asked again
-/// with the same number.
+/// Anything that HTTP/2 says went wrong with a call; it may have been executed or not, and is asked
+/// again with the same number.
 fn broken(error: &h2::Error) -> Fault {
     Fault::Unreachable { endpoint: String::new(), reason: error.to_string() }
 }

@@ -1,9 +1,9 @@
 //! The filter of a keep-alive: which requests of the session are still open, a few bits for each.
 //!
-//! Bit for bit what the published clients write (core.md 3.5): the JSON text of a Bloom filter made for a
-//! false-positive rate of 0.05, hashed with MurmurHash3 x64-128. Only the writer is here; the node's reader
-//! is `wire/bloom.rs`. A false positive delays the node's clean-up until the next keep-alive, a false
-//! negative does not exist.
+//! Bit for bit what the published clients write (core.md 3.5): the JSON text of a Bloom filter made
+//! for a false-positive rate of 0.05, hashed with MurmurHash3 x64-128. Only the writer is here; the
+//! node's reader is `wire/bloom.rs`. A false positive delays the node's clean-up until the next
+//! keep-alive, a false negative does not exist.
 
 /// Which sequence numbers are open, as the bytes of `KeepAliveInput.input_filter`.
 #[derive(Debug, Clone, PartialEq, Eq)]

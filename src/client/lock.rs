@@ -30,8 +30,9 @@ impl Client {
 }
 
 impl Lock {
-    /// Waits for the lock, for ever or for `wait`, and gives its fencing token: it grows from holder to
-    /// holder, so whoever is written to can refuse one who was too slow to notice that he lost the lock.
+    /// Waits for the lock, for ever or for `wait`, and gives its fencing token: it grows from
+    /// holder to holder, so whoever is written to can refuse one who was too slow to notice that he
+    /// lost the lock.
     ///
     /// # Errors
     /// `Fault::Refused` with CONFLICT when it was not had in time.

@@ -1,5 +1,5 @@
-//! A map from text to bytes, spread over all partitions by key. Each entry has a version: the index of the
-//! command that wrote it.
+//! A map from text to bytes, spread over all partitions by key. Each entry has a version: the index
+//! of the command that wrote it.
 
 use std::time::Duration;
 

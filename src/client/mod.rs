@@ -1,11 +1,12 @@
-//! A client of the documented protocol: partitions found, sessions kept, each command executed once.
+//! A client of the documented protocol: partitions found, sessions kept, each command executed
+//! once.
 //!
-//! One channel to whichever node answers, one session for each partition that is used, opened when it is
-//! first needed. Keys go to partitions as the published Go driver sends them (`route.rs`). Runs on tokio,
-//! on one thread or many.
+//! One channel to whichever node answers, one session for each partition that is used, opened when
+//! it is first needed. Keys go to partitions as the published Go driver sends them (`route.rs`).
+//! Runs on tokio, on one thread or many.
 //!
-//! Absent on purpose: TLS and authentication, which the protocol does not have; caches; a session in place
-//! of a lost one (`session.rs` says why). Read next: `session.rs`.
+//! Absent on purpose: TLS and authentication, which the protocol does not have; caches; a session
+//! in place of a lost one (`session.rs` says why). Read next: `session.rs`.
 
 pub mod connection;
 pub mod counter;
@@ -191,12 +192,12 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Learns the node's partitions from what `Node.Watch` replays to a new watcher: each partition that it
-/// has, a leader known or not (core.md 2.5).
+/// Learns the node's partitions from what `Node.Watch` replays to a new watcher: each partition
+/// that it has, a leader known or not (core.md 2.5).
 ///
-/// The replay has no end mark. A node's shard replays all its partitions at once and owns every n-th, so a
-/// shard that has not spoken yet leaves holes in the ids: without holes a short silence ends it, with
-/// holes (somebody chose ids freely, or a shard is late) a long one.
+/// The replay has no end mark. A node's shard replays all its partitions at once and owns every
+/// n-th, so a shard that has not spoken yet leaves holes in the ids: without holes a short silence
+/// ends it, with holes (somebody chose ids freely, or a shard is late) a long one.
 async fn discover(channel: &Channel) -> Result<BTreeSet<u32>, Fault> {
     const SILENCE: Duration = Duration::from_millis(25);
     const SILENCE_WITH_HOLES: Duration = Duration::from_millis(400);

@@ -1,5 +1,5 @@
-//! Which partition a thing lives in, as the published Go driver chooses it (core.md 8.2): any two clients
-//! that know the same partitions agree.
+//! Which partition a thing lives in, as the published Go driver chooses it (core.md 8.2): any two
+//! clients that know the same partitions agree.
 
 use std::collections::BTreeSet;
 

@@ -1,13 +1,14 @@
 //! A session with one partition: numbers for commands, keep-alives, and asking again (core.md 8.5).
 //!
-//! Every command gets a number that is its own for ever; whatever happens on the way it is asked again with
-//! the same number, and the node executes it once. Numbers that are begun and not finished are in the filter
-//! of the next keep-alive; dropping a future or a stream finishes its number, and the node then cancels what
-//! is still pending. A session counts as lost when the node says so, or when no keep-alive got through for
-//! as long as its timeout, for then the node may have given what it held to somebody else.
+//! Every command gets a number that is its own for ever; whatever happens on the way it is asked
+//! again with the same number, and the node executes it once. Numbers that are begun and not
+//! finished are in the filter of the next keep-alive; dropping a future or a stream finishes its
+//! number, and the node then cancels what is still pending. A session counts as lost when the node
+//! says so, or when no keep-alive got through for as long as its timeout, for then the node may
+//! have given what it held to somebody else.
 //!
-//! Absent on purpose: opening a new session in place of a lost one. What the old one held is gone, and only
-//! the caller knows what that means.
+//! Absent on purpose: opening a new session in place of a lost one. What the old one held is gone,
+//! and only the caller knows what that means.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -503,8 +504,8 @@ pub(super) async fn insist<T, F: Future<Output = Result<T, Fault>>>(
     Err(Fault::Timeout)
 }
 
-/// How long to wait after so many tries: 20 ms, half as much again each time, at most a second, less up to
-/// a half so that many clients do not come back at once.
+/// How long to wait after so many tries: 20 ms, half as much again each time, at most a second,
+/// less up to a half so that many clients do not come back at once.
 fn pause(tries: u32, salt: u64) -> Duration {
     let full = (20.0 * 1.5f64.powi(tries.min(16) as i32)).min(1_000.0);
     let share = (mix(salt ^ u64::from(tries) << 32) % 512) as f64 / 1_024.0;

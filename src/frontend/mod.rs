@@ -245,8 +245,8 @@ impl Front {
         [self.earliest, late, self.sweep_at()].into_iter().flatten().min()
     }
 
-    /// Begins the graceful end of every connection. Streams have no end to wait for: their callers are told
-    /// to go on elsewhere.
+    /// Begins the graceful end of every connection. Streams have no end to wait for: their callers
+    /// are told to go on elsewhere.
     pub fn drain(&mut self) {
         self.draining = true;
         let streams = self.waiting.iter().filter(|(_, caller)| caller.method.streaming);

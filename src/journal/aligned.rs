@@ -19,10 +19,7 @@ impl Aligned {
         let capacity = bytes.next_multiple_of(SECTOR_BYTES).max(SECTOR_BYTES);
         let bytes = vec![0; capacity + SECTOR_BYTES];
         let start = bytes.as_ptr().align_offset(SECTOR_BYTES);
-        assert!(
-            start <= SECTOR_BYTES,
-            "the allocator cannot align to a sector"
-        );
+        assert!(start <= SECTOR_BYTES, "the allocator cannot align to a sector");
         Aligned { bytes, start }
     }
 

@@ -141,11 +141,7 @@ pub(super) struct Spot {
 
 impl Filling {
     pub fn new(buffer: Aligned, spot: &Spot) -> Filling {
-        assert!(
-            spot.room.is_multiple_of(SECTOR_BYTES) && spot.room > 0,
-            "room {}",
-            spot.room
-        );
+        assert!(spot.room.is_multiple_of(SECTOR_BYTES) && spot.room > 0, "room {}", spot.room);
         Filling {
             buffer,
             used: BLOCK_HEADER_BYTES,
@@ -173,11 +169,7 @@ impl Filling {
     /// Appends bytes to the open record; the caller has checked that there is room.
     pub fn put(&mut self, bytes: &[u8]) {
         let end = self.used + bytes.len();
-        assert!(
-            end <= self.room,
-            "a block of {} cannot hold {end}",
-            self.room
-        );
+        assert!(end <= self.room, "a block of {} cannot hold {end}", self.room);
         self.buffer.grow(end, self.used);
         self.buffer.as_mut()[self.used..end].copy_from_slice(bytes);
         self.used = end;
@@ -194,17 +186,9 @@ impl Filling {
     pub fn seal(mut self, durable: Mark) -> Block {
         assert!(self.record.is_none(), "a record is open");
         assert!(self.records > 0, "an empty block says nothing");
-        assert!(
-            durable < self.mark,
-            "durable {durable} reaches block {}",
-            self.mark
-        );
+        assert!(durable < self.mark, "durable {durable} reaches block {}", self.mark);
         let length = self.used.next_multiple_of(SECTOR_BYTES);
-        assert!(
-            length <= self.room,
-            "a block of {length} in room for {}",
-            self.room
-        );
+        assert!(length <= self.room, "a block of {length} in room for {}", self.room);
         let header = BlockHeader {
             length: u32::try_from(length).expect("a block's length fits 32 bits"),
             records: self.records,

@@ -89,25 +89,17 @@ pub fn inspect(
     segments: &[SegmentBytes],
     mut tell: impl FnMut(Item),
 ) -> Result<(), Refused> {
-    let headers = segments
-        .iter()
-        .map(|segment| SegmentHeader::decode(&segment.bytes));
+    let headers = segments.iter().map(|segment| SegmentHeader::decode(&segment.bytes));
     let first = headers.flatten().map(|header| header.owner).next();
     let Some(owner) = owner.or(first) else {
         for segment in segments {
-            tell(Item::Segment {
-                sequence: segment.sequence,
-                header: None,
-            });
+            tell(Item::Segment { sequence: segment.sequence, header: None });
         }
         return Ok(());
     };
     let survey = Survey::of(owner, segments)?;
     for segment in &survey.segments {
-        tell(Item::Segment {
-            sequence: segment.sequence,
-            header: segment.header,
-        });
+        tell(Item::Segment { sequence: segment.sequence, header: segment.header });
     }
     survey.judge(|step| {
         tell(Item::Block {
@@ -141,12 +133,12 @@ fn says(record: &RecordAt<'_>) -> Says {
         Kind::State => reader.state().map(|(hard, conf)| Says::State(hard, conf)),
         Kind::Founded => reader.founding().map(Says::Founded),
         Kind::SnapshotBegin => reader.u64().map(|at| Says::SnapshotBegin(Position(at))),
-        Kind::SnapshotChunk => reader
-            .u32()
-            .map(|ordinal| Says::SnapshotChunk(ordinal, reader.0.len())),
-        Kind::SnapshotEnd => reader
-            .snapshot_end()
-            .map(|(meta, count)| Says::SnapshotEnd(meta, count)),
+        Kind::SnapshotChunk => {
+            reader.u32().map(|ordinal| Says::SnapshotChunk(ordinal, reader.0.len()))
+        }
+        Kind::SnapshotEnd => {
+            reader.snapshot_end().map(|(meta, count)| Says::SnapshotEnd(meta, count))
+        }
         Kind::Left => Some(Says::Left),
     };
     said.unwrap_or(Says::Unreadable(kind))

@@ -169,14 +169,7 @@ impl Journal {
     #[must_use]
     pub fn resume(layout: Layout, owner: Owner, resume: Resume) -> Journal {
         layout.check();
-        let Resume {
-            sequence,
-            incarnation,
-            kept,
-            partitions,
-            retain,
-            blank,
-        } = resume;
+        let Resume { sequence, incarnation, kept, partitions, retain, blank } = resume;
         let checkpoint_bytes = partitions.values().map(Standing::checkpoint_bytes).sum();
         assert!(
             checkpoint_bytes <= layout.checkpoint_bytes_max(),
@@ -206,40 +199,26 @@ impl Journal {
         journal.open(sequence + 1);
         // After the new headers, which say again all that theirs said.
         let blank = blank.into_iter();
-        journal
-            .orders
-            .extend(blank.map(|sequence| Order::Recycle { sequence }));
+        journal.orders.extend(blank.map(|sequence| Order::Recycle { sequence }));
         journal
     }
 
     /// A partition was founded here, for the first time or after it had left.
     pub fn founded(&mut self, partition: PartitionId, founding: &Founding) {
-        assert!(
-            self.has_room_for(founding),
-            "no room to found {partition}; ask first"
-        );
+        assert!(self.has_room_for(founding), "no room to found {partition}; ask first");
         let mut body = Vec::new();
         record::encode_founding(&mut body, founding);
         // Room first: a checkpoint that the room makes necessary must not know the partition yet.
         self.make_room(RECORD_HEADER_BYTES + body.len());
         let number = match self.partitions.get(&partition) {
             None => 0,
-            Some(Standing {
-                number,
-                state: StandingState::Left,
-            }) => *number,
+            Some(Standing { number, state: StandingState::Left }) => *number,
             Some(_) => panic!("{partition} is already here"),
         };
         self.checkpoint_bytes += record::checkpoint_bytes(body.len());
         let (hard, conf, chunks) = (HardState::default(), None, None);
-        let state = StandingState::Live {
-            founding: body.clone(),
-            hard,
-            conf,
-            chunks,
-        };
-        self.partitions
-            .insert(partition, Standing { number, state });
+        let state = StandingState::Live { founding: body.clone(), hard, conf, chunks };
+        self.partitions.insert(partition, Standing { number, state });
         self.record(partition, Kind::Founded, &[&body]);
     }
 
@@ -255,18 +234,10 @@ impl Journal {
         let (mut start, mut next) = (first, first);
         for entry in entries {
             let bytes = entry.data.len();
-            assert!(
-                bytes <= JOURNAL_ENTRY_BYTES_MAX,
-                "an entry of {bytes} bytes"
-            );
+            assert!(bytes <= JOURNAL_ENTRY_BYTES_MAX, "an entry of {bytes} bytes");
             let bytes = ENTRY_HEADER_BYTES + bytes;
             let open = next > start;
-            if open
-                && self
-                    .block
-                    .as_ref()
-                    .is_some_and(|block| block.free() < bytes)
-            {
+            if open && self.block.as_ref().is_some_and(|block| block.free() < bytes) {
                 self.end_run(partition, start, next);
                 start = next;
             }
@@ -313,28 +284,17 @@ impl Journal {
 
     /// Its next slice, at most `SNAPSHOT_CHUNK_BYTES_MAX`.
     pub fn snapshot_chunk(&mut self, partition: PartitionId, slice: &[u8]) {
-        assert!(
-            slice.len() <= SNAPSHOT_CHUNK_BYTES_MAX,
-            "a slice of {} bytes",
-            slice.len()
-        );
+        assert!(slice.len() <= SNAPSHOT_CHUNK_BYTES_MAX, "a slice of {} bytes", slice.len());
         let chunks = self.chunks(partition);
         let ordinal = chunks.expect("no snapshot has begun");
         *chunks = Some(ordinal + 1);
-        self.record(
-            partition,
-            Kind::SnapshotChunk,
-            &[&ordinal.to_le_bytes(), slice],
-        );
+        self.record(partition, Kind::SnapshotChunk, &[&ordinal.to_le_bytes(), slice]);
     }
 
     /// It is complete. Once durable it stands for the log up to its position, and for the whole log
     /// before it when it was installed.
     pub fn snapshot_end(&mut self, partition: PartitionId, meta: &SnapshotMeta) {
-        let chunks = self
-            .chunks(partition)
-            .take()
-            .expect("no snapshot has begun");
+        let chunks = self.chunks(partition).take().expect("no snapshot has begun");
         let mut body = std::mem::take(&mut self.scratch);
         body.clear();
         record::encode_snapshot_end(&mut body, meta, chunks);
@@ -347,12 +307,7 @@ impl Journal {
         let began = self.retain.need(partition).snapshot_ended();
         let began = began.expect("no snapshot has begun");
         let position = meta.position;
-        let release = Release::Snapshot {
-            partition,
-            position,
-            began,
-            voids_before,
-        };
+        let release = Release::Snapshot { partition, position, began, voids_before };
         self.retain.once(self.next, release);
     }
 
@@ -360,10 +315,7 @@ impl Journal {
     /// written of a partition that recovery found damaged.
     pub fn left(&mut self, partition: PartitionId) {
         self.make_room(RECORD_HEADER_BYTES);
-        let standing = self
-            .partitions
-            .get_mut(&partition)
-            .expect("no such partition");
+        let standing = self.partitions.get_mut(&partition).expect("no such partition");
         let left = matches!(standing.state, StandingState::Left);
         assert!(!left, "{partition} has left already");
         self.checkpoint_bytes -= standing.checkpoint_bytes();
@@ -383,19 +335,11 @@ impl Journal {
 
     /// Every block up to `mark` is on disk, with none missing; appends segments to recycle.
     pub fn durable(&mut self, mark: Mark, out: &mut Vec<Order>) {
-        assert!(
-            mark >= self.durable,
-            "mark {mark} is behind {}",
-            self.durable
-        );
+        assert!(mark >= self.durable, "mark {mark} is behind {}", self.durable);
         assert!(mark < self.next, "mark {mark} was never sealed");
         self.durable = mark;
         self.retain.durable(mark, &mut self.needless);
-        out.extend(
-            self.needless
-                .drain(..)
-                .map(|sequence| Order::Recycle { sequence }),
-        );
+        out.extend(self.needless.drain(..).map(|sequence| Order::Recycle { sequence }));
     }
 
     /// Takes a written block's memory back for another.
@@ -420,11 +364,7 @@ impl Journal {
     /// The mark that covers everything recorded so far, sealed or not.
     #[must_use]
     pub fn recorded(&self) -> Mark {
-        if self.block.is_some() {
-            self.next
-        } else {
-            self.sealed()
-        }
+        if self.block.is_some() { self.next } else { self.sealed() }
     }
 
     /// The highest mark with every block up to it on disk.
@@ -450,15 +390,9 @@ impl Journal {
     }
 
     fn live(&mut self, partition: PartitionId) -> &mut Standing {
-        let standing = self
-            .partitions
-            .get_mut(&partition)
-            .expect("the partition was founded");
+        let standing = self.partitions.get_mut(&partition).expect("the partition was founded");
         let live = matches!(standing.state, StandingState::Live { .. });
-        assert!(
-            live,
-            "nothing is written for {partition}, which has left or is damaged"
-        );
+        assert!(live, "nothing is written for {partition}, which has left or is damaged");
         standing
     }
 
@@ -482,10 +416,7 @@ impl Journal {
     /// Opens a record in a block with room for `bytes` of body.
     fn begin(&mut self, partition: PartitionId, kind: Kind, bytes: usize) {
         self.make_room(RECORD_HEADER_BYTES + bytes);
-        let standing = self
-            .partitions
-            .get_mut(&partition)
-            .expect("the partition was founded");
+        let standing = self.partitions.get_mut(&partition).expect("the partition was founded");
         assert!(
             matches!(standing.state, StandingState::Live { .. }) || kind == Kind::Left,
             "nothing is written for {partition}, which has left or is damaged"
@@ -507,36 +438,18 @@ impl Journal {
     fn end_run(&mut self, partition: PartitionId, first: Position, next: Position) {
         self.end();
         let segment = self.segment;
-        if self
-            .retain
-            .need(partition)
-            .wrote(segment, first, Position(next.0 - 1))
-        {
-            self.retain.once(
-                self.next,
-                Release::Truncated {
-                    partition,
-                    first,
-                    segment,
-                },
-            );
+        if self.retain.need(partition).wrote(segment, first, Position(next.0 - 1)) {
+            self.retain.once(self.next, Release::Truncated { partition, first, segment });
         }
     }
 
     /// Has a block with `bytes` free: this one, the next, or the first of the next segment.
     fn make_room(&mut self, bytes: usize) {
         let least = BLOCK_HEADER_BYTES + bytes;
-        assert!(
-            least <= self.layout.block_bytes_max,
-            "no block holds a record of {bytes} bytes"
-        );
+        assert!(least <= self.layout.block_bytes_max, "no block holds a record of {bytes} bytes");
         let mut rolled = false;
         loop {
-            if self
-                .block
-                .as_ref()
-                .is_some_and(|block| block.free() >= bytes)
-            {
+            if self.block.as_ref().is_some_and(|block| block.free() >= bytes) {
                 return;
             }
             self.close();
@@ -553,10 +466,7 @@ impl Journal {
                 self.roll();
                 continue;
             }
-            let buffer = self
-                .pool
-                .pop()
-                .unwrap_or_else(|| Aligned::new(POOL_BUFFER_BYTES));
+            let buffer = self.pool.pop().unwrap_or_else(|| Aligned::new(POOL_BUFFER_BYTES));
             let spot = Spot {
                 mark: self.next,
                 segment: self.segment,
@@ -585,10 +495,7 @@ impl Journal {
 
     /// Goes on in the next segment.
     fn roll(&mut self) {
-        assert!(
-            self.offset > SECTOR_BYTES,
-            "a segment without a block is not left"
-        );
+        assert!(self.offset > SECTOR_BYTES, "a segment without a block is not left");
         self.segment += 1;
         self.offset = SECTOR_BYTES;
         self.open(self.segment + 1);
@@ -602,12 +509,7 @@ impl Journal {
         let mut body = Vec::new();
         for (&partition, standing) in &mut partitions {
             match &standing.state {
-                StandingState::Live {
-                    founding,
-                    hard,
-                    conf,
-                    ..
-                } => {
+                StandingState::Live { founding, hard, conf, .. } => {
                     standing.number += 2;
                     self.repeat(partition, Kind::Founded, standing.number - 1, founding);
                     body.clear();
@@ -623,8 +525,7 @@ impl Journal {
         }
         self.partitions = partitions;
         assert_eq!(segment, self.segment, "a checkpoint fits its segment");
-        self.retain
-            .once(self.recorded(), Release::Checkpoint(segment));
+        self.retain.once(self.recorded(), Release::Checkpoint(segment));
     }
 
     fn repeat(&mut self, partition: PartitionId, kind: Kind, number: u64, body: &[u8]) {
@@ -638,13 +539,7 @@ impl Journal {
     fn open(&mut self, sequence: u64) {
         let mut header = Aligned::new(SECTOR_BYTES);
         let (owner, incarnation, kept) = (self.owner, self.incarnation, self.kept);
-        SegmentHeader {
-            owner,
-            sequence,
-            incarnation,
-            kept,
-        }
-        .encode(&mut header);
+        SegmentHeader { owner, sequence, incarnation, kept }.encode(&mut header);
         self.retain.opened(sequence);
         self.orders.push(Order::Open { sequence, header });
     }

@@ -237,11 +237,7 @@ pub(super) fn encode_founding(into: &mut Vec<u8>, founding: &Founding) {
     into.extend_from_slice(&(count as u16).to_le_bytes());
     for member in &founding.members {
         let host = member.host.as_bytes();
-        assert!(
-            host.len() <= HOST_BYTES_MAX,
-            "a host name of {} bytes",
-            host.len()
-        );
+        assert!(host.len() <= HOST_BYTES_MAX, "a host name of {} bytes", host.len());
         into.extend_from_slice(&member.id.to_le_bytes());
         into.push(member.role);
         into.extend_from_slice(&member.port.to_le_bytes());
@@ -271,17 +267,8 @@ pub(super) const fn checkpoint_bytes(founding_bytes: usize) -> usize {
 
 fn encode_conf(into: &mut Vec<u8>, conf: &ConfState) {
     into.push(u8::from(conf.auto_leave));
-    for list in [
-        &conf.voters,
-        &conf.learners,
-        &conf.voters_outgoing,
-        &conf.learners_next,
-    ] {
-        assert!(
-            list.len() <= REPLICAS_MAX,
-            "{} replicas in one list",
-            list.len()
-        );
+    for list in [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next] {
+        assert!(list.len() <= REPLICAS_MAX, "{} replicas in one list", list.len());
         into.extend_from_slice(&(list.len() as u16).to_le_bytes());
         for replica in list {
             into.extend_from_slice(&replica.to_le_bytes());
@@ -319,19 +306,12 @@ impl<'a> Reader<'a> {
     /// One entry of a run: term, kind, and how many bytes of data follow.
     pub fn entry_header(&mut self) -> Option<(Term, u8, usize)> {
         let header = self.bytes(ENTRY_HEADER_BYTES)?;
-        Some((
-            Term(u64_at(header, 0)),
-            header[12],
-            u32_at(header, 8) as usize,
-        ))
+        Some((Term(u64_at(header, 0)), header[12], u32_at(header, 8) as usize))
     }
 
     pub fn state(&mut self) -> Option<(HardState, Option<ConfState>)> {
-        let hard = HardState {
-            term: Term(self.u64()?),
-            vote: self.u64()?,
-            commit: Position(self.u64()?),
-        };
+        let hard =
+            HardState { term: Term(self.u64()?), vote: self.u64()?, commit: Position(self.u64()?) };
         let conf = match self.u8()? {
             0 => None,
             _ => Some(self.conf()?),
@@ -350,12 +330,7 @@ impl<'a> Reader<'a> {
             let (id, role, port) = (self.u64()?, self.u8()?, self.u16()?);
             let length = usize::from(self.u8()?);
             let host = std::str::from_utf8(self.bytes(length)?).ok()?.to_owned();
-            members.push(Member {
-                id,
-                role,
-                host,
-                port,
-            });
+            members.push(Member { id, role, host, port });
         }
         Some(Founding { replica, members })
     }
@@ -371,17 +346,7 @@ impl<'a> Reader<'a> {
             _ => return None,
         };
         let conf = self.conf()?;
-        Some((
-            SnapshotMeta {
-                position,
-                term,
-                index,
-                digest,
-                origin,
-                conf,
-            },
-            chunks,
-        ))
+        Some((SnapshotMeta { position, term, index, digest, origin, conf }, chunks))
     }
 
     fn conf(&mut self) -> Option<ConfState> {

@@ -75,13 +75,7 @@ pub struct Damage {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Damage {
-            segment,
-            offset,
-            first,
-            last,
-            sight,
-        } = self;
+        let Damage { segment, offset, first, last, sight } = self;
         let what = match sight {
             Sight::Broken => "does not match its checksum",
             Sight::Missing => "is not there",
@@ -92,10 +86,7 @@ impl fmt::Display for Damage {
         if first == last {
             write!(f, "{name}, offset {offset}: block {first} {what}")
         } else {
-            write!(
-                f,
-                "{name}, offset {offset}: blocks {first} to {last}: the first {what}"
-            )
+            write!(f, "{name}, offset {offset}: blocks {first} to {last}: the first {what}")
         }
     }
 }
@@ -239,15 +230,7 @@ pub fn recover(owner: Owner, segments: &[SegmentBytes]) -> Result<Recovered, Ref
         retain,
         blank: blank.into(),
     };
-    Ok(Recovered {
-        partitions,
-        faults,
-        left,
-        damage,
-        cut,
-        roster_whole,
-        resume,
-    })
+    Ok(Recovered { partitions, faults, left, damage, cut, roster_whole, resume })
 }
 
 /// The segments with every block header in them, before anything is judged.
@@ -345,11 +328,7 @@ impl<'a> Survey<'a> {
                     continue;
                 }
             }
-            let sight = if segment.holds(offset, &header) {
-                Sight::Whole
-            } else {
-                Sight::Broken
-            };
+            let sight = if segment.holds(offset, &header) { Sight::Whole } else { Sight::Broken };
             let after = match (header.mark <= vouched, blocks.peek()) {
                 (true, _) => After::Vouched,
                 (false, Some(_)) => After::InFlight,
@@ -357,11 +336,7 @@ impl<'a> Survey<'a> {
             };
             let judged = step(sight, after);
             cut = judged.verdict == Verdict::Cut;
-            due = Some(if cut {
-                expected
-            } else {
-                Mark(expected.0.saturating_add(1))
-            });
+            due = Some(if cut { expected } else { Mark(expected.0.saturating_add(1)) });
             place = Some((segment, offset + header.length as usize));
             tell(judged);
         }
@@ -370,11 +345,7 @@ impl<'a> Survey<'a> {
             return Mark(due.0 - 1);
         }
         if let Some((segment, offset)) = place {
-            let after = if due <= vouched {
-                After::Vouched
-            } else {
-                After::Nothing
-            };
+            let after = if due <= vouched { After::Vouched } else { After::Nothing };
             tell(segment.missing(offset, due, due.max(vouched), after));
         }
         Mark(due.0 - 1).max(vouched)
@@ -383,10 +354,7 @@ impl<'a> Survey<'a> {
     /// Every block header in the order of places.
     fn blocks(&self) -> impl Iterator<Item = (&Surveyed<'a>, usize, BlockHeader)> {
         self.segments.iter().flat_map(|segment| {
-            segment
-                .found
-                .iter()
-                .map(move |&(at, header)| (segment, at, header))
+            segment.found.iter().map(move |&(at, header)| (segment, at, header))
         })
     }
 
@@ -395,9 +363,7 @@ impl<'a> Survey<'a> {
         let counts = |segment: &Surveyed<'_>, header: &BlockHeader| {
             header.mark <= self.ceiling(segment.incarnation)
         };
-        let blocks = self
-            .blocks()
-            .filter(|(segment, _, header)| counts(segment, header));
+        let blocks = self.blocks().filter(|(segment, _, header)| counts(segment, header));
         let durable = blocks.map(|(_, _, header)| header.durable).max();
         let kept = self.kept.values().copied().max();
         durable.max(kept).unwrap_or(Mark(0))
@@ -411,10 +377,7 @@ impl<'a> Survey<'a> {
 
     /// The mark that is due first, seen from the first block there is, `mark` at `offset`.
     fn first_mark(&self, offset: usize, mark: Mark) -> Mark {
-        let never_recycled = self
-            .segments
-            .first()
-            .is_some_and(|first| first.sequence == 1);
+        let never_recycled = self.segments.first().is_some_and(|first| first.sequence == 1);
         match (never_recycled, offset == SECTOR_BYTES) {
             (true, _) => Mark(1),
             (false, true) => mark,
@@ -435,9 +398,7 @@ impl<'a> Survey<'a> {
                 && !self.kept.contains_key(&segment.incarnation)
         };
         match self.segments.iter().find(unknown) {
-            Some(segment) => Err(Refused::Header {
-                segment: segment.sequence,
-            }),
+            Some(segment) => Err(Refused::Header { segment: segment.sequence }),
             None => Ok(()),
         }
     }
@@ -449,32 +410,18 @@ impl<'a> Surveyed<'a> {
         let sequence = *sequence;
         let header = match SegmentHeader::decode(bytes) {
             Ok(header) if header.owner != owner => {
-                return Err(Refused::Foreign {
-                    segment: sequence,
-                    owner: header.owner,
-                });
+                return Err(Refused::Foreign { segment: sequence, owner: header.owner });
             }
             Ok(header) => Some(header).filter(|header| header.sequence == sequence),
             Err(HeaderFault::Newer(format)) => {
-                return Err(Refused::Newer {
-                    segment: sequence,
-                    format,
-                });
+                return Err(Refused::Newer { segment: sequence, format });
             }
             Err(HeaderFault::Unreadable) => None,
         };
-        let incarnation = header.map_or_else(
-            || first_incarnation(bytes, sequence),
-            |header| header.incarnation,
-        );
+        let incarnation =
+            header.map_or_else(|| first_incarnation(bytes, sequence), |header| header.incarnation);
         let found = find_blocks(bytes, sequence, incarnation);
-        Ok(Surveyed {
-            sequence,
-            bytes,
-            header,
-            incarnation,
-            found,
-        })
+        Ok(Surveyed { sequence, bytes, header, incarnation, found })
     }
 
     /// Whether all records of the block there hold, and are as many as its header says.
@@ -517,14 +464,7 @@ impl<'a> Step<'a> {
         let Some(header) = self.header else { return };
         let (segment, bytes) = (self.segment, self.bytes);
         let hashed = self.sight == Sight::Whole;
-        let mut tell = |offset, header| {
-            tell(&RecordAt {
-                segment,
-                offset,
-                header,
-                bytes,
-            })
-        };
+        let mut tell = |offset, header| tell(&RecordAt { segment, offset, header, bytes });
         if hashed {
             each_header(bytes, self.offset, &header, |offset, record| {
                 tell(offset, record);
@@ -612,7 +552,5 @@ fn find_blocks(bytes: &[u8], sequence: u64, incarnation: u64) -> Vec<(usize, Blo
 fn first_incarnation(bytes: &[u8], sequence: u64) -> u64 {
     let sectors = bytes.chunks(SECTOR_BYTES).skip(1);
     let mut headers = sectors.filter_map(BlockHeader::decode);
-    headers
-        .find(|header| header.segment == sequence)
-        .map_or(0, |header| header.incarnation)
+    headers.find(|header| header.segment == sequence).map_or(0, |header| header.incarnation)
 }

@@ -72,13 +72,7 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}, offset {}: {}",
-            segment::name(self.segment),
-            self.offset,
-            self.what
-        )
+        write!(f, "{}, offset {}: {}", segment::name(self.segment), self.offset, self.what)
     }
 }
 
@@ -134,11 +128,7 @@ impl Replay {
     /// Blocks are lost here; who had records in them is not known yet.
     pub fn damaged(&mut self, damage: Damage) {
         self.damage = Some(damage);
-        for following in self
-            .partitions
-            .values_mut()
-            .filter(|following| !following.left)
-        {
+        for following in self.partitions.values_mut().filter(|following| !following.left) {
             following.suspect.get_or_insert_with(|| at_damage(&damage));
         }
     }
@@ -163,12 +153,7 @@ impl Replay {
                 let founding = following.founded.map_or_else(Vec::new, Vec::from);
                 needs.insert(partition, following.need);
                 tails.insert(partition, following.tail);
-                StandingState::Live {
-                    founding,
-                    hard,
-                    conf,
-                    chunks: None,
-                }
+                StandingState::Live { founding, hard, conf, chunks: None }
             };
             standings.insert(partition, Standing { number, state });
         }
@@ -181,11 +166,7 @@ impl Following {
         let number = record.header.number;
         if record.header.kind == Kind::Left {
             // Whatever was wrong with it, it is gone.
-            *self = Following {
-                number,
-                left: true,
-                ..Following::default()
-            };
+            *self = Following { number, left: true, ..Following::default() };
             return;
         }
         if self.fault.is_some() {
@@ -194,18 +175,10 @@ impl Following {
         }
         let gap = number != self.number.saturating_add(1);
         self.number = number;
-        let fault = |what| {
-            Some(Fault {
-                segment: record.segment,
-                offset: record.offset as u64,
-                what,
-            })
-        };
+        let fault =
+            |what| Some(Fault { segment: record.segment, offset: record.offset as u64, what });
         if gap {
-            self.fault = self
-                .suspect
-                .take()
-                .or_else(|| fault("records before this one are lost"));
+            self.fault = self.suspect.take().or_else(|| fault("records before this one are lost"));
             return;
         }
         self.suspect = None;
@@ -314,8 +287,7 @@ impl Following {
             return Err("a slice of the snapshot is missing");
         }
         if let Some(began) = self.need.snapshot_ended() {
-            self.need
-                .snapshot_durable(began, position, installed.then_some(segment));
+            self.need.snapshot_durable(began, position, installed.then_some(segment));
         }
         self.tail.snapshot = Some(Snapshot { meta, chunks });
         self.drop_covered();
@@ -329,21 +301,14 @@ impl Following {
             return;
         };
         let after = snapshot.meta.position.0.saturating_add(1);
-        let covered = after
-            .saturating_sub(tail.first.0)
-            .min(tail.entries.len() as u64);
+        let covered = after.saturating_sub(tail.first.0).min(tail.entries.len() as u64);
         tail.entries.drain(..covered as usize);
         tail.first = Position(tail.first.0.saturating_add(covered));
     }
 
     fn next_position(&self) -> Result<Position, &'static str> {
         let count = self.tail.entries.len() as u64;
-        self.tail
-            .first
-            .0
-            .checked_add(count)
-            .map(Position)
-            .ok_or("a position past all numbers")
+        self.tail.first.0.checked_add(count).map(Position).ok_or("a position past all numbers")
     }
 
     /// Nothing comes any more: the last doubts become faults, and the ends are tied.
@@ -358,10 +323,7 @@ impl Following {
         self.drop_covered();
         self.need.snapshot_abandoned();
         let tail = &mut self.tail;
-        let base = tail
-            .snapshot
-            .as_ref()
-            .map_or(Position(0), |snapshot| snapshot.meta.position);
+        let base = tail.snapshot.as_ref().map_or(Position(0), |snapshot| snapshot.meta.position);
         let joined = tail.entries.is_empty() || tail.first.0 - 1 <= base.0;
         let joined = joined && self.beheaded <= base;
         if self.founded.is_none() || !joined {
@@ -370,11 +332,7 @@ impl Following {
                 Some(_) => "the entries before the log's first, or their snapshot, are lost",
             };
             let offset = RECORD_HEADER_BYTES as u64;
-            self.fault = Some(Fault {
-                segment: oldest,
-                offset,
-                what,
-            });
+            self.fault = Some(Fault { segment: oldest, offset, what });
             return;
         }
         if tail.entries.is_empty() {
@@ -386,12 +344,6 @@ impl Following {
 }
 
 fn at_damage(damage: &Damage) -> Fault {
-    let Damage {
-        segment, offset, ..
-    } = *damage;
-    Fault {
-        segment,
-        offset,
-        what: "a damaged block that may hold records of this partition",
-    }
+    let Damage { segment, offset, .. } = *damage;
+    Fault { segment, offset, what: "a damaged block that may hold records of this partition" }
 }

@@ -14,18 +14,9 @@ use std::collections::{BTreeMap, VecDeque};
 #[derive(Debug)]
 pub(super) enum Release {
     /// A complete snapshot at this position stands for all before it.
-    Snapshot {
-        partition: PartitionId,
-        position: Position,
-        began: u64,
-        voids_before: Option<u64>,
-    },
+    Snapshot { partition: PartitionId, position: Position, began: u64, voids_before: Option<u64> },
     /// Entries from `first` in segments before `segment` were written anew.
-    Truncated {
-        partition: PartitionId,
-        first: Position,
-        segment: u64,
-    },
+    Truncated { partition: PartitionId, first: Position, segment: u64 },
     /// A partition is gone that needed this.
     Left(Need),
     /// All that is needed of small things stands at the start of this segment.
@@ -50,26 +41,18 @@ pub(super) struct Need {
 impl Need {
     /// Holds everything from `segment` on.
     pub fn held(segment: u64) -> Need {
-        Need {
-            held: Some(segment),
-            ..Need::default()
-        }
+        Need { held: Some(segment), ..Need::default() }
     }
 
     /// A run of entries was written. True when it superseded entries of an earlier segment.
     pub fn wrote(&mut self, segment: u64, first: Position, last: Position) -> bool {
         assert!(first <= last, "a run from {first} to {last}");
-        let newest = self
-            .runs
-            .back_mut()
-            .filter(|(newest, _)| *newest == segment);
+        let newest = self.runs.back_mut().filter(|(newest, _)| *newest == segment);
         match newest {
             Some((_, highest)) => *highest = last,
             None => self.runs.push_back((segment, last)),
         }
-        self.runs
-            .iter()
-            .any(|&(other, highest)| other < segment && highest >= first)
+        self.runs.iter().any(|&(other, highest)| other < segment && highest >= first)
     }
 
     /// The superseding run is durable.
@@ -120,18 +103,11 @@ impl Need {
     pub fn oldest(&self) -> Option<u64> {
         let run = self.runs.front().map(|&(segment, _)| segment);
         let snapshot = self.snapshots.front().copied();
-        [run, snapshot, self.writing, self.held]
-            .into_iter()
-            .flatten()
-            .min()
+        [run, snapshot, self.writing, self.held].into_iter().flatten().min()
     }
 
     fn prune(&mut self) {
-        while self
-            .runs
-            .front()
-            .is_some_and(|&(_, highest)| highest <= self.position)
-        {
+        while self.runs.front().is_some_and(|&(_, highest)| highest <= self.position) {
             self.runs.pop_front();
         }
     }
@@ -148,19 +124,11 @@ pub(super) struct Retain {
 
 impl Retain {
     pub fn new(segments: VecDeque<u64>, needs: BTreeMap<PartitionId, Need>) -> Retain {
-        Retain {
-            segments,
-            needs,
-            releases: VecDeque::new(),
-            checkpoint: 0,
-        }
+        Retain { segments, needs, releases: VecDeque::new(), checkpoint: 0 }
     }
 
     pub fn opened(&mut self, segment: u64) {
-        assert!(
-            self.segments.back().is_none_or(|&last| last < segment),
-            "{segment} opened late"
-        );
+        assert!(self.segments.back().is_none_or(|&last| last < segment), "{segment} opened late");
         self.segments.push_back(segment);
     }
 
@@ -170,10 +138,7 @@ impl Retain {
 
     /// Something will be needless once `mark` is durable.
     pub fn once(&mut self, mark: Mark, release: Release) {
-        assert!(
-            self.releases.back().is_none_or(|(last, _)| *last <= mark),
-            "{mark} goes back"
-        );
+        assert!(self.releases.back().is_none_or(|(last, _)| *last <= mark), "{mark} goes back");
         self.releases.push_back((mark, release));
     }
 
@@ -181,12 +146,8 @@ impl Retain {
     /// it needed and what waited for it part from its name here.
     pub fn left(&mut self, partition: PartitionId, mark: Mark) {
         self.releases.retain(|(_, release)| match release {
-            Release::Snapshot {
-                partition: other, ..
-            }
-            | Release::Truncated {
-                partition: other, ..
-            } => *other != partition,
+            Release::Snapshot { partition: other, .. }
+            | Release::Truncated { partition: other, .. } => *other != partition,
             Release::Left(_) | Release::Checkpoint(_) => true,
         });
         let need = self.needs.remove(&partition).unwrap_or_default();
@@ -205,21 +166,11 @@ impl Retain {
         if !changed {
             return;
         }
-        let leaving = self
-            .releases
-            .iter()
-            .filter_map(|(_, release)| match release {
-                Release::Left(need) => Some(need),
-                Release::Snapshot { .. } | Release::Truncated { .. } | Release::Checkpoint(_) => {
-                    None
-                }
-            });
-        let needed = self
-            .needs
-            .values()
-            .chain(leaving)
-            .filter_map(Need::oldest)
-            .min();
+        let leaving = self.releases.iter().filter_map(|(_, release)| match release {
+            Release::Left(need) => Some(need),
+            Release::Snapshot { .. } | Release::Truncated { .. } | Release::Checkpoint(_) => None,
+        });
+        let needed = self.needs.values().chain(leaving).filter_map(Need::oldest).min();
         let floor = needed.unwrap_or(u64::MAX).min(self.checkpoint);
         while self.segments.front().is_some_and(|&oldest| oldest < floor) {
             needless.extend(self.segments.pop_front());
@@ -235,28 +186,15 @@ impl Retain {
     pub fn holders(&self) -> impl Iterator<Item = PartitionId> {
         let oldest = self.segments.front().copied().unwrap_or(0);
         let holds = move |need: &Need| need.oldest().is_some_and(|segment| segment <= oldest);
-        self.needs
-            .iter()
-            .filter(move |(_, need)| holds(need))
-            .map(|(&partition, _)| partition)
+        self.needs.iter().filter(move |(_, need)| holds(need)).map(|(&partition, _)| partition)
     }
 
     fn apply(&mut self, release: Release) {
         match release {
-            Release::Snapshot {
-                partition,
-                position,
-                began,
-                voids_before,
-            } => {
-                self.need(partition)
-                    .snapshot_durable(began, position, voids_before);
+            Release::Snapshot { partition, position, began, voids_before } => {
+                self.need(partition).snapshot_durable(began, position, voids_before);
             }
-            Release::Truncated {
-                partition,
-                first,
-                segment,
-            } => {
+            Release::Truncated { partition, first, segment } => {
                 self.need(partition).truncated(segment, first);
             }
             Release::Left(_) => {}
@@ -292,14 +230,7 @@ mod tests {
         let mut retain = Retain::new(VecDeque::from([1, 2, 3]), BTreeMap::new());
         retain.need(ONE).wrote(1, Position(1), Position(1000));
         assert!(retain.need(ONE).wrote(2, Position(5), Position(9)));
-        retain.once(
-            Mark(2),
-            Release::Truncated {
-                partition: ONE,
-                first: Position(5),
-                segment: 2,
-            },
-        );
+        retain.once(Mark(2), Release::Truncated { partition: ONE, first: Position(5), segment: 2 });
         retain.once(Mark(2), Release::Checkpoint(2));
         snapshot(&mut retain, ONE, 2, 4, 3);
         assert_eq!(durable(&mut retain, 1), [0u64; 0]);
@@ -316,12 +247,7 @@ mod tests {
         let began = retain.need(ONE).snapshot_ended().unwrap_or(0);
         retain.need(ONE).snapshot_began(3);
         let position = Position(9);
-        let release = Release::Snapshot {
-            partition: ONE,
-            position,
-            began,
-            voids_before: None,
-        };
+        let release = Release::Snapshot { partition: ONE, position, began, voids_before: None };
         retain.once(Mark(4), release);
         assert_eq!(durable(&mut retain, 3), [0u64; 0]);
         assert_eq!(durable(&mut retain, 4), [1]);
@@ -338,12 +264,7 @@ mod tests {
         retain.need(partition).snapshot_began(segment);
         let began = retain.need(partition).snapshot_ended().unwrap_or(0);
         let position = Position(position);
-        let release = Release::Snapshot {
-            partition,
-            position,
-            began,
-            voids_before: None,
-        };
+        let release = Release::Snapshot { partition, position, began, voids_before: None };
         retain.once(Mark(mark), release);
         durable(retain, mark - 1)
     }

@@ -36,10 +36,7 @@ pub struct Layout {
 
 impl Default for Layout {
     fn default() -> Layout {
-        Layout {
-            segment_bytes: SEGMENT_BYTES,
-            block_bytes_max: BLOCK_BYTES_MAX,
-        }
+        Layout { segment_bytes: SEGMENT_BYTES, block_bytes_max: BLOCK_BYTES_MAX }
     }
 }
 
@@ -51,22 +48,10 @@ impl Layout {
     }
 
     pub(super) fn check(self) {
-        let Layout {
-            segment_bytes,
-            block_bytes_max,
-        } = self;
-        assert!(
-            segment_bytes.is_multiple_of(SECTOR_BYTES),
-            "segment of {segment_bytes} bytes"
-        );
-        assert!(
-            block_bytes_max.is_multiple_of(SECTOR_BYTES),
-            "block of {block_bytes_max} bytes"
-        );
-        assert!(
-            block_bytes_max >= SECTOR_BYTES,
-            "a block is at least a sector"
-        );
+        let Layout { segment_bytes, block_bytes_max } = self;
+        assert!(segment_bytes.is_multiple_of(SECTOR_BYTES), "segment of {segment_bytes} bytes");
+        assert!(block_bytes_max.is_multiple_of(SECTOR_BYTES), "block of {block_bytes_max} bytes");
+        assert!(block_bytes_max >= SECTOR_BYTES, "a block is at least a sector");
         assert!(
             2 * SECTOR_BYTES + self.checkpoint_bytes_max() + block_bytes_max <= segment_bytes,
             "a segment of {segment_bytes} is too small for blocks of {block_bytes_max}"
@@ -153,9 +138,7 @@ pub fn name(sequence: u64) -> String {
 #[must_use]
 pub fn sequence_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(PREFIX)?;
-    let lower = digits
-        .bytes()
-        .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let lower = digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     (digits.len() == 16 && lower).then(|| u64::from_str_radix(digits, 16).ok())?
 }
 
@@ -183,10 +166,7 @@ mod tests {
     #[test]
     fn a_header_survives_the_way_through_bytes_and_no_flipped_bit() {
         let header = SegmentHeader {
-            owner: Owner {
-                node: NodeId(7),
-                shard: ShardId(3),
-            },
+            owner: Owner { node: NodeId(7), shard: ShardId(3) },
             sequence: 0x1_0000_0001,
             incarnation: 9,
             kept: Mark(41),
@@ -196,10 +176,7 @@ mod tests {
         assert_eq!(SegmentHeader::decode(sector.as_ref()), Ok(header));
         for bit in 0..SECTOR_BYTES * 8 {
             sector.as_mut()[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(
-                SegmentHeader::decode(sector.as_ref()),
-                Err(HeaderFault::Unreadable)
-            );
+            assert_eq!(SegmentHeader::decode(sector.as_ref()), Err(HeaderFault::Unreadable));
             sector.as_mut()[bit / 8] ^= 1 << (bit % 8);
         }
     }
@@ -208,12 +185,7 @@ mod tests {
     fn names_are_read_back_and_others_are_not_taken_for_them() {
         assert_eq!(name(26), "segment-000000000000001a");
         assert_eq!(sequence_of(&name(26)), Some(26));
-        for other in [
-            "segment-1a",
-            "segment-000000000000001A",
-            "spare-000000000000001a",
-            "",
-        ] {
+        for other in ["segment-1a", "segment-000000000000001A", "spare-000000000000001a", ""] {
             assert_eq!(sequence_of(other), None, "{other}");
         }
     }

@@ -10,10 +10,7 @@ use crate::{
 };
 use bytes::Bytes;
 
-const OWNER: Owner = Owner {
-    node: NodeId(1),
-    shard: ShardId(0),
-};
+const OWNER: Owner = Owner { node: NodeId(1), shard: ShardId(0) };
 const ONE: PartitionId = PartitionId(1);
 const TWO: PartitionId = PartitionId(2);
 
@@ -23,17 +20,12 @@ fn a_turn_is_one_block_and_the_largest_entry_fits_one() {
     let large = vec![7; JOURNAL_ENTRY_BYTES_MAX];
     log.journal.founded(ONE, &Founding::default());
     log.journal.founded(TWO, &Founding::default());
-    log.journal.entries(
-        ONE,
-        Position(1),
-        [entry(1, b"a"), entry(1, b"b"), entry(1, &large)],
-    );
+    log.journal.entries(ONE, Position(1), [entry(1, b"a"), entry(1, b"b"), entry(1, &large)]);
     log.journal.state(ONE, hard(1, 0), None);
     log.journal.entries(TWO, Position(1), [entry(1, b"c")]);
     assert_eq!(log.seal(), Mark(1));
     log.journal.durable(Mark(1), &mut Vec::new());
-    log.journal
-        .entries(ONE, Position(4), [entry(2, &large), entry(2, &large)]);
+    log.journal.entries(ONE, Position(4), [entry(2, &large), entry(2, &large)]);
     assert_eq!(log.seal(), Mark(3), "two of the largest need two blocks");
     let found = log.recover();
     assert_eq!(found.partitions[&ONE].entries.len(), 5);
@@ -44,16 +36,8 @@ fn a_turn_is_one_block_and_the_largest_entry_fits_one() {
 #[test]
 fn founding_asks_for_room_in_the_checkpoint() {
     let mut log = Log::new(SMALL);
-    let member = Member {
-        id: 1,
-        role: 0,
-        host: "h".repeat(200),
-        port: 1,
-    };
-    let founding = Founding {
-        replica: 1,
-        members: vec![member; 8],
-    };
+    let member = Member { id: 1, role: 0, host: "h".repeat(200), port: 1 };
+    let founding = Founding { replica: 1, members: vec![member; 8] };
     let mut founded = 0;
     while log.journal.has_room_for(&founding) {
         founded += 1;
@@ -74,30 +58,17 @@ fn founding_asks_for_room_in_the_checkpoint() {
 #[test]
 fn one_who_left_and_came_back_starts_empty() {
     let mut log = Log::new(SMALL);
-    log.journal.founded(
-        ONE,
-        &Founding {
-            replica: 1,
-            ..Founding::default()
-        },
-    );
+    log.journal.founded(ONE, &Founding { replica: 1, ..Founding::default() });
     log.journal.entries(ONE, Position(1), [entry(1, b"old")]);
     log.journal.left(ONE);
     let mark = log.seal();
     assert_eq!(log.recover().left, [ONE]);
     log.journal.durable(mark, &mut Vec::new());
-    let again = Founding {
-        replica: 2,
-        ..Founding::default()
-    };
+    let again = Founding { replica: 2, ..Founding::default() };
     log.journal.founded(ONE, &again);
     log.seal();
     let found = log.recover();
-    let empty = Tail {
-        founding: again,
-        first: Position(1),
-        ..Tail::default()
-    };
+    let empty = Tail { founding: again, first: Position(1), ..Tail::default() };
     assert_eq!(found.partitions[&ONE], empty);
     assert_eq!(found.left, []);
 }
@@ -106,34 +77,16 @@ fn one_who_left_and_came_back_starts_empty() {
 fn another_owner_and_a_newer_format_are_refused() {
     let mut log = Log::new(SMALL);
     log.seal();
-    let other = Owner {
-        node: NodeId(2),
-        ..OWNER
-    };
+    let other = Owner { node: NodeId(2), ..OWNER };
     let refused = recover(other, &log.read()).expect_err("another's");
-    assert_eq!(
-        refused,
-        Refused::Foreign {
-            segment: 1,
-            owner: OWNER
-        }
-    );
-    assert_eq!(
-        refused.to_string(),
-        "segment-0000000000000001 belongs to node 1, shard 0"
-    );
+    assert_eq!(refused, Refused::Foreign { segment: 1, owner: OWNER });
+    assert_eq!(refused.to_string(), "segment-0000000000000001 belongs to node 1, shard 0");
     let header = log.files.get_mut(&2).expect("ordered ahead");
     header[8] = 9;
     let crc = crc32c::crc32c(&header[8..SECTOR_BYTES]);
     header[4..8].copy_from_slice(&crc.to_le_bytes());
     let refused = recover(OWNER, &log.read()).expect_err("newer");
-    assert_eq!(
-        refused,
-        Refused::Newer {
-            segment: 2,
-            format: 9
-        }
-    );
+    assert_eq!(refused, Refused::Newer { segment: 2, format: 9 });
 }
 
 #[test]
@@ -141,8 +94,7 @@ fn an_unreadable_segment_header_loses_nothing() {
     let mut log = Log::new(SMALL);
     log.journal.founded(ONE, &Founding::default());
     for position in 1..40 {
-        log.journal
-            .entries(ONE, Position(position), [entry(1, &[1; 4000])]);
+        log.journal.entries(ONE, Position(position), [entry(1, &[1; 4000])]);
         log.seal();
     }
     let whole = log.recover();
@@ -173,10 +125,7 @@ fn starts_that_write_nothing_pile_up_nothing() {
 #[test]
 fn everything_written_is_shown() {
     let mut log = Log::new(SMALL);
-    let conf = ConfState {
-        voters: vec![1, 2, 3],
-        ..ConfState::default()
-    };
+    let conf = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
     let (position, term, index) = (Position(2), Term(1), Index(9));
     let meta = SnapshotMeta {
         position,
@@ -186,15 +135,8 @@ fn everything_written_is_shown() {
         origin: Origin::Taken,
         conf: conf.clone(),
     };
-    log.journal.founded(
-        ONE,
-        &Founding {
-            replica: 3,
-            ..Founding::default()
-        },
-    );
-    log.journal
-        .entries(ONE, Position(1), [entry(1, b"a"), entry(1, b"b")]);
+    log.journal.founded(ONE, &Founding { replica: 3, ..Founding::default() });
+    log.journal.entries(ONE, Position(1), [entry(1, b"a"), entry(1, b"b")]);
     log.journal.state(ONE, hard(1, 2), Some(&conf));
     log.journal.snapshot_begin(ONE, position);
     log.journal.snapshot_chunk(ONE, b"slice");
@@ -208,18 +150,10 @@ fn everything_written_is_shown() {
         Item::Segment { header, .. } => assert!(header.is_some()),
     })
     .expect("ours");
-    let entries = ["a", "b"]
-        .map(|data| (Term(1), 0, Bytes::from_static(data.as_bytes())))
-        .to_vec();
+    let entries = ["a", "b"].map(|data| (Term(1), 0, Bytes::from_static(data.as_bytes()))).to_vec();
     let wanted = [
-        Says::Founded(Founding {
-            replica: 3,
-            ..Founding::default()
-        }),
-        Says::Entries {
-            first: Position(1),
-            entries,
-        },
+        Says::Founded(Founding { replica: 3, ..Founding::default() }),
+        Says::Entries { first: Position(1), entries },
         Says::State(hard(1, 2), Some(conf)),
         Says::SnapshotBegin(position),
         Says::SnapshotChunk(0, 5),
@@ -238,10 +172,7 @@ fn nothing_is_durable_before_it_is_sealed() {
     log.journal.durable(Mark(1), &mut Vec::new());
 }
 
-const SMALL: Layout = Layout {
-    segment_bytes: 128 << 10,
-    block_bytes_max: 64 << 10,
-};
+const SMALL: Layout = Layout { segment_bytes: 128 << 10, block_bytes_max: 64 << 10 };
 
 /// A journal and its files, every order carried out at once.
 struct Log {
@@ -253,11 +184,7 @@ struct Log {
 impl Log {
     fn new(layout: Layout) -> Log {
         let journal = Journal::resume(layout, OWNER, Resume::fresh());
-        Log {
-            journal,
-            layout,
-            files: BTreeMap::new(),
-        }
+        Log { journal, layout, files: BTreeMap::new() }
     }
 
     fn seal(&mut self) -> Mark {
@@ -298,17 +225,9 @@ impl Log {
 }
 
 fn entry(term: u64, data: &[u8]) -> Entry<'_> {
-    Entry {
-        term: Term(term),
-        kind: 0,
-        data,
-    }
+    Entry { term: Term(term), kind: 0, data }
 }
 
 fn hard(term: u64, commit: u64) -> HardState {
-    HardState {
-        term: Term(term),
-        vote: 1,
-        commit: Position(commit),
-    }
+    HardState { term: Term(term), vote: 1, commit: Position(commit) }
 }

@@ -1,8 +1,8 @@
 //! What a node needs of the host and what it would like, looked at without changing anything.
 //!
-//! `runtime::start` asks for the first part (`needed`) before it opens a file or a port, so that a host
-//! that cannot run a node says so in one line; `ringraft doctor` shows all of it. Each check says what it
-//! found, what is wanted and how to get there.
+//! `runtime::start` asks for the first part (`needed`) before it opens a file or a port, so that a
+//! host that cannot run a node says so in one line; `ringraft doctor` shows all of it. Each check
+//! says what it found, what is wanted and how to get there.
 
 use std::fmt;
 use std::fs;
@@ -49,8 +49,8 @@ pub fn needed() -> Result<(), Check> {
     Ok(())
 }
 
-/// Raises this process's own limits as far as it may: locked memory and open files. Nothing outside the
-/// process changes.
+/// Raises this process's own limits as far as it may: locked memory and open files. Nothing outside
+/// the process changes.
 pub fn raise_limits() {
     for resource in [Resource::Memlock, Resource::Nofile] {
         let limit = getrlimit(resource);
@@ -224,8 +224,8 @@ fn told(error: &io::Error) -> String {
 fn how_to_allow(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            "sysctl kernel.io_uring_disabled=0; in a container, a seccomp profile that allows io_uring \
-             (docker run --security-opt seccomp=unconfined)"
+            "sysctl kernel.io_uring_disabled=0; in a container, a seccomp profile that allows \
+             io_uring (docker run --security-opt seccomp=unconfined)"
         }
         io::ErrorKind::OutOfMemory => "ulimit -l unlimited",
         _ => "install a kernel with io_uring, 5.15 or newer",

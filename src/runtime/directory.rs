@@ -90,12 +90,7 @@ pub enum DirectoryFault {
 impl fmt::Display for DirectoryFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DirectoryFault::Foreign {
-                path,
-                what,
-                there,
-                here,
-            } => write!(
+            DirectoryFault::Foreign { path, what, there, here } => write!(
                 f,
                 "{}: belongs to {what} {there}, and this is {what} {here}",
                 path.display()
@@ -109,11 +104,7 @@ impl fmt::Display for DirectoryFault {
                 write!(f, "{}: in use by process {process}", path.display())
             }
             DirectoryFault::NotOurs { path, why } => {
-                write!(
-                    f,
-                    "{}: not a data directory of ringraft: {why}",
-                    path.display()
-                )
+                write!(f, "{}: not a data directory of ringraft: {why}", path.display())
             }
             DirectoryFault::System { path, error } => write!(f, "{}: {error}", path.display()),
         }
@@ -130,10 +121,7 @@ impl DataDirectory {
         identity: &Identity,
         created: u64,
     ) -> Result<DataDirectory, DirectoryFault> {
-        let system = |error| DirectoryFault::System {
-            path: path.to_owned(),
-            error,
-        };
+        let system = |error| DirectoryFault::System { path: path.to_owned(), error };
         fs::create_dir_all(path).map_err(system)?;
         let known = read_identity(path, identity)?;
         if !known {
@@ -144,10 +132,7 @@ impl DataDirectory {
         if !read_identity(path, identity)? {
             write_identity(path, identity, created).map_err(system)?;
         }
-        Ok(DataDirectory {
-            path: path.to_owned(),
-            _lock: lock,
-        })
+        Ok(DataDirectory { path: path.to_owned(), _lock: lock })
     }
 
     /// Where it is.
@@ -187,47 +172,31 @@ fn read_identity(path: &Path, identity: &Identity) -> Result<bool, DirectoryFaul
     };
     let WrittenFormat { format } = toml::from_str(&text).map_err(unreadable)?;
     if format > FORMAT {
-        return Err(DirectoryFault::Newer {
-            path: path.to_owned(),
-            format,
-        });
+        return Err(DirectoryFault::Newer { path: path.to_owned(), format });
     }
     let written: Written = toml::from_str(&text).map_err(unreadable)?;
     let words = [
         ("node", written.node.to_string(), identity.node.to_string()),
         ("cluster", written.cluster, digest(identity.cluster)),
-        (
-            "a node with a shard count of",
-            written.shards.to_string(),
-            identity.shards.to_string(),
-        ),
+        ("a node with a shard count of", written.shards.to_string(), identity.shards.to_string()),
     ];
     match words.into_iter().find(|(_, there, here)| there != here) {
         None => Ok(true),
-        Some((what, there, here)) => Err(DirectoryFault::Foreign {
-            path: path.to_owned(),
-            what,
-            there,
-            here,
-        }),
+        Some((what, there, here)) => {
+            Err(DirectoryFault::Foreign { path: path.to_owned(), what, there, here })
+        }
     }
 }
 
 /// A directory without identity may hold nothing but what we or the filesystem put there first.
 fn check_empty(path: &Path) -> Result<(), DirectoryFault> {
-    let system = |error| DirectoryFault::System {
-        path: path.to_owned(),
-        error,
-    };
+    let system = |error| DirectoryFault::System { path: path.to_owned(), error };
     for entry in fs::read_dir(path).map_err(system)? {
         let name = entry.map_err(system)?.file_name();
         let name = name.to_string_lossy();
         if ![LOCK, IDENTITY, IDENTITY_NEW, "lost+found"].contains(&name.as_ref()) {
             let why = format!("it has no {IDENTITY}, but there is {name}");
-            return Err(DirectoryFault::NotOurs {
-                path: path.to_owned(),
-                why,
-            });
+            return Err(DirectoryFault::NotOurs { path: path.to_owned(), why });
         }
     }
     Ok(())
@@ -235,10 +204,7 @@ fn check_empty(path: &Path) -> Result<(), DirectoryFault> {
 
 fn take_lock(path: &Path) -> Result<File, DirectoryFault> {
     let file = path.join(LOCK);
-    let system = |error| DirectoryFault::System {
-        path: path.join(LOCK),
-        error,
-    };
+    let system = |error| DirectoryFault::System { path: path.join(LOCK), error };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let mut lock = options.open(&file).map_err(system)?;
@@ -250,10 +216,7 @@ fn take_lock(path: &Path) -> Result<File, DirectoryFault> {
                 "" => "unknown".to_owned(),
                 process => process.to_owned(),
             };
-            return Err(DirectoryFault::InUse {
-                path: path.to_owned(),
-                process,
-            });
+            return Err(DirectoryFault::InUse { path: path.to_owned(), process });
         }
         Err(error) => return Err(system(error.into())),
     }
@@ -292,11 +255,7 @@ const LOCK: &str = "lock";
 mod tests {
     use super::*;
 
-    const OURS: Identity = Identity {
-        node: NodeId(1),
-        cluster: 0xfeed,
-        shards: 2,
-    };
+    const OURS: Identity = Identity { node: NodeId(1), cluster: 0xfeed, shards: 2 };
 
     #[test]
     fn a_directory_is_made_once_and_opened_by_its_owner() {
@@ -306,10 +265,7 @@ mod tests {
         let text = fs::read_to_string(path.join(IDENTITY)).expect("an identity");
         let opened = DataDirectory::open(&path, &OURS, 9).expect("opened");
         assert_eq!(opened.path(), path);
-        assert_eq!(
-            fs::read_to_string(path.join(IDENTITY)).expect("an identity"),
-            text
-        );
+        assert_eq!(fs::read_to_string(path.join(IDENTITY)).expect("an identity"), text);
         assert!(text.contains("created = 5"), "{text}");
     }
 
@@ -318,17 +274,8 @@ mod tests {
         let data = tempfile::tempdir().expect("a directory");
         drop(DataDirectory::open(data.path(), &OURS, 5).expect("made"));
         let others = [
-            (
-                Identity {
-                    node: NodeId(2),
-                    ..OURS
-                },
-                "belongs to node 1, and this is node 2",
-            ),
-            (
-                Identity { cluster: 1, ..OURS },
-                "belongs to cluster 000000000000feed",
-            ),
+            (Identity { node: NodeId(2), ..OURS }, "belongs to node 1, and this is node 2"),
+            (Identity { cluster: 1, ..OURS }, "belongs to cluster 000000000000feed"),
             (Identity { shards: 4, ..OURS }, "a shard count of 2"),
         ];
         for (other, words) in others {
@@ -339,10 +286,7 @@ mod tests {
         fs::write(data.path().join(IDENTITY), newer).expect("written");
         let fault = DataDirectory::open(data.path(), &OURS, 5).expect_err("newer");
         assert!(fault.to_string().contains("has format 2"), "{fault}");
-        assert_eq!(
-            fs::read_to_string(data.path().join(IDENTITY)).expect("it"),
-            newer
-        );
+        assert_eq!(fs::read_to_string(data.path().join(IDENTITY)).expect("it"), newer);
     }
 
     #[test]

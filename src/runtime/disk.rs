@@ -108,13 +108,7 @@ pub fn shard_directory(data: &Path, shard: ShardId) -> PathBuf {
 /// ended may have left bytes that the system knows and the device does not. Blocks for as long as
 /// that takes; not for a running executor. A directory that is missing is made.
 pub fn load(directory: &Path) -> Result<Vec<SegmentBytes>, DiskFault> {
-    let fault = |what| {
-        move |error| DiskFault {
-            path: directory.to_owned(),
-            what,
-            error,
-        }
-    };
+    let fault = |what| move |error| DiskFault { path: directory.to_owned(), what, error };
     fs::create_dir_all(directory).map_err(fault("make the directory"))?;
     if let Some(parent) = directory.parent() {
         prepare::sync_directory(parent).map_err(fault("sync the directory above"))?;
@@ -126,11 +120,7 @@ pub fn load(directory: &Path) -> Result<Vec<SegmentBytes>, DiskFault> {
             continue;
         };
         let path = entry.path();
-        let bytes = read(&path).map_err(|error| DiskFault {
-            path,
-            what: "read it",
-            error,
-        })?;
+        let bytes = read(&path).map_err(|error| DiskFault { path, what: "read it", error })?;
         segments.push(SegmentBytes { sequence, bytes });
     }
     segments.sort_by_key(|segment| segment.sequence);
@@ -149,13 +139,7 @@ fn read(path: &Path) -> io::Result<Bytes> {
 impl Disk {
     /// The disk for the journal in `directory`, which `load` has read, on the executor that calls.
     pub fn open(directory: &Path, layout: Layout) -> Result<(Disk, Bell), DiskFault> {
-        let fault = |what| {
-            move |error| DiskFault {
-                path: directory.to_owned(),
-                what,
-                error,
-            }
-        };
+        let fault = |what| move |error| DiskFault { path: directory.to_owned(), what, error };
         let (ring, bell) = Ring::new().map_err(fault(RING))?;
         let ringer = ring.ringer().map_err(fault("share a socket"))?;
         let preparer = prepare::start(directory.to_owned(), layout.segment_bytes, ringer)
@@ -191,11 +175,7 @@ impl Disk {
                 }
                 Order::Write(block) => {
                     let last = self.marks.back().map(|&(mark, _)| mark);
-                    assert!(
-                        last.is_none_or(|last| last < block.mark),
-                        "{} again",
-                        block.mark
-                    );
+                    assert!(last.is_none_or(|last| last < block.mark), "{} again", block.mark);
                     self.marks.push_back((block.mark, false));
                     self.backlog_bytes += block.bytes;
                     self.waiting.push_back(block);
@@ -213,11 +193,7 @@ impl Disk {
     /// tell that the disk is too full to begin with.
     pub async fn prepared(&mut self, bell: &mut Bell) -> Result<(), DiskFault> {
         let path = self.directory.clone();
-        let fault = |error| DiskFault {
-            path: path.clone(),
-            what: "prepare its segments",
-            error,
-        };
+        let fault = |error| DiskFault { path: path.clone(), what: "prepare its segments", error };
         loop {
             self.take_prepared();
             match (self.full, self.opening) {
@@ -292,10 +268,7 @@ impl Disk {
             };
             let path = self.directory.join(segment::name(block.segment));
             let (path, offset, mark) = (path.display(), block.offset, block.mark);
-            fatal(
-                Reason::Journal,
-                &format!("{path}, offset {offset}, block {mark}: {what}"),
-            );
+            fatal(Reason::Journal, &format!("{path}, offset {offset}, block {mark}: {what}"));
         }
         let marks = self.marks.iter_mut();
         for (_, done) in marks.filter(|(mark, _)| *mark == block.mark) {
@@ -325,10 +298,7 @@ impl Disk {
         if !self.preparer.ask(job) {
             // It only ends after it said why, and that is fatal when it is heard.
             self.take_prepared();
-            fatal(
-                Reason::Journal,
-                "the thread that prepares segments has ended",
-            );
+            fatal(Reason::Journal, "the thread that prepares segments has ended");
         }
     }
 }

@@ -119,8 +119,8 @@ impl Node {
         let pinned = usize::from(shards) == cores.len() && config.shards == 0;
         let identity = Identity { node: config.id, cluster: config.cluster.digest(), shards };
         let created = Clock::start().now().wall.0 / 1_000_000_000;
-        let directory = DataDirectory::open(&config.data_dir, &identity, created)
-            .map_err(Fatal::DataDir)?;
+        let directory =
+            DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)?;
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
         let (api_sockets, api) = take_addresses(resolve(&config.listen)?, shards)?;
 

@@ -63,9 +63,7 @@ pub(super) struct Preparer {
 impl Preparer {
     /// Asks for something; false when the thread has ended, after it said why.
     pub fn ask(&self, job: Job) -> bool {
-        self.jobs
-            .as_ref()
-            .is_some_and(|jobs| jobs.send(job).is_ok())
+        self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok())
     }
 
     /// What was done since the last time.
@@ -94,33 +92,16 @@ pub(super) fn start(
     let (done, results) = mpsc::channel();
     let spares = tidy(&directory, segment_bytes)?;
     let opening = VecDeque::new();
-    let bench = Bench {
-        directory,
-        segment_bytes,
-        ringer,
-        done,
-        spares,
-        opening,
-        full: false,
-    };
+    let bench = Bench { directory, segment_bytes, ringer, done, spares, opening, full: false };
     let named = thread::Builder::new().name("ringraft-prepare".into());
     let thread = named.spawn(move || bench.run(&todo))?;
-    Ok(Preparer {
-        jobs: Some(jobs),
-        done: results,
-        thread: Some(thread),
-    })
+    Ok(Preparer { jobs: Some(jobs), done: results, thread: Some(thread) })
 }
 
 /// Opens a segment for durable writes, past the page cache where the filesystem lets us.
 pub(super) fn open_for_writes(path: &Path) -> io::Result<File> {
     let direct = OFlags::DIRECT.bits() as i32;
-    match OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(direct)
-        .open(path)
-    {
+    match OpenOptions::new().read(true).write(true).custom_flags(direct).open(path) {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             OpenOptions::new().read(true).write(true).open(path)
         }
@@ -290,10 +271,7 @@ impl Bench {
 }
 
 fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 const NEW: &str = "new-";

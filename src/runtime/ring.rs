@@ -113,11 +113,7 @@ impl Ring {
     /// Queues the durable write of a block; `submit` hands it to the kernel.
     pub fn write(&mut self, file: Rc<File>, block: Block) {
         assert!(self.has_room(), "{} writes are in flight", self.flying);
-        let slot = self
-            .slots
-            .iter()
-            .position(Option::is_none)
-            .expect("there is room");
+        let slot = self.slots.iter().position(Option::is_none).expect("there is room");
         let (fd, offset) = (types::Fd(file.as_raw_fd()), block.offset);
         let bytes = block.as_bytes();
         let (start, length) = (bytes.as_ptr(), bytes.len() as u32);
@@ -169,10 +165,7 @@ impl Ring {
                 let Flying { block, file } = self.slots[slot].take().expect("a write in flight");
                 drop(file);
                 self.flying -= 1;
-                landed(Landed {
-                    block,
-                    result: completion.result(),
-                });
+                landed(Landed { block, result: completion.result() });
             }
             // Once the queue has overflowed the kernel keeps everything back until it is asked.
             if !self.ring.submission().cq_overflow() {

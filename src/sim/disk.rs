@@ -135,8 +135,9 @@ impl Disk {
         self.done.clear();
     }
 
-    /// The process starts: its journal found and kept everything up to `kept`, which is no less than was
-    /// safe unless the disk is `rotten`: the last blocks gone bad look as if they had never ended.
+    /// The process starts: its journal found and kept everything up to `kept`, which is no less
+    /// than was safe unless the disk is `rotten`: the last blocks gone bad look as if they had
+    /// never ended.
     pub fn resume(&mut self, kept: Mark, rotten: bool) {
         assert!(rotten || kept >= self.durable, "{kept} was kept and {} was safe", self.durable);
         self.durable = kept;

@@ -28,28 +28,14 @@ struct Modelled {
 
 impl Model {
     pub fn from(found: &Recovered) -> Model {
-        let modelled = |tail: &Tail| Modelled {
-            tail: tail.clone(),
-            commit: tail.hard.commit,
-            writing: None,
-        };
-        let partitions = found
-            .partitions
-            .iter()
-            .map(|(&id, tail)| (id, modelled(tail)))
-            .collect();
-        Model {
-            partitions,
-            gone: found.left.iter().copied().collect(),
-            draws: 1 << 40,
-        }
+        let modelled =
+            |tail: &Tail| Modelled { tail: tail.clone(), commit: tail.hard.commit, writing: None };
+        let partitions = found.partitions.iter().map(|(&id, tail)| (id, modelled(tail))).collect();
+        Model { partitions, gone: found.left.iter().copied().collect(), draws: 1 << 40 }
     }
 
     pub fn tails(&self) -> BTreeMap<PartitionId, Tail> {
-        let tails = self
-            .partitions
-            .iter()
-            .map(|(&id, partition)| (id, partition.tail()));
+        let tails = self.partitions.iter().map(|(&id, partition)| (id, partition.tail()));
         tails.collect()
     }
 
@@ -75,18 +61,8 @@ impl Model {
             assert!(journal.has_room_for(&founding));
             journal.founded(id, &founding);
             self.gone.remove(&id);
-            let tail = Tail {
-                founding,
-                first: Position(1),
-                ..Tail::default()
-            };
-            self.partitions.insert(
-                id,
-                Modelled {
-                    tail,
-                    ..Modelled::default()
-                },
-            );
+            let tail = Tail { founding, first: Position(1), ..Tail::default() };
+            self.partitions.insert(id, Modelled { tail, ..Modelled::default() });
             return;
         };
         match chance.below(100) {
@@ -116,11 +92,7 @@ impl Modelled {
 
     fn append(&mut self, id: PartitionId, journal: &mut Journal, chance: &mut Prng) {
         let last = self.last().0 + 1;
-        let back = if chance.chance(150) {
-            chance.below(12)
-        } else {
-            0
-        };
+        let back = if chance.chance(150) { chance.below(12) } else { 0 };
         // What a snapshot is being taken of is committed, and raft never truncates that.
         let committed = self.writing.as_ref().map_or(0, |(meta, _)| meta.position.0);
         let lowest = self.tail.first.0.max(committed + 1).min(last);
@@ -130,34 +102,21 @@ impl Modelled {
                 let bytes = *chance.pick(&[0, 1, 20, 100, 700, 3000, 9000]);
                 let fill = chance.next_u64() as u8;
                 let kind = chance.below(3) as u8;
-                TailEntry {
-                    term: Term(chance.below(9)),
-                    kind,
-                    data: vec![fill; bytes].into(),
-                }
+                TailEntry { term: Term(chance.below(9)), kind, data: vec![fill; bytes].into() }
             })
             .collect();
         let entry = |e: &'_ TailEntry| (e.term, e.kind, e.data.clone());
         let owned: Vec<_> = run.iter().map(entry).collect();
-        let borrowed = owned.iter().map(|(term, kind, data)| Entry {
-            term: *term,
-            kind: *kind,
-            data,
-        });
+        let borrowed =
+            owned.iter().map(|(term, kind, data)| Entry { term: *term, kind: *kind, data });
         journal.entries(id, first, borrowed);
-        self.tail
-            .entries
-            .truncate((first.0 - self.tail.first.0) as usize);
+        self.tail.entries.truncate((first.0 - self.tail.first.0) as usize);
         self.tail.entries.extend(run);
     }
 
     fn state(&mut self, id: PartitionId, journal: &mut Journal, chance: &mut Prng, draw: u64) {
         let commit = Position(chance.between(self.tail.first.0 - 1, self.last().0));
-        let hard = HardState {
-            term: Term(draw),
-            vote: chance.below(4),
-            commit,
-        };
+        let hard = HardState { term: Term(draw), vote: chance.below(4), commit };
         let conf = chance.chance(200).then(|| conf(draw));
         journal.state(id, hard, conf.as_ref());
         self.tail.hard = hard;
@@ -223,9 +182,7 @@ impl Modelled {
         let after = meta.position.0 + 1;
         match meta.origin {
             Origin::Taken => {
-                let covered = after
-                    .saturating_sub(tail.first.0)
-                    .min(tail.entries.len() as u64);
+                let covered = after.saturating_sub(tail.first.0).min(tail.entries.len() as u64);
                 tail.entries.drain(..covered as usize);
             }
             Origin::Installed => tail.entries.clear(),
@@ -242,10 +199,7 @@ fn founding(draw: u64) -> Founding {
         host: format!("node-{n}.example"),
         port: 5679,
     };
-    Founding {
-        replica: draw,
-        members: (1..=draw % 4).map(member).collect(),
-    }
+    Founding { replica: draw, members: (1..=draw % 4).map(member).collect() }
 }
 
 fn conf(draw: u64) -> ConfState {

@@ -57,8 +57,8 @@ impl Caller {
         tokio::time::timeout(SOON, call).await.unwrap_or_else(|_| panic!("{path}: no answer"))
     }
 
-    /// Opens a stream. A node may say nothing before the first message, not even that the call was taken,
-    /// so a task of its own waits for that.
+    /// Opens a stream. A node may say nothing before the first message, not even that the call was
+    /// taken, so a task of its own waits for that.
     pub fn stream<I: Message + 'static, O: Message + Default + 'static>(
         &self,
         path: &'static str,
@@ -84,7 +84,8 @@ impl Caller {
         Heard { messages, task: task.abort_handle() }
     }
 
-    /// Asks again while the node says UNAVAILABLE, as a client does while a partition has no leader yet.
+    /// Asks again while the node says UNAVAILABLE, as a client does while a partition has no leader
+    /// yet.
     pub async fn open(&self, partition: u32, timeout: Duration) -> Session {
         let input = OpenSessionInput { timeout: Some(span(timeout)) };
         let headers = Some(PartitionRequestHeaders { partition_id: partition });
@@ -198,8 +199,8 @@ impl Session {
         outcome(head, answer.body)
     }
 
-    /// Tells the node that numbers up to the last are finished but for `open`, whose outputs arrived up
-    /// to the number beside them.
+    /// Tells the node that numbers up to the last are finished but for `open`, whose outputs
+    /// arrived up to the number beside them.
     pub async fn keep_alive(&self, open: &[(u64, u64)]) -> Result<(), Status> {
         let numbers: Vec<u64> = open.iter().map(|(number, _)| *number).collect();
         let filter = ringraft::client::filter::Filter::of(&numbers).to_json();

@@ -1,8 +1,8 @@
 //! A real node as a process, for the suites that talk to one.
 //!
-//! A host that cannot run a node (no io_uring, too little lockable memory) makes every test of these
-//! suites say so in one line and count as passed. Waiting is always for a line or a condition, with a
-//! deadline.
+//! A host that cannot run a node (no io_uring, too little lockable memory) makes every test of
+//! these suites say so in one line and count as passed. Waiting is always for a line or a
+//! condition, with a deadline.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Read};
@@ -13,6 +13,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 pub mod caller;
+pub mod calls;
 
 /// A node that is ready.
 pub struct Node {
@@ -46,8 +47,8 @@ pub fn possible() -> bool {
     }
 }
 
-/// A directory for data on the disk that the build is on: the system's own may be in memory, without
-/// direct writes.
+/// A directory for data on the disk that the build is on: the system's own may be in memory,
+/// without direct writes.
 pub fn data_dir() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("node-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
@@ -184,8 +185,8 @@ pub fn lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     receiver
 }
 
-/// A node that lives until the test process ends, whoever of its threads started it: a shell waits for
-/// the end of its input, which only we hold open, and then kills the node.
+/// A node that lives until the test process ends, whoever of its threads started it: a shell waits
+/// for the end of its input, which only we hold open, and then kills the node.
 // It ends by itself, when this process has.
 #[allow(clippy::zombie_processes)]
 pub fn shared() -> &'static str {
