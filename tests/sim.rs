@@ -1,5 +1,5 @@
-//! Kept seeds, each with what it was or what it would show, fresh ones, and worlds that press on one promise
-//! (style.md R14).
+//! Kept seeds, each with what it was or what it would show, fresh ones, and worlds that press on
+//! one promise (style.md R14).
 //!
 //! `SIM_SEEDS` says how many fresh ones (200), `SIM_BASE` where they begin; without it they begin
 //! at a number made from the commit that was built, so that every commit walks new ground and every
@@ -59,8 +59,8 @@ fn the_same_seed_gives_the_same_run() {
     }
 }
 
-/// One writes, three read, and the leader is cut off once a second: who reads from a leader that does not
-/// know yet that it is none must not see the past.
+/// One writes, three read, and the leader is cut off once a second: who reads from a leader that
+/// does not know yet that it is none must not see the past.
 #[test]
 fn cut_leaders_answer_nothing_stale() {
     for seed in 0..4 {
