@@ -368,8 +368,9 @@ fn bare_sync_us(directory: &Path, times: usize) -> u32 {
 
 /// One shape of load against the node: its line in the report.
 fn shape(address: SocketAddr, connections: usize, flights: usize, span: Duration) -> u32 {
-    let mut callers: Vec<Caller> =
-        (0..connections).map(|n| Caller::new(address, &format!("c{n}-{flights}"))).collect();
+    let mut callers: Vec<Caller> = (0..connections)
+        .map(|n| Caller::new(address, &format!("c{n}-{connections}x{flights}")))
+        .collect();
     let cpu = node_cpu_ns();
     let report = closed_loop(&mut callers, flights, span);
     let cpu = (node_cpu_ns() - cpu) as f64 / 1e9;
