@@ -21,7 +21,6 @@ pub mod client;
 pub mod clock;
 pub mod disk;
 pub mod fault;
-pub mod filter;
 pub mod habits;
 pub mod history;
 pub mod linear;
