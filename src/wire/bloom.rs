@@ -180,7 +180,8 @@ fn decode_base64(text: &[u8]) -> Result<Vec<u8>, Malformed> {
     URL_SAFE_LENIENT.decode(text).map_err(|_| Malformed("b is not base64"))
 }
 
-/// Where hash `i` looks, before the modulus; the pairs are the hashes of the key and of the longer key.
+/// Where hash `i` looks, before the modulus; the pairs are the hashes of the key and of the longer
+/// key.
 fn probe((h0, h1): (u64, u64), (h2, h3): (u64, u64), i: u64) -> u64 {
     let base = if i % 2 == 0 { h0 } else { h1 };
     let step = if matches!(i % 4, 1 | 2) { h3 } else { h2 };
