@@ -31,6 +31,7 @@ pub struct Wire {
 /// A session on a wire, with the counter it works on.
 pub struct Caller {
     wire: Wire,
+    partition: u32,
     session: u64,
     primitive: u64,
     sequence: u64,
@@ -40,7 +41,6 @@ pub struct Caller {
 }
 
 const INCREMENT: &str = "/atomix.multiraft.counter.v1.Counter/Increment";
-const PARTITION: u32 = 1;
 
 /// What a closed loop measured.
 #[derive(Debug)]
@@ -161,17 +161,14 @@ impl Wire {
 }
 
 impl Caller {
-    /// A session and the counter `name` on a connection of its own.
-    pub fn new(address: SocketAddr, name: &str) -> Caller {
+    /// A session and the counter `name` in `partition`, on a connection of its own.
+    pub fn new(address: SocketAddr, partition: u32, name: &str) -> Caller {
         let mut setup = Wire::connect(address);
-        let partition = Some(PartitionRequestHeaders { partition_id: PARTITION });
+        let headers = Some(PartitionRequestHeaders { partition_id: partition });
         let timeout = Some(prost_types::Duration { seconds: 60, nanos: 0 });
         let opened: v1::OpenSessionResponse = setup.call(
             "/atomix.multiraft.v1.Partition/OpenSession",
-            &v1::OpenSessionRequest {
-                headers: partition,
-                input: Some(v1::OpenSessionInput { timeout }),
-            },
+            &v1::OpenSessionRequest { headers, input: Some(v1::OpenSessionInput { timeout }) },
         );
         let session = opened.output.expect("a session opens").session_id;
         let spec = v1::PrimitiveSpec {
@@ -182,18 +179,26 @@ impl Caller {
         let created: v1::CreatePrimitiveResponse = setup.call(
             "/atomix.multiraft.v1.Session/CreatePrimitive",
             &v1::CreatePrimitiveRequest {
-                headers: Some(command(session, 0, 1)),
+                headers: Some(command(partition, session, 0, 1)),
                 input: Some(v1::CreatePrimitiveInput { spec: Some(spec) }),
             },
         );
         let primitive = created.output.expect("a counter is created").primitive_id;
         let wire = Wire::connect(address);
-        Caller { wire, session, primitive, sequence: 1, flying: Vec::new(), indexed: false }
+        Caller {
+            wire,
+            partition,
+            session,
+            primitive,
+            sequence: 1,
+            flying: Vec::new(),
+            indexed: false,
+        }
     }
 
     /// The counter's value, read linearizably.
     pub fn value(&self, address: SocketAddr) -> i64 {
-        let headers = command(self.session, self.primitive, 0).operation;
+        let headers = command(self.partition, self.session, self.primitive, 0).operation;
         let got: counter::GetResponse = Wire::connect(address).call(
             "/atomix.multiraft.counter.v1.Counter/Get",
             &counter::GetRequest {
@@ -210,7 +215,7 @@ impl Caller {
     fn start(&mut self, out: &mut Vec<u8>) {
         self.sequence += 1;
         let ask = counter::IncrementRequest {
-            headers: Some(command(self.session, self.primitive, self.sequence)),
+            headers: Some(command(self.partition, self.session, self.primitive, self.sequence)),
             input: Some(counter::IncrementInput { delta: 1 }),
         };
         let id = self.wire.begin(out, INCREMENT, self.indexed, &ask.encode_to_vec());
@@ -222,7 +227,7 @@ impl Caller {
         let lowest = self.flying.iter().map(|flight| flight.1).min().unwrap_or(self.sequence + 1);
         let filter = br#"{"m":1,"k":9223372036854775808,"b":"AAAAAAAAAAA="}"#;
         let ask = v1::KeepAliveRequest {
-            headers: Some(PartitionRequestHeaders { partition_id: PARTITION }),
+            headers: Some(PartitionRequestHeaders { partition_id: self.partition }),
             input: Some(v1::KeepAliveInput {
                 session_id: self.session,
                 input_filter: filter.to_vec().into(),
@@ -256,8 +261,8 @@ pub fn closed_loop(callers: &mut [Caller], flights: usize, span: Duration) -> Re
             callers.iter_mut().for_each(|caller| caller.keep_alive());
             alive = Instant::now();
         }
-        // A load that spins keeps its core from the kernel's own work, and the completions of synced
-        // writes are such work: they then wait for the end of its time slice, 4 ms.
+        // A load that spins keeps its core from the kernel's own work, and the completions of
+        // synced writes are such work: they then wait for the end of its time slice, 4 ms.
         wait_for_one(callers);
         for caller in callers.iter_mut() {
             let answered = caller.answers(&mut report);
@@ -316,8 +321,8 @@ fn send_all(socket: &mut TcpStream, mut bytes: &[u8]) {
     }
 }
 
-fn command(session: u64, primitive: u64, sequence: u64) -> CommandRequestHeaders {
-    let partition = Some(PartitionRequestHeaders { partition_id: PARTITION });
+fn command(partition: u32, session: u64, primitive: u64, sequence: u64) -> CommandRequestHeaders {
+    let partition = Some(PartitionRequestHeaders { partition_id: partition });
     let session = Some(SessionRequestHeaders { partition, session_id: session });
     let session = Some(PrimitiveRequestHeaders { session, primitive_id: primitive });
     CommandRequestHeaders {
@@ -374,7 +379,7 @@ fn bare_sync_us(directory: &Path, times: usize) -> u32 {
 /// One shape of load against the node: its line in the report.
 fn shape(address: SocketAddr, connections: usize, flights: usize, span: Duration) -> u32 {
     let mut callers: Vec<Caller> = (0..connections)
-        .map(|n| Caller::new(address, &format!("c{n}-{connections}x{flights}")))
+        .map(|n| Caller::new(address, 1, &format!("c{n}-{connections}x{flights}")))
         .collect();
     let cpu = node_cpu_ns();
     let report = closed_loop(&mut callers, flights, span);
@@ -393,26 +398,53 @@ fn shape(address: SocketAddr, connections: usize, flights: usize, span: Duration
     report.percentile(0.5)
 }
 
-/// Arguments: `--bench` (given by cargo) measures for seconds, without it an instant is enough.
-fn main() {
-    let measures = std::env::args().any(|argument| argument == "--bench");
-    let span = Duration::from_millis(if measures { 4000 } else { 50 });
-    let data = tempfile::tempdir_in(".").expect("a directory on the disk under test");
+/// A node of one core on this disk.
+fn config(data: &Path, partitions: u32) -> NodeConfig {
     let here = Address { host: "127.0.0.1".to_owned(), port: 0 };
     let mut config = NodeConfig {
-        data_dir: data.path().join("data"),
+        data_dir: data.to_owned(),
         listen: here.clone(),
         peer_listen: here,
         shards: 1,
         ..NodeConfig::default()
     };
-    config.cluster.partitions = 1;
+    config.cluster.partitions = partitions;
+    config
+}
+
+/// What a start costs that has so many entries in eight partitions to recover, and no snapshot.
+fn restart(data: &Path, entries: u64) {
+    let mut config = config(data, 8);
+    (config.snapshot_entries, config.snapshot_bytes) = (1_000_000, 1 << 30);
+    let node = Node::start(&config).expect("it started before");
+    let mut callers: Vec<Caller> = (1..=8).map(|n| Caller::new(node.api, n, "many")).collect();
+    let mut done = 0;
+    while done < entries {
+        // One in flight a partition: each command is an entry.
+        done += closed_loop(&mut callers, 1, Duration::from_millis(20)).done;
+    }
+    node.stop();
     let began = Instant::now();
-    let node = match Node::start(&config) {
+    let node = Node::start(&config).expect("it started before");
+    drop(Caller::new(node.api, 8, "again"));
+    println!(
+        "start with {done} entries in 8 partitions to recover  {} ms",
+        began.elapsed().as_millis()
+    );
+    node.stop();
+}
+
+/// Arguments: `--bench` (given by cargo) measures for seconds, without it an instant is enough.
+fn main() {
+    let measures = std::env::args().any(|argument| argument == "--bench");
+    let span = Duration::from_millis(if measures { 4000 } else { 50 });
+    let data = tempfile::tempdir_in(".").expect("a directory on the disk under test");
+    let began = Instant::now();
+    let node = match Node::start(&config(&data.path().join("load"), 1)) {
         Ok(node) => node,
         Err(fatal) => return println!("skipped: {fatal}"),
     };
-    drop(Caller::new(node.api, "first"));
+    drop(Caller::new(node.api, 1, "first"));
     println!("start to a first acknowledged command  {} ms", began.elapsed().as_millis());
     keep_off_the_node();
     let bare = bare_sync_us(data.path(), if measures { 2000 } else { 20 });
@@ -423,6 +455,7 @@ fn main() {
         shape(node.api, connections, flights, span);
     }
     node.stop();
+    restart(&data.path().join("restart"), if measures { 100_000 } else { 100 });
 }
 
 /// The node's core is the first that this process may use; the load takes the last.
