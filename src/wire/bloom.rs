@@ -183,7 +183,7 @@ fn decode_base64(text: &[u8]) -> Result<Vec<u8>, Malformed> {
 /// Where hash `i` looks, before the modulus; the pairs are the hashes of the key and of the longer
 /// key.
 fn probe((h0, h1): (u64, u64), (h2, h3): (u64, u64), i: u64) -> u64 {
-    let base = if i % 2 == 0 { h0 } else { h1 };
+    let base = if i.is_multiple_of(2) { h0 } else { h1 };
     let step = if matches!(i % 4, 1 | 2) { h3 } else { h2 };
     base.wrapping_add(i.wrapping_mul(step))
 }
