@@ -636,9 +636,7 @@ impl Client {
             sequence
         });
         let body = Bytes::from(match sequence {
-            Some(sequence) => {
-                speech::command(live.id, sequence, None, primitive, kind, op.payload())
-            }
+            Some(sequence) => speech::command(live.id, sequence, primitive, kind, op.payload()),
             None => speech::query(live.id, primitive, kind, op.payload()),
         });
         let call = history.stamp(now_ns);

@@ -36,7 +36,7 @@ use prost::Message;
 use crate::id::{Index, Kind, NodeId, PartitionId, ShardId};
 use crate::partition::reply::{Event, Refusal, Status};
 use crate::shard::inbox::{Ask, DiskRoom, Member, Role};
-use crate::sim::call::Heard;
+use crate::sim::call::{Heard, Parcel};
 use crate::sim::fault::What;
 use crate::sim::node::Caller;
 use crate::sim::setup::Setup;
@@ -283,8 +283,7 @@ impl Story {
             "close" => return self.close_primitive(name, kind, &primitive),
             _ => verbs::op(asked, words, 3)?,
         };
-        let deadline = words.span_named("deadline")?;
-        let deadline = deadline.map(|span| self.world().now().wall.after(span));
+        let timeout = words.span_named("deadline")?;
         let person = self.person(name)?;
         let session = person.session;
         let id = match words.named("id") {
@@ -298,11 +297,11 @@ impl Story {
         }
         let sequence = words.number_named("number", person.next_sequence)?;
         person.next_sequence = person.next_sequence.max(sequence + 1);
-        let body = speech::command(session, sequence, deadline, id, op.kind(), op.payload());
+        let body = speech::command(session, sequence, id, op.kind(), op.payload());
         let what = Purpose::Command(sequence, op);
         person.sent.insert(sequence, (body.clone().into(), what.clone()));
         person.open.insert(sequence, 0);
-        self.send(name, what, Ask::Command, body, node)
+        self.send(name, what, Ask::Command, Parcel { timeout, ..body.into() }, node)
     }
 
     fn create(&mut self, name: &str, kind: Kind, primitive: &str) -> Result<(), String> {
@@ -423,7 +422,7 @@ impl Story {
         name: &str,
         what: Purpose,
         ask: Ask,
-        body: Vec<u8>,
+        body: impl Into<Parcel>,
         node: Option<u32>,
     ) -> Result<(), String> {
         let person = self.person(name)?;

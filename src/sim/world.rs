@@ -17,7 +17,7 @@ use crate::partition::reply::{Body, Replies};
 use crate::prng::Prng;
 use crate::shard::inbox::{Ask, Delivery, DiskRoom, Letter, Member, Role};
 use crate::shard::outbox::{Outbox, SnapshotOut};
-use crate::sim::call::{Act, Heard};
+use crate::sim::call::{Act, Heard, Parcel};
 use crate::sim::client::Client;
 use crate::sim::clock::Clock;
 use crate::sim::fault::What;
@@ -106,7 +106,7 @@ enum Event {
         shard: ShardId,
         partition: PartitionId,
         ask: Ask,
-        body: Bytes,
+        body: Parcel,
     },
     Hangup {
         caller: Caller,
@@ -199,10 +199,11 @@ impl World {
         shard: ShardId,
         partition: PartitionId,
         ask: Ask,
-        body: Bytes,
+        body: impl Into<Parcel>,
     ) {
         let later_ns = 50_000;
         self.routes.insert((caller.client, caller.call), (node, shard));
+        let body = body.into();
         let event = Event::Request { caller, node, shard, partition, ask, body };
         self.queue.push(self.now_ns + later_ns, event);
     }
@@ -611,7 +612,7 @@ impl World {
         shard: ShardId,
         partition: PartitionId,
         ask: Ask,
-        body: &Bytes,
+        body: &Parcel,
     ) {
         let known = &self.nodes[node.0 as usize - 1];
         if !known.up {
@@ -620,10 +621,12 @@ impl World {
             return;
         }
         let life = known.life;
+        let now = known.clock.read(self.now_ns).monotonic;
+        let deadline = body.timeout.map(|timeout| now.after(timeout));
         self.reach(node, shard, |core| {
             let ticket = core.wait(caller, life);
-            core.inbox.requests.push(ticket, partition, None, ask, |into| {
-                into.extend_from_slice(body);
+            core.inbox.requests.push(ticket, partition, deadline, ask, |into| {
+                into.extend_from_slice(&body.bytes);
             });
         });
     }
@@ -682,7 +685,7 @@ impl World {
                             send.call, send.node, send.ask
                         )
                     });
-                    let (ask, body, node) = (send.ask, send.body, send.node);
+                    let (ask, body, node) = (send.ask, send.body.into(), send.node);
                     let event = Event::Request { caller, node, shard, partition, ask, body };
                     self.queue.push(self.now_ns + later_ns, event);
                 }
