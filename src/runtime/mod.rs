@@ -117,10 +117,10 @@ impl Node {
         // Pinned only when each shard has a core to itself: two on one core would starve each
         // other.
         let pinned = usize::from(shards) == cores.len() && config.shards == 0;
-        let identity = Identity { node: config.id, cluster: config.cluster.digest(), shards };
-        let created = Clock::start().now().wall.0 / 1_000_000_000;
-        let directory =
-            DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)?;
+        if usize::from(shards) > cores.len() {
+            tracing::warn!(shards, cores = cores.len(), "more shards than cores: they will wait");
+        }
+        let directory = open_directory(config, shards)?;
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
         let (api_sockets, api) = take_addresses(resolve(&config.listen)?, shards)?;
 
@@ -244,6 +244,12 @@ fn spawn(core: core::Core, placement: Placement) -> Result<ExecutorJoinHandle<()
         .io_memory(EXECUTOR_MEMORY_BYTES)
         .spawn(move || core.run())
         .map_err(|error| Fatal::Core(format!("no executor can be started: {error}")))
+}
+
+fn open_directory(config: &NodeConfig, shards: u16) -> Result<DataDirectory, Fatal> {
+    let identity = Identity { node: config.id, cluster: config.cluster.digest(), shards };
+    let created = Clock::start().now().wall.0 / 1_000_000_000;
+    DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)
 }
 
 /// The executor's own buffers for files, which this program writes by a ring of its own.

@@ -40,10 +40,11 @@ use crate::sim::call::{Heard, Parcel};
 use crate::sim::fault::What;
 use crate::sim::node::Caller;
 use crate::sim::setup::Setup;
+use crate::sim::speech;
 use crate::sim::verbs::{self, Words};
 use crate::sim::world::World;
-use crate::sim::{filter, speech};
 use crate::time::Span;
+use crate::wire::bloom::Filter;
 use crate::wire::proto::v1::{CreatePrimitiveOutput, OpenSessionOutput};
 use crate::workload::Op;
 use crate::workload::answer::outcome;
@@ -253,7 +254,7 @@ impl Story {
         };
         let filter = match words.named("filter") {
             Some(text) => text.as_bytes().to_vec(),
-            None => filter::filter(&open),
+            None => Filter::of(&open).to_json(),
         };
         let body = speech::keep_alive(person.session, filter, last, &heard);
         self.send(name, Purpose::Keep, Ask::Command, body, None)

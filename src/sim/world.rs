@@ -20,7 +20,6 @@ use crate::shard::outbox::{Outbox, SnapshotOut};
 use crate::sim::call::{Act, Heard, Parcel};
 use crate::sim::client::Client;
 use crate::sim::clock::Clock;
-use crate::sim::disk::Disk;
 use crate::sim::fault::What;
 use crate::sim::history::History;
 use crate::sim::net::{Manners, Net};
@@ -146,7 +145,8 @@ impl World {
     pub fn new(setup: Setup, telling: bool) -> World {
         let mut prng = Prng::new(setup.seed ^ 0x7369_6d00);
         let net = Net::new(setup.plan.manners.clone(), prng.fork(1));
-        let nodes = (1..=setup.nodes).map(|id| new_node(NodeId(id), &setup, &mut prng)).collect();
+        let nodes =
+            (1..=setup.nodes).map(|id| Node::drawn(NodeId(id), &setup, &mut prng)).collect();
         let mut world = World {
             now_ns: 0,
             nodes,
@@ -201,11 +201,9 @@ impl World {
         ask: Ask,
         body: impl Into<Parcel>,
     ) {
-        let later_ns = 50_000;
         self.routes.insert((caller.client, caller.call), (node, shard));
-        let body = body.into();
-        let event = Event::Request { caller, node, shard, partition, ask, body };
-        self.queue.push(self.now_ns + later_ns, event);
+        let event = Event::Request { caller, node, shard, partition, ask, body: body.into() };
+        self.queue.push(self.now_ns + 50_000, event);
     }
 
     /// That caller hangs up.
@@ -787,22 +785,6 @@ impl World {
         self.wrong
             .extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
     }
-}
-
-fn new_node(id: NodeId, setup: &Setup, prng: &mut Prng) -> Node {
-    let clock = if setup.plan.skew_ns > 0 || setup.plan.steps {
-        Clock::drawn(prng, setup.plan.skew_ns)
-    } else {
-        Clock::right()
-    };
-    let cores = (0..setup.shards)
-        .map(|shard| {
-            let own = prng.fork(u64::from(shard));
-            let disk = Disk::new(own, setup.tuning.segment_bytes, setup.tuning.disk_ns);
-            Core::new(ShardId(shard), disk)
-        })
-        .collect();
-    Node { id, life: 0, up: false, rotten: false, paused_until_ns: 0, clock, cores, slow: 1 }
 }
 
 /// Rot falls into the beginning of a segment, where runs of these sizes write.
