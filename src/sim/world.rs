@@ -588,6 +588,7 @@ impl World {
                     last: reply.last,
                 },
                 Body::Event(event) => Heard::Event(event.clone()),
+                Body::Replayed => continue,
                 Body::End => Heard::End,
                 Body::Refused(refusal) => Heard::Refused(refusal.clone()),
             };
