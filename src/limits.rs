@@ -142,7 +142,7 @@ const _: () = {
     assert!(SEGMENT_BYTES_MAX <= u32::MAX as usize);
 };
 
-// --- The replicated state of one partition 
+// --- The replicated state of one partition
 //
 // `Bounds` is what every replica of a cluster must agree on: a command is taken or refused inside
 // apply, alike everywhere. The simulator draws some of them small.

@@ -249,7 +249,8 @@ fn a_directory_has_one_process_and_one_owner() {
     for (flag, value, way) in [
         ("--node-id", "2", "start it with --node-id 1"),
         ("--shards", "1", "start it with --shards 2"),
-        ("--partitions", "4", "[cluster] keys that it was made with"),
+        ("--partitions", "4", "start it with --partitions 3"),
+        ("--partitions", "2", "was made with 3 partitions, not 2"),
     ] {
         let foreign = Node::try_start(dir.path(), &[flag, value]).err().expect("made otherwise");
         assert_eq!(foreign.status, Some(4), "{}", foreign.stderr);
@@ -257,6 +258,67 @@ fn a_directory_has_one_process_and_one_owner() {
     }
     let node = Node::start(dir.path(), &[]);
     assert_eq!(text(&cli(&node, &["counter", "get", "c"])), "1\n");
+}
+
+#[test]
+fn what_is_not_said_is_as_the_directory_was_made() {
+    if !possible() {
+        return;
+    }
+    let dir = data_dir();
+    let node = Node::start(dir.path(), &[]);
+    assert_eq!(cli(&node, &["counter", "set", "c", "7"]).status.code(), Some(0));
+    node.kill();
+    // Neither number: not the defaults of this program, nor the cores of this host.
+    let data = dir.path().join("data").display().to_string();
+    let flags = ["--data-dir", &data, "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
+    let mut child = Command::new(binary())
+        .arg("serve")
+        .args(flags)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let told = lines(child.stdout.take().unwrap());
+    let mut banner = Vec::new();
+    while let Ok(line) = told.recv_timeout(SECONDS) {
+        banner.push(line);
+        if banner.last().is_some_and(|line| line.starts_with("ready ")) {
+            break;
+        }
+    }
+    let whole = banner.join("\n");
+    assert!(whole.contains("shards      2\n  partitions  3\n"), "{whole}");
+    let api = banner.last().unwrap().strip_prefix("ready ").unwrap().to_owned();
+    assert_eq!(text(&plain(&["counter", "get", "c", "--endpoint", &api])), "7\n");
+    send(child.id(), "TERM");
+    assert_eq!(wait(&mut child, SECONDS).code(), Some(0));
+    // A shard whose directory has gone must not begin anew.
+    std::fs::remove_dir_all(dir.path().join("data/shard-1")).unwrap();
+    let ended = Node::try_start(dir.path(), &[]).err().expect("it is not whole");
+    assert_eq!(ended.status, Some(4), "{}", ended.stderr);
+    assert!(ended.stderr.contains("shard-1: has gone"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_result_that_nobody_gets_is_no_success() {
+    if !possible() {
+        return;
+    }
+    let dir = data_dir();
+    let node = Node::start(dir.path(), &[]);
+    assert_eq!(cli(&node, &["map", "put", "m", "k", "v"]).status.code(), Some(0));
+    for command in [&["map", "get", "m", "k"][..], &["map", "list", "m"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let ended = Command::new(binary())
+            .args(command)
+            .args(["--endpoint", &node.api])
+            .stdout(full)
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(ended.code(), Some(1), "{command:?}");
+    }
 }
 
 #[test]
@@ -346,20 +408,34 @@ fn a_full_disk_refuses_what_grows_and_keeps_what_is_there() {
         }
         written
     });
+    // Not even what is small has room elsewhere on this disk.
+    let filled: std::io::Result<()> =
+        std::fs::File::create(small.join("fill")).and_then(|mut file| {
+            loop {
+                file.write_all(&[1; 4096])?;
+            }
+        });
+    assert!(filled.is_err(), "the disk is full");
+    assert_eq!(cli(&node, &["map", "get", "m", "k0"]).stdout.len(), (1 << 20) + 1);
     node.kill();
-    // A start needs room of its own and says so; with room, all that was acknowledged is there.
-    if let Err(ended) = Node::try_start(&small, &flags) {
-        assert_eq!(ended.status, Some(5), "{}", ended.stderr);
-        assert!(ended.stderr.contains("space"), "{}", ended.stderr);
-    }
+    // A start has its room in reserve: it reads, lets things be removed, and refuses the rest.
+    let node = Node::start(&small, &flags);
+    assert_eq!(cli(&node, &["map", "get", "m", "k0"]).stdout.len(), (1 << 20) + 1);
+    let refused = cli(&node, &["map", "put", "m", "more", "x"]);
+    assert_eq!(refused.status.code(), Some(10), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("the disk is full"), "{refused:?}");
+    assert_eq!(cli(&node, &["map", "remove", "m", "k1"]).status.code(), Some(0));
+    node.kill();
+    // With room, all that was acknowledged is there.
     assert!(mounted.grow("size=400m"), "a file system in memory can grow");
     let node = Node::start(&small, &flags);
     runtime.block_on(async {
         let client = Client::connect(options(&node.api)).await.expect("a client");
         let map = client.map("m");
-        for at in 0..written {
+        for at in (0..written).filter(|at| *at != 1) {
             map.get(&format!("k{at}")).await.expect("acknowledged before the disk was full");
         }
+        assert!(map.get("k1").await.is_err(), "removed while it was full");
     });
 }
 
@@ -557,9 +633,25 @@ fn damage_is_found_told_and_kept_from_the_others() {
     assert_eq!(verified.status.code(), Some(12), "{}", text(&verified));
     assert!(text(&verified).contains("durable and lost"), "{}", text(&verified));
     let node = Node::start(dir.path(), &["--shards", "1"]);
+    // The damaged partition keeps its keys: they are refused, not looked for elsewhere.
+    let mut refused = 0;
+    for key in ["a", "b", "c", "d", "e"] {
+        let got = cli(&node, &["map", "get", "m", key, "--timeout", "300ms"]);
+        match got.status.code() {
+            Some(0) => assert_eq!(text(&got), "4\n"),
+            status => {
+                let told = String::from_utf8_lossy(&got.stderr).into_owned();
+                assert!(status == Some(9) && told.contains("is damaged"), "{key}: {got:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0, "some key lives there");
     let (status, _, told) = node.end_with("TERM", SECONDS);
     assert!(status.success(), "{status}: {told}");
     assert!(told.contains("ringraft: not started: partition "), "{told}");
+    assert!(told.contains("shard-0/segment-"), "{told}");
+    assert!(told.contains("Node.Leave"), "{told}");
 }
 
 #[test]

@@ -27,6 +27,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -35,11 +36,12 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use crate::config::{Address, NodeConfig};
 use crate::id::ShardId;
+use crate::journal::Refused;
 use crate::limits::SHARDS_MAX;
 use crate::mesh;
 use crate::prng::Prng;
 use clock::Clock;
-use directory::{DataDirectory, DirectoryFault, Identity};
+use directory::{DataDirectory, DirectoryFault, Founded, Identity};
 use pump::{Phase, Stop};
 
 /// A running node.
@@ -83,7 +85,7 @@ pub enum Fatal {
     /// The data directory cannot be used.
     DataDir(DirectoryFault),
     /// A journal in it cannot be read at all.
-    Journal(String),
+    Journal(PathBuf, Refused),
     /// The disk.
     Disk(String),
     /// A core could not be started.
@@ -97,7 +99,10 @@ impl fmt::Display for Fatal {
             Fatal::Address(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Fatal::Name(address, error) => write!(f, "{}: {error}", address.host),
             Fatal::DataDir(fault) => fault.fmt(f),
-            Fatal::Journal(text) | Fatal::Disk(text) | Fatal::Core(text) => f.write_str(text),
+            Fatal::Journal(directory, refused) => {
+                write!(f, "{}: {refused}", directory.display())
+            }
+            Fatal::Disk(text) | Fatal::Core(text) => f.write_str(text),
         }
     }
 }
@@ -110,17 +115,17 @@ impl Node {
         checks::raise_limits();
         checks::needed().map_err(Fatal::Host)?;
         let cores = usable_cores();
+        let founded = DataDirectory::founded(&config.data_dir).map_err(Fatal::DataDir)?;
+        let chosen = config.shards;
+        let config = &as_founded(config, founded);
         let shards = match usize::from(config.shards) {
             0 => cores.len().clamp(1, SHARDS_MAX) as u16,
             shards => shards.min(SHARDS_MAX) as u16,
         };
         // Pinned only when each shard has a core to itself: two on one core would starve each
         // other.
-        let pinned = usize::from(shards) == cores.len() && config.shards == 0;
-        let identity = Identity { node: config.id, cluster: config.cluster.digest(), shards };
-        let created = Clock::start().now().wall.0 / 1_000_000_000;
-        let directory =
-            DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)?;
+        let pinned = usize::from(shards) == cores.len() && chosen == 0;
+        let directory = open_directory(config, shards)?;
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
         let (api_sockets, api) = take_addresses(resolve(&config.listen)?, shards)?;
 
@@ -236,6 +241,28 @@ impl Drop for Node {
             self.end();
         }
     }
+}
+
+fn open_directory(config: &NodeConfig, shards: u16) -> Result<DataDirectory, Fatal> {
+    let (cluster, partitions) = (config.cluster.digest(), config.cluster.partitions);
+    let identity = Identity { node: config.id, cluster, shards, partitions };
+    let created = Clock::start().now().wall.0 / 1_000_000_000;
+    DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)
+}
+
+/// What the operator did not say is as the data directory was made: other defaults or another host
+/// must not make it unusable.
+fn as_founded(config: &NodeConfig, founded: Option<Founded>) -> NodeConfig {
+    let mut config = config.clone();
+    if let Some(Founded { shards, partitions }) = founded {
+        if config.shards == 0 {
+            config.shards = shards;
+        }
+        if !config.partitions_said {
+            config.cluster.partitions = partitions;
+        }
+    }
+    config
 }
 
 fn spawn(core: core::Core, placement: Placement) -> Result<ExecutorJoinHandle<()>, Fatal> {

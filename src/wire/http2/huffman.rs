@@ -133,7 +133,7 @@ mod tests {
         let refused = |coded: &[u8]| decode(coded, &mut Vec::new()).is_none();
         assert!(refused(&[0xff]), "eight bits of padding");
         assert!(refused(&[0xff, 0xff, 0xff, 0xff]), "EOS");
-        assert!(refused(&[0x00 | 0b110]), "padding of another kind: '0', then 110");
+        assert!(refused(&[0b0000_0110]), "padding of another kind: '0', then 110");
         assert!(!refused(&[0b0000_0111]), "'0' and three ones");
     }
 
