@@ -440,6 +440,53 @@ fn a_full_disk_refuses_what_grows_and_keeps_what_is_there() {
 }
 
 #[test]
+fn a_full_disk_is_enough_for_a_state_that_does_not_grow() {
+    if !possible() {
+        return;
+    }
+    let dir = data_dir();
+    let small = dir.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    let Some(_mounted) = Mounted::at(&small, "size=120m") else {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    };
+    let listen = format!("127.0.0.1:{}", free_port());
+    let flags = ["--listen", listen.as_str(), "--shards", "1"];
+    let mut node = Node::start(&small, &flags);
+    let reserve = small.join("data/shard-0/reserve");
+    until("there is a reserve", || reserve.exists());
+    let filled: std::io::Result<()> = std::fs::File::create(small.join("fill"))
+        .and_then(|mut file| std::io::copy(&mut std::io::repeat(1), &mut file).map(drop));
+    assert!(filled.is_err(), "the disk is full");
+    let runtime = runtime();
+    // Three times what the segments hold: each is freed by snapshots in the next.
+    runtime.block_on(async {
+        let client = Client::connect(options(&listen)).await.expect("a client");
+        let map = client.map("m");
+        let value = bytes::Bytes::from(vec![b'v'; 1 << 20]);
+        let mut written = 0;
+        let deadline = Instant::now() + SECONDS;
+        while written < 90 {
+            assert!(Instant::now() < deadline, "{written} written, and no room is made");
+            match map.put("k", value.clone(), None, Demand::Anything).await {
+                Ok(_) => written += 1,
+                Err(fault) => assert!(fault.to_string().contains("the disk is full"), "{fault}"),
+            }
+        }
+    });
+    for round in 0..3 {
+        node.kill();
+        node = Node::start(&small, &flags);
+        until("room is made", || {
+            cli(&node, &["counter", "incr", "starts"]).status.code() == Some(0)
+        });
+        let size = cli(&node, &["map", "get", "m", "k"]).stdout.len();
+        assert_eq!(size, (1 << 20) + 1, "start {round}");
+    }
+}
+
+#[test]
 fn a_directory_that_cannot_be_is_told() {
     if !possible() {
         return;

@@ -208,7 +208,7 @@ impl Shard {
             // peers.
             self.next_tick = Some(now.monotonic.after(self.settings.tick));
         }
-        if self.journal.segments() != self.segments_seen {
+        if self.journal.segments() != self.segments_seen || self.admit.is_disk_full() {
             self.segments_seen = self.journal.segments();
             self.free_oldest_segment();
         }
@@ -260,8 +260,7 @@ impl Shard {
         }
     }
 
-    /// The segment being written is all there is. What needs more is given up; what frees others is
-    /// begun.
+    /// The segment being written is all there is. What needs more is given up.
     fn disk_is_full(&mut self) {
         if !self.snapshots_fit() {
             self.effects.snapshot_budget_bytes = 0;
@@ -271,7 +270,6 @@ impl Shard {
                 self.touch(id);
             }
         }
-        self.free_oldest_segment();
     }
 
     /// Whether the disk is full, older segments than the one being written are kept, and snapshots
