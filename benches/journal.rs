@@ -74,7 +74,7 @@ mod wet {
                 disk.obey(&mut orders);
                 if next == 1 {
                     // Before that blocks would pile up and be written without a pause.
-                    disk.prepared(&mut bell).await.expect("room for a segment");
+                    disk.prepared(&mut bell, 2).await.expect("room for a segment");
                 }
                 while disk.in_flight() >= in_flight || next == blocks && disk.backlog_bytes() > 0 {
                     bell.rung().await.expect("a bell");

@@ -33,7 +33,8 @@ pub struct NodeConfig {
     pub listen: Address,
     /// Where other nodes come in; accepts from process start.
     pub peer_listen: Address,
-    /// Pinned cores; 0 is one for each core that the process may use.
+    /// Pinned cores; 0 is as the data directory was made, and in a new one a core each that the
+    /// process may use.
     pub shards: u16,
     /// What clients of `listen` speak.
     pub dialect: Dialect,
@@ -61,6 +62,9 @@ pub struct NodeConfig {
     pub idle: Span,
     /// What must be equal on all nodes.
     pub cluster: ClusterConfig,
+    /// Whether `cluster.partitions` was set by somebody. A default gives way to what the data
+    /// directory was made with.
+    pub partitions_said: bool,
 }
 
 /// What all nodes of a cluster must agree on.
@@ -337,7 +341,10 @@ pub const KEYS: &[Key] = &[
         0,
         limits::PARTITIONS_MAX as u64,
         |c| c.cluster.partitions.into(),
-        |c, n| c.cluster.partitions = n as u32,
+        |c, n| {
+            c.cluster.partitions = n as u32;
+            c.partitions_said = true;
+        },
     ),
     number(
         "cluster",
@@ -438,12 +445,14 @@ impl Default for NodeConfig {
                 session_max: Span::ZERO,
                 partition_memory_bytes: 0,
             },
+            partitions_said: false,
         };
         for key in KEYS {
             if let Holds::Number { default, set, .. } = key.holds {
                 set(&mut config, default);
             }
         }
+        config.partitions_said = false;
         config
     }
 }
@@ -466,7 +475,14 @@ impl NodeConfig {
         let mut faults = Vec::new();
         for (section, value) in root.get_ref() {
             let name = section.get_ref().as_ref();
-            if !KEYS.iter().any(|key| key.section == name) {
+            let table = match value.get_ref() {
+                DeValue::Table(_) => None,
+                _ => KEYS.iter().find(|key| key.name == name),
+            };
+            if let Some(key) = table {
+                let text = format!("{name} stands in no table; it belongs below [{}]", key.section);
+                faults.push(Fault { line: Some(lines.of(section.span().start)), text });
+            } else if !KEYS.iter().any(|key| key.section == name) {
                 let text = format!("unknown table [{name}]; known are {}", listed(sections()));
                 faults.push(Fault { line: Some(lines.of(section.span().start)), text });
             } else if let DeValue::Table(table) = value.get_ref() {
@@ -613,7 +629,11 @@ impl Key {
             (Holds::Text { set, .. }, DeValue::String(text)) => set(config, text),
             (Holds::Text { .. }, _) => return Err("not text: write it in quotes".to_owned()),
         };
-        done.ok_or_else(|| format!("out of bounds; allowed: {}", self.allowed()))
+        let wrong = match self.holds {
+            Holds::Number { .. } => "out of bounds",
+            Holds::Text { .. } => "not understood",
+        };
+        done.ok_or_else(|| format!("{wrong}; allowed: {}", self.allowed()))
     }
 }
 

@@ -8,6 +8,9 @@
 
 mod harness;
 
+#[path = "process/full_disk.rs"]
+mod full_disk;
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -249,7 +252,8 @@ fn a_directory_has_one_process_and_one_owner() {
     for (flag, value, way) in [
         ("--node-id", "2", "start it with --node-id 1"),
         ("--shards", "1", "start it with --shards 2"),
-        ("--partitions", "4", "[cluster] keys that it was made with"),
+        ("--partitions", "4", "start it with --partitions 3"),
+        ("--partitions", "2", "was made with 3 partitions, not 2"),
     ] {
         let foreign = Node::try_start(dir.path(), &[flag, value]).err().expect("made otherwise");
         assert_eq!(foreign.status, Some(4), "{}", foreign.stderr);
@@ -257,6 +261,67 @@ fn a_directory_has_one_process_and_one_owner() {
     }
     let node = Node::start(dir.path(), &[]);
     assert_eq!(text(&cli(&node, &["counter", "get", "c"])), "1\n");
+}
+
+#[test]
+fn what_is_not_said_is_as_the_directory_was_made() {
+    if !possible() {
+        return;
+    }
+    let dir = data_dir();
+    let node = Node::start(dir.path(), &[]);
+    assert_eq!(cli(&node, &["counter", "set", "c", "7"]).status.code(), Some(0));
+    node.kill();
+    // Neither number: not the defaults of this program, nor the cores of this host.
+    let data = dir.path().join("data").display().to_string();
+    let flags = ["--data-dir", &data, "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
+    let mut child = Command::new(binary())
+        .arg("serve")
+        .args(flags)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let told = lines(child.stdout.take().unwrap());
+    let mut banner = Vec::new();
+    while let Ok(line) = told.recv_timeout(SECONDS) {
+        banner.push(line);
+        if banner.last().is_some_and(|line| line.starts_with("ready ")) {
+            break;
+        }
+    }
+    let whole = banner.join("\n");
+    assert!(whole.contains("shards      2\n  partitions  3\n"), "{whole}");
+    let api = banner.last().unwrap().strip_prefix("ready ").unwrap().to_owned();
+    assert_eq!(text(&plain(&["counter", "get", "c", "--endpoint", &api])), "7\n");
+    send(child.id(), "TERM");
+    assert_eq!(wait(&mut child, SECONDS).code(), Some(0));
+    // A shard whose directory has gone must not begin anew.
+    std::fs::remove_dir_all(dir.path().join("data/shard-1")).unwrap();
+    let ended = Node::try_start(dir.path(), &[]).err().expect("it is not whole");
+    assert_eq!(ended.status, Some(4), "{}", ended.stderr);
+    assert!(ended.stderr.contains("shard-1: has gone"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_result_that_nobody_gets_is_no_success() {
+    if !possible() {
+        return;
+    }
+    let dir = data_dir();
+    let node = Node::start(dir.path(), &[]);
+    assert_eq!(cli(&node, &["map", "put", "m", "k", "v"]).status.code(), Some(0));
+    for command in [&["map", "get", "m", "k"][..], &["map", "list", "m"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let ended = Command::new(binary())
+            .args(command)
+            .args(["--endpoint", &node.api])
+            .stdout(full)
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(ended.code(), Some(1), "{command:?}");
+    }
 }
 
 #[test]
@@ -308,59 +373,6 @@ fn garbage_on_either_port_harms_nobody() {
     assert_eq!(text(&cli(&node, &["counter", "incr", "calm"])), "2\n");
     let (status, _, stderr) = node.end_with("TERM", SECONDS);
     assert_eq!(status.code(), Some(0), "{stderr}");
-}
-
-#[test]
-fn a_full_disk_refuses_what_grows_and_keeps_what_is_there() {
-    if !possible() {
-        return;
-    }
-    let dir = data_dir();
-    let small = dir.path().join("small");
-    std::fs::create_dir(&small).unwrap();
-    // Room for the first segments and little more.
-    let Some(mounted) = Mounted::at(&small, "size=200m") else {
-        eprintln!("skipped: no file system can be mounted here");
-        return;
-    };
-    let listen = format!("127.0.0.1:{}", free_port());
-    let flags = ["--listen", listen.as_str(), "--shards", "1"];
-    let node = Node::start(&small, &flags);
-    let runtime = runtime();
-    let written = runtime.block_on(async {
-        let client = Client::connect(options(&listen)).await.expect("a client");
-        let map = client.map("m");
-        let value = bytes::Bytes::from(vec![b'v'; 1 << 20]);
-        let mut written = 0;
-        let refusal = loop {
-            match map.put(&format!("k{written}"), value.clone(), None, Demand::Absent).await {
-                Ok(_) => written += 1,
-                Err(fault) => break fault,
-            }
-            assert!(written < 1_000, "the disk never fills");
-        };
-        // Refused, and told so: the node lives and what is there can be read.
-        eprintln!("after {written} MiB: {refusal}");
-        for at in [0, written - 1] {
-            map.get(&format!("k{at}")).await.expect("what is there can be read");
-        }
-        written
-    });
-    node.kill();
-    // A start needs room of its own and says so; with room, all that was acknowledged is there.
-    if let Err(ended) = Node::try_start(&small, &flags) {
-        assert_eq!(ended.status, Some(5), "{}", ended.stderr);
-        assert!(ended.stderr.contains("space"), "{}", ended.stderr);
-    }
-    assert!(mounted.grow("size=400m"), "a file system in memory can grow");
-    let node = Node::start(&small, &flags);
-    runtime.block_on(async {
-        let client = Client::connect(options(&node.api)).await.expect("a client");
-        let map = client.map("m");
-        for at in 0..written {
-            map.get(&format!("k{at}")).await.expect("acknowledged before the disk was full");
-        }
-    });
 }
 
 #[test]
@@ -557,9 +569,25 @@ fn damage_is_found_told_and_kept_from_the_others() {
     assert_eq!(verified.status.code(), Some(12), "{}", text(&verified));
     assert!(text(&verified).contains("durable and lost"), "{}", text(&verified));
     let node = Node::start(dir.path(), &["--shards", "1"]);
+    // The damaged partition keeps its keys: they are refused, not looked for elsewhere.
+    let mut refused = 0;
+    for key in ["a", "b", "c", "d", "e"] {
+        let got = cli(&node, &["map", "get", "m", key, "--timeout", "300ms"]);
+        match got.status.code() {
+            Some(0) => assert_eq!(text(&got), "4\n"),
+            status => {
+                let told = String::from_utf8_lossy(&got.stderr).into_owned();
+                assert!(status == Some(9) && told.contains("is damaged"), "{key}: {got:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0, "some key lives there");
     let (status, _, told) = node.end_with("TERM", SECONDS);
     assert!(status.success(), "{status}: {told}");
     assert!(told.contains("ringraft: not started: partition "), "{told}");
+    assert!(told.contains("shard-0/segment-"), "{told}");
+    assert!(told.contains("Node.Leave"), "{told}");
 }
 
 #[test]
@@ -663,35 +691,4 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// A port that nobody has now. Node after node takes it, so none can be chosen by the system.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A file system in memory, for as long as this lives.
-struct Mounted(std::path::PathBuf);
-
-impl Mounted {
-    fn at(path: &Path, options: &str) -> Option<Mounted> {
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
-            .arg(path)
-            .stderr(Stdio::null())
-            .status();
-        mount.is_ok_and(|status| status.success()).then(|| Mounted(path.to_owned()))
-    }
-}
-
-impl Mounted {
-    fn grow(&self, options: &str) -> bool {
-        let options = format!("remount,{options}");
-        Command::new("mount")
-            .args(["-o", &options])
-            .arg(&self.0)
-            .status()
-            .is_ok_and(|s| s.success())
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }

@@ -32,7 +32,7 @@ enum Command {
     Campaign {
         /// The election.
         name: String,
-        /// The name to stand under; no other candidate may have it.
+        /// The name to stand under; while another stands under it, this one waits.
         candidate: String,
         #[command(flatten)]
         trailing: Trailing,
@@ -81,7 +81,19 @@ async fn campaign(
 ) -> Result<Exit, Failure> {
     let election = target.tell(client.election(name).await)?;
     let mut terms = Following::of(&election);
-    let mut term = target.tell(election.enter(candidate).await)?;
+    let mut term = target.tell(election.term().await)?;
+    if stands(&term, candidate) {
+        // To enter again would change nothing, and two would lead under one name.
+        note(&format_args!("{candidate} stands in {name} already; waiting until it does not"));
+    }
+    while stands(&term, candidate) {
+        tokio::select! {
+            number = stop.next() => return Ok(Exit::As(128 + number)),
+            () = election.lost() => return Err(target.failure(Fault::SessionLost)),
+            next = terms.next() => term = target.tell(next)?,
+        }
+    }
+    term = target.tell(election.enter(candidate).await)?;
     if term.leader != candidate {
         note(&format_args!("{name}: {} leads; waiting", shown(term.leader.as_bytes())));
     }
@@ -121,6 +133,10 @@ async fn campaign(
             Ok(exit)
         }
     }
+}
+
+fn stands(term: &Term, candidate: &str) -> bool {
+    term.leader == candidate || term.candidates.iter().any(|waits| waits == candidate)
 }
 
 async fn until_replaced(terms: &mut Following<'_>, candidate: &str, index: u64) {

@@ -4,6 +4,7 @@
 //! of it and says what recovery would make of it. The formats are those of `journal/`; this file
 //! only finds the files and finds words.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,9 +13,11 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 
 use super::{Exit, Failure, log_entry, say};
+use crate::id::PartitionId;
 use crate::journal::inspect::{Item, Says, inspect};
 use crate::journal::recover::{Refused, Sight, Verdict};
-use crate::journal::{Founding, SegmentBytes, segment};
+use crate::journal::segment::SegmentHeader;
+use crate::journal::{Fault, Founding, SegmentBytes, recover, segment};
 
 /// What is typed.
 #[derive(Args)]
@@ -250,11 +253,23 @@ fn verify(journal: &Found) -> Result<bool, Failure> {
         }
     });
     told.map_err(|error| refused(journal, &error))?;
+    for (partition, fault) in &faults(journal)? {
+        whole = false;
+        say(&format_args!("{name}: {fault}: partition {partition} does not start"));
+    }
     let segments = journal.segments.len();
     let verdict = if whole { "whole" } else { "DAMAGED" };
     let counts = format!("{segments} segments, {blocks} blocks, {records} records");
     say(&format_args!("{name}: {verdict}: {counts}, {entries} entries"));
     Ok(whole)
+}
+
+/// What the next start would find wrong, with each partition that it would leave out.
+fn faults(journal: &Found) -> Result<BTreeMap<PartitionId, Fault>, Failure> {
+    let headers = journal.segments.iter().map(|segment| SegmentHeader::decode(&segment.bytes));
+    let Some(header) = headers.flatten().next() else { return Ok(BTreeMap::new()) };
+    let recovered = recover(header.owner, &journal.segments);
+    recovered.map(|found| found.faults).map_err(|error| refused(journal, &error))
 }
 
 fn place(segment: u64, offset: u64) -> String {

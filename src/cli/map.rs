@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::target::{Stop, Target, duration, json_value, shown};
-use super::{Exit, Failure, say};
+use super::target::{Stop, Target, json_value, lifetime, shown};
+use super::{Exit, Failure, said, say};
 use crate::client::map::{Demand, Map};
 use crate::client::{Client, Fault};
 use crate::limits;
@@ -35,7 +35,7 @@ enum Command {
         /// Its value; `-` reads it from standard input.
         value: String,
         /// How long it lives, as 10s or 5m; for ever without.
-        #[arg(long, value_parser = duration, value_name = "TIME")]
+        #[arg(long, value_parser = lifetime, value_name = "TIME")]
         ttl: Option<Duration>,
         /// Only if there is no such entry; exit status 8 if there is.
         #[arg(long, conflicts_with = "if_version")]
@@ -248,5 +248,5 @@ fn entry_json(key: &str, value: &IndexedValue) -> serde_json::Value {
 /// The value byte for byte, and a line's end so that the next prompt begins on a line of its own.
 fn raw(value: &[u8]) {
     let mut out = std::io::stdout().lock();
-    drop(out.write_all(value).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()));
+    said(out.write_all(value).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()));
 }

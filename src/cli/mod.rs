@@ -225,11 +225,22 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// One line of result. Whoever closed standard output wants no more: that is no failure.
+/// One line of result.
 pub(crate) fn say(line: &dyn Display) {
     let mut out = std::io::stdout().lock();
-    if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
+    said(writeln!(out, "{line}").and_then(|()| out.flush()));
+}
+
+/// Whoever closed standard output wants no more: that is no failure. Everything else is: a result
+/// that nobody got.
+pub(crate) fn said(outcome: std::io::Result<()>) {
+    match outcome {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            note(&format_args!("ringraft: standard output: {error}"));
+            std::process::exit(1);
+        }
     }
 }
 

@@ -17,7 +17,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::target::DEFAULT_ENDPOINT;
 use super::{Exit, Failure, VERSION, note, say};
 use crate::config::{Dialect, Fault, NodeConfig, Trace};
-use crate::runtime::directory::DirectoryFault;
+use crate::journal::Refused;
+use crate::runtime::checks;
+use crate::runtime::directory::{DirectoryFault, Word};
 use crate::runtime::{Fatal, Node};
 
 /// What is typed.
@@ -34,14 +36,15 @@ pub struct Flags {
     #[arg(long, value_name = "HOST:PORT")]
     peer_listen: Option<String>,
     /// This node's name in the cluster, 1 and up. [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     node_id: Option<String>,
-    /// Partitions founded in an empty data directory; 0 founds none and waits for Bootstrap.
-    /// [default: 8]
-    #[arg(long, value_name = "N")]
+    /// Partitions founded in an empty data directory, which keeps that number; 0 founds none and
+    /// waits for Bootstrap. [default: 8]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     partitions: Option<String>,
-    /// Pinned cores; 0 is one for each core there is. [default: 0]
-    #[arg(long, value_name = "N")]
+    /// Pinned cores, which the data directory keeps; 0 is as it was made, at first one for each
+    /// core there is. [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     shards: Option<String>,
     /// What clients speak: documented or released. [default: documented]
     #[arg(long, value_name = "NAME")]
@@ -65,6 +68,18 @@ pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     let node = Node::start(&config).map_err(|fatal| not_started(&fatal))?;
     for fault in &node.ready.faults {
         note(&format_args!("ringraft: not started: {fault}"));
+    }
+    if !node.ready.faults.is_empty() {
+        note(&format_args!(
+            "  the others serve; `ringraft log verify {}` tells more. Restore the directory from a \
+             copy, or give up what these held: Node.Leave, then Node.Bootstrap with the same id",
+            config.data_dir.display()
+        ));
+    }
+    let files = checks::open_files(config.connections_max.into());
+    if files.grade != checks::Grade::Good {
+        note(&format_args!("ringraft: {files}: more connections will not be accepted"));
+        note(&format_args!("  {}", files.mend));
     }
     signals.serving();
     banner(&config, &node);
@@ -143,8 +158,14 @@ fn not_started(fatal: &Fatal) -> Failure {
         Fatal::Address(..) | Fatal::Name(..) => failure(Exit::Address)
             .mend("choose an address of this host with --listen and --peer-listen"),
         Fatal::DataDir(fault) => failure(Exit::DataDir).mend(how_to_use(fault)),
-        Fatal::Journal(_) => failure(Exit::DataDir)
-            .mend("`ringraft log verify` tells what is there; restore it, or start with none"),
+        Fatal::Journal(_, refused) => {
+            let exit = match refused {
+                Refused::Header { .. } => Exit::Damaged,
+                Refused::Foreign { .. } | Refused::Newer { .. } => Exit::DataDir,
+            };
+            failure(exit)
+                .mend("`ringraft log verify` tells what is there; restore it, or start with none")
+        }
         Fatal::Disk(_) => failure(Exit::Disk)
             .mend("make room, or look into the kernel's log; what was acknowledged is still there"),
         Fatal::Core(_) => failure(Exit::Failed),
@@ -154,15 +175,21 @@ fn not_started(fatal: &Fatal) -> Failure {
 /// A way to use a directory after all, or another one.
 fn how_to_use(fault: &DirectoryFault) -> String {
     let way = match fault {
-        DirectoryFault::Foreign { what, there, .. } if what.contains("shard") => {
-            format!("start it with --shards {there}")
+        DirectoryFault::Foreign { what: Word::Shards, there, .. } => {
+            format!("start it with --shards {there}, or without a number of shards")
         }
-        DirectoryFault::Foreign { what, there, .. } if what.contains("node") => {
+        DirectoryFault::Foreign { what: Word::Node, there, .. } => {
             format!("start it with --node-id {there}")
         }
-        DirectoryFault::Foreign { .. } => {
-            "start it with the [cluster] keys that it was made with (--partitions is one)"
-                .to_owned()
+        DirectoryFault::Foreign { what: Word::Partitions, there, .. } => format!(
+            "keys are spread by that number, so it stays: start it with --partitions {there}, or \
+             without a number of partitions"
+        ),
+        DirectoryFault::Foreign { what: Word::Cluster, .. } => {
+            "start it with the [cluster] keys that it was made with".to_owned()
+        }
+        DirectoryFault::Gone { .. } => {
+            "restore it: without it its partitions would begin anew, empty".to_owned()
         }
         DirectoryFault::Newer { .. } => "run the newer version".to_owned(),
         DirectoryFault::InUse { .. } => "end that process".to_owned(),

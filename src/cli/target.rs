@@ -169,6 +169,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     total.map(Duration::from_millis).ok_or_else(|| "write it as 500ms, 5s, 2m or 1h".to_owned())
 }
 
+/// A length of time that is not zero.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn lifetime(text: &str) -> Result<Duration, String> {
+    let span = duration(text)?;
+    if span.is_zero() { Err("0 is no time to live".to_owned()) } else { Ok(span) }
+}
+
 /// A value as a line can show it: as it is when that is plain text, else quoted with escapes.
 #[must_use]
 pub fn shown(value: &[u8]) -> String {

@@ -166,22 +166,9 @@ impl<O: Message + Default> Stream<O> {
             if let Some(message) = self.take_message()? {
                 return Ok(Some(message));
             }
+            self.begun().await?;
             match &mut self.phase {
-                Phase::Ended => return Ok(None),
-                Phase::Asked(response) => {
-                    let answered = response.await;
-                    self.phase = Phase::Ended;
-                    let (head, body) = answered.map_err(|error| broken(&error))?.into_parts();
-                    if head.status != StatusCode::OK {
-                        return Err(NOT_GRPC);
-                    }
-                    // An answer without messages has its status where others have their head.
-                    match status_of(&head.headers) {
-                        Ok(Some(fault)) => return Err(fault),
-                        Ok(None) => {}
-                        Err(_) => self.phase = Phase::Open(body),
-                    }
-                }
+                Phase::Asked(_) | Phase::Ended => return Ok(None),
                 Phase::Open(body) => match body.data().await {
                     Some(data) => {
                         let data = data.map_err(|error| broken(&error))?;
@@ -199,6 +186,27 @@ impl<O: Message + Default> Stream<O> {
                 },
             }
         }
+    }
+
+    /// Waits until the answer begins, if it has not.
+    ///
+    /// # Errors
+    /// How the call ended instead.
+    pub async fn begun(&mut self) -> Result<(), Fault> {
+        let Phase::Asked(response) = &mut self.phase else { return Ok(()) };
+        let answered = response.await;
+        self.phase = Phase::Ended;
+        let (head, body) = answered.map_err(|error| broken(&error))?.into_parts();
+        if head.status != StatusCode::OK {
+            return Err(NOT_GRPC);
+        }
+        // An answer without messages has its status where others have their head.
+        match status_of(&head.headers) {
+            Ok(Some(fault)) => return Err(fault),
+            Ok(None) => {}
+            Err(_) => self.phase = Phase::Open(body),
+        }
+        Ok(())
     }
 
     fn take_message(&mut self) -> Result<Option<O>, Fault> {
@@ -308,7 +316,11 @@ fn unescaped(raw: &[u8]) -> String {
 /// Anything that HTTP/2 says went wrong with a call; it may have been executed or not, and is asked
 /// again with the same number.
 fn broken(error: &h2::Error) -> Fault {
-    Fault::Unreachable { endpoint: String::new(), reason: error.to_string() }
+    let reason = match error.reason() {
+        Some(h2::Reason::NO_ERROR) => "the node closed it".to_owned(),
+        _ => error.to_string(),
+    };
+    Fault::Unreachable { endpoint: String::new(), reason }
 }
 
 fn reason_of(error: &std::io::Error) -> String {

@@ -79,9 +79,14 @@ impl Client {
     /// # Errors
     /// At once when no node answers.
     pub async fn connect(options: Options) -> Result<Client, Fault> {
+        let endpoints = options.endpoints.join(",");
         let channel = Channel::new(options.endpoints);
         let ids = if options.partitions.is_empty() {
-            timeout(options.patience, discover(&channel)).await.unwrap_or(Err(Fault::Timeout))?
+            let silent = || Fault::Unreachable {
+                endpoint: endpoints,
+                reason: "nothing comes back in time".to_owned(),
+            };
+            timeout(options.patience, discover(&channel)).await.unwrap_or_else(|_| Err(silent()))?
         } else {
             options.partitions
         };
@@ -194,19 +199,24 @@ impl std::error::Error for Fault {}
 /// Learns the node's partitions from what `Node.Watch` replays to a new watcher: each partition
 /// that it has, a leader known or not (core.md 2.5).
 ///
-/// The replay has no end mark. A node's shard replays all its partitions at once and owns every
-/// n-th, so a shard that has not spoken yet leaves holes in the ids: without holes a short silence
-/// ends it, with holes (somebody chose ids freely, or a shard is late) a long one.
+/// The answer of a node of this program begins when all its shards have said what they have, and
+/// says all of it at once (`frontend/`): what is waited for is only the rest of one burst. Another
+/// node's answer may begin earlier and has no end mark; its late partitions leave holes in the ids.
+/// So without holes a short silence ends it, with holes (or ids that somebody chose) a long one.
 async fn discover(channel: &Channel) -> Result<BTreeSet<u32>, Fault> {
     const SILENCE: Duration = Duration::from_millis(25);
     const SILENCE_WITH_HOLES: Duration = Duration::from_millis(400);
     let mut ids = BTreeSet::new();
     let mut events = channel.stream(&NODE_WATCH, &WatchRequest {}).await?;
+    events.begun().await?;
     loop {
         let whole = !ids.is_empty() && ids.iter().zip(1..).all(|(id, count)| *id == count);
         let silence = if whole { SILENCE } else { SILENCE_WITH_HOLES };
         match timeout(silence, events.next()).await {
-            Ok(event) => ids.extend(event?.as_ref().and_then(partition_of)),
+            Ok(event) => match event? {
+                Some(event) => ids.extend(partition_of(&event)),
+                None => return Ok(ids),
+            },
             Err(_) => return Ok(ids),
         }
     }

@@ -23,6 +23,7 @@ fn the_shipped_file_holds_every_key_at_its_default() {
         config.set(key, "", other).expect(key);
     }
     config.read(SHIPPED).expect("the shipped file");
+    assert!(std::mem::take(&mut config.partitions_said), "the file says it");
     assert_eq!(config, NodeConfig::default());
     config.check().expect("defaults agree with each other");
 }

@@ -297,6 +297,11 @@ impl Link {
         false
     }
 
+    /// The answer has begun, be there events or not.
+    pub(super) fn begin(&mut self, key: Key) {
+        self.http.head(key);
+    }
+
     /// Ends a call; `None` is gRPC's OK.
     pub(super) fn finish(&mut self, key: Key, failure: Option<&Failure>) {
         match failure {

@@ -25,13 +25,13 @@ use std::task::Waker;
 use glommio::net::TcpListener;
 
 use crate::edge::dialect::Dialect;
-use crate::edge::method::Method;
+use crate::edge::method::{Method, Node, What};
 use crate::edge::request::Rules;
 use crate::edge::response::{self, Failure};
 use crate::id::{NodeId, PartitionId, ShardId, Ticket};
 use crate::limits;
 use crate::mesh::Parcel;
-use crate::partition::reply::{Body, Refusal, Replies, Reply};
+use crate::partition::reply::{Body, Event as Happened, Refusal, Replies, Reply};
 use crate::prng::Prng;
 use crate::runtime::clock::Clock;
 use crate::runtime::tcp::Socket;
@@ -58,6 +58,8 @@ pub struct Front {
     requests: Requests,
     /// Callers who went since the last turn.
     gone: Vec<(PartitionId, Ticket)>,
+    /// Watchers of the node that not every shard has told yet what it has.
+    replays: Vec<Replay>,
     /// Connections that leave for another core.
     leaving: Vec<(ShardId, Parcel)>,
     /// Peers with octets to write.
@@ -107,6 +109,16 @@ struct Caller {
     deadline: Option<Instant>,
 }
 
+/// What the shards have told a watcher of the node so far. Its answer begins when all of them have:
+/// a client that hears the answer begin hears of every partition in the same breath, and need not
+/// guess whether a shard was slow.
+#[derive(Debug)]
+struct Replay {
+    ticket: Ticket,
+    shards: u16,
+    events: Vec<Happened>,
+}
+
 /// The end of a stream that comes a little later, or a published driver would try again at the
 /// speed of the round trip (core.md 8.4).
 #[derive(Debug)]
@@ -132,6 +144,7 @@ impl Front {
             free: Vec::new(),
             requests: Requests::default(),
             gone: Vec::new(),
+            replays: Vec::new(),
             leaving: Vec::new(),
             dirty: Vec::new(),
             stalled: Vec::new(),
@@ -335,6 +348,9 @@ impl Front {
     /// A place for a caller, whose deadline is watched from now on.
     fn wait(&mut self, caller: Caller) -> Option<Ticket> {
         let ticket = self.waiting.wait(caller).ok()?;
+        if caller.method.what == What::Node(Node::Watch) {
+            self.replays.push(Replay { ticket, shards: 0, events: Vec::new() });
+        }
         if let Some(deadline) = caller.deadline {
             self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
         }
@@ -343,6 +359,7 @@ impl Front {
 
     /// The caller has gone; the core hears of it, its command goes on (core.md 4.10).
     fn abandon(&mut self, ticket: Ticket) {
+        self.replays.retain(|replay| replay.ticket != ticket);
         if let Some(caller) = self.waiting.claim(ticket) {
             self.gone.push((caller.partition, ticket));
             self.ring();
@@ -366,7 +383,19 @@ impl Front {
                     None => end |= link.output(&caller, output, bytes, last),
                 }
             }
-            Body::Event(event) => end |= link.event(&caller, self.settings.node, event),
+            Body::Event(event) => {
+                match self.replays.iter_mut().find(|told| told.ticket == ticket) {
+                    Some(replay) => replay.events.push(event.clone()),
+                    None => end |= link.event(&caller, self.settings.node, event),
+                }
+            }
+            Body::Replayed => {
+                let Some(events) = self.replayed(ticket) else { return };
+                link.begin(caller.key);
+                for event in &events {
+                    end |= link.event(&caller, self.settings.node, event);
+                }
+            }
             Body::End => link.finish(caller.key, response::end(caller.method).as_ref()),
             Body::Refused(refusal) => match self.refusal(&caller, refusal) {
                 Ending::Now(failure) => link.finish(caller.key, failure.as_ref()),
@@ -380,12 +409,21 @@ impl Front {
         if end {
             link.forget(caller.key);
             self.waiting.claim(ticket);
+            self.replays.retain(|replay| replay.ticket != ticket);
             if !last {
                 self.gone.push((caller.partition, ticket));
             }
         }
         drop(link);
         self.touch(&peer);
+    }
+
+    /// Another shard has told a watcher all that it has; all events, when it was the last.
+    fn replayed(&mut self, ticket: Ticket) -> Option<Vec<Happened>> {
+        let at = self.replays.iter().position(|replay| replay.ticket == ticket)?;
+        self.replays[at].shards += 1;
+        let whole = self.replays[at].shards == self.settings.shards;
+        whole.then(|| self.replays.swap_remove(at).events)
     }
 
     fn refusal(&self, caller: &Caller, refusal: &Refusal) -> Ending {
@@ -466,9 +504,11 @@ const SWEEP_DRAINING: Span = Span::millis(50);
 
 /// Accepts connections of one listener until the task is dropped.
 pub async fn accept(front: Shared, listener: TcpListener, dialect: Dialect) {
+    let mut is_told = false;
     loop {
         match listener.accept().await {
             Ok(stream) => {
+                is_told = false;
                 let socket = Socket::accepted(stream);
                 let is_room = {
                     let front = front.borrow();
@@ -482,8 +522,10 @@ pub async fn accept(front: Shared, listener: TcpListener, dialect: Dialect) {
                 }
             }
             Err(error) => {
-                // Out of descriptors, as a rule: whoever ends gives one back.
-                tracing::warn!(%error, "no connection can be accepted");
+                // Out of descriptors, as a rule: whoever ends gives one back. Told once a shortage.
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(%error, "nobody can be accepted; is `ulimit -n` too low?");
+                }
                 glommio::timer::sleep(ACCEPT_PAUSE).await;
             }
         }

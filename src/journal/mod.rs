@@ -94,6 +94,8 @@ pub struct Resume {
     retain: Retain,
     /// Segments found without a block that counts.
     blank: Vec<u64>,
+    /// Such segments, of whose headers another segment has the same: they can be used at once.
+    idle: Vec<u64>,
 }
 
 impl Resume {
@@ -107,6 +109,7 @@ impl Resume {
             partitions: BTreeMap::new(),
             retain: Retain::default(),
             blank: Vec::new(),
+            idle: Vec::new(),
         }
     }
 
@@ -169,7 +172,7 @@ impl Journal {
     #[must_use]
     pub fn resume(layout: Layout, owner: Owner, resume: Resume) -> Journal {
         layout.check();
-        let Resume { sequence, incarnation, kept, partitions, retain, blank } = resume;
+        let Resume { sequence, incarnation, kept, partitions, retain, blank, idle } = resume;
         let checkpoint_bytes = partitions.values().map(Standing::checkpoint_bytes).sum();
         assert!(
             checkpoint_bytes <= layout.checkpoint_bytes_max(),
@@ -195,11 +198,13 @@ impl Journal {
             pool: Vec::new(),
             scratch: Vec::new(),
         };
+        let recycle = |sequence| Order::Recycle { sequence };
+        // First, so that a start needs no more space than what ran before has left.
+        journal.orders.extend(idle.into_iter().map(recycle));
         journal.open(sequence);
         journal.open(sequence + 1);
         // After the new headers, which say again all that theirs said.
-        let blank = blank.into_iter();
-        journal.orders.extend(blank.map(|sequence| Order::Recycle { sequence }));
+        journal.orders.extend(blank.into_iter().map(recycle));
         journal
     }
 
@@ -371,6 +376,12 @@ impl Journal {
     #[must_use]
     pub fn durable_mark(&self) -> Mark {
         self.durable
+    }
+
+    /// Bytes left in the segment being written.
+    #[must_use]
+    pub fn segment_room(&self) -> usize {
+        self.layout.segment_bytes - self.offset
     }
 
     /// How many segments exist, those ordered ahead included.

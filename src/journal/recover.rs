@@ -220,6 +220,15 @@ pub fn recover(owner: Owner, segments: &[SegmentBytes]) -> Result<Recovered, Ref
     let sequences = survey.segments.iter().map(|segment| segment.sequence);
     let (sequences, blank): (VecDeque<u64>, VecDeque<u64>) =
         sequences.partition(|sequence| used.contains(sequence) || !damage.is_empty());
+    let counting = survey.segments.iter().filter(|segment| used.contains(&segment.sequence));
+    let headers = counting.filter_map(|segment| segment.header);
+    let said: BTreeSet<u64> = headers.map(|header| header.incarnation).collect();
+    let is_idle = |sequence: &u64| {
+        let segment = survey.segments.iter().find(|segment| segment.sequence == *sequence);
+        let header = segment.and_then(|segment| segment.header);
+        header.is_some_and(|header| said.contains(&header.incarnation))
+    };
+    let (idle, blank) = blank.into_iter().partition(is_idle);
     let (partitions, faults, left, standings, retain) = replay.end(sequences);
     let newest = survey.segments.last();
     let resume = Resume {
@@ -228,7 +237,8 @@ pub fn recover(owner: Owner, segments: &[SegmentBytes]) -> Result<Recovered, Ref
         kept,
         partitions: standings,
         retain,
-        blank: blank.into(),
+        blank,
+        idle,
     };
     Ok(Recovered { partitions, faults, left, damage, cut, roster_whole, resume })
 }

@@ -192,6 +192,14 @@ impl Capturing {
         }
     }
 
+    /// Lets go of the one being taken; another is wanted as soon as it may be.
+    pub fn abandon(&mut self) {
+        if matches!(self.state, State::Taking(_)) {
+            self.state = State::Idle;
+            self.wanted = true;
+        }
+    }
+
     fn close(&mut self, partition: PartitionId, effects: &mut Effects) {
         let State::Taking(taking) = std::mem::replace(&mut self.state, State::Idle) else {
             unreachable!("only what is being taken is closed")

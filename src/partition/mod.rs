@@ -456,6 +456,18 @@ impl Partition {
         }
     }
 
+    /// Whether all of its log is applied: before, its state says little of what it will weigh.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        self.applied >= self.replica.last()
+    }
+
+    /// Gives up the snapshot being taken, whose end the disk has no room for; applying waits for it
+    /// no longer. Its slices are void when the next one begins.
+    pub fn abandon_snapshot(&mut self) {
+        self.capturing.abandon();
+    }
+
     /// A snapshot is to be taken soon, because the oldest segment of the journal waits for it.
     pub fn want_snapshot(&mut self) {
         self.capturing.want();

@@ -36,6 +36,8 @@ pub enum Body {
     Output(Output),
     /// One event for a watcher of a node or of a partition.
     Event(Event),
+    /// A watcher of the node has been told all that one shard has; its events from now on happen.
+    Replayed,
     /// The stream ends regularly and carries nothing more: gRPC OK on a stream; a unary call that
     /// is ended so before its output gets CANCELLED "stream closed" (primitives.md 1.4).
     End,
@@ -226,6 +228,11 @@ impl Replies {
     /// Adds an event of a watch.
     pub fn event(&mut self, ticket: Ticket, event: Event) {
         self.list.push(Reply { ticket, body: Body::Event(event), last: false });
+    }
+
+    /// Adds the mark that what was there at the beginning of a watch has been told.
+    pub fn replayed(&mut self, ticket: Ticket) {
+        self.list.push(Reply { ticket, body: Body::Replayed, last: false });
     }
 
     /// Moves a copy of `reply`, which stands in `from`, to the end of this batch.

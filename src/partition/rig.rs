@@ -213,7 +213,7 @@ impl Rig {
                 ),
                 Body::End => Said::End,
                 Body::Refused(refusal) => Said::Refused(refusal.clone()),
-                Body::Event(_) => panic!("a machine tells no events of replicas"),
+                Body::Event(_) | Body::Replayed => panic!("a machine tells no events of replicas"),
             });
         }
         self.replies.clear();

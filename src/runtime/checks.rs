@@ -41,7 +41,7 @@ pub enum Grade {
 /// # Errors
 /// The check that failed.
 pub fn needed() -> Result<(), Check> {
-    for check in [kernel(), memory_lock(), ring()] {
+    for check in [kernel(), memory_lock(), ring(), open_files(0)] {
         if check.grade == Grade::Missing {
             return Err(check);
         }
@@ -124,16 +124,22 @@ pub fn memory_lock() -> Check {
 /// How many files and sockets this process may have open.
 #[must_use]
 pub fn open_files(connections_max: u64) -> Check {
+    // A few dozen for each of some cores, and some for clients.
+    const NEEDED_FILES: u64 = 256;
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(u64::MAX);
     // Journals, rings, peers and listeners stay far below a thousand.
-    let enough = most >= connections_max.saturating_add(1_000);
+    let grade = match most {
+        most if most >= connections_max.saturating_add(1_000) => Grade::Good,
+        NEEDED_FILES.. => Grade::Poor,
+        _ => Grade::Missing,
+    };
     Check {
         name: "open files",
         found: limit.maximum.map_or("unlimited".to_owned(), |files| files.to_string()),
-        wanted: "connection.connections_max and 1000 more",
-        grade: if enough { Grade::Good } else { Grade::Poor },
-        mend: mend(enough, "ulimit -n 65536, or LimitNOFILE=65536"),
+        wanted: "connection.connections_max and 1000 more; 256 at least",
+        grade,
+        mend: mend(grade == Grade::Good, "ulimit -n 65536, or LimitNOFILE=65536"),
     }
 }
 

@@ -86,8 +86,9 @@ impl Core {
         let directory = disk::shard_directory(&self.config.data_dir, self.shard);
         let (mut disk, disk_bell) = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
         disk.limit_writes(self.config.writes_in_flight);
-        let faults = recovered.faults.iter().map(|(id, fault)| format!("partition {id}: {fault}"));
-        let faults = faults.collect();
+        let place = directory.display();
+        let faults = recovered.faults.iter();
+        let faults = faults.map(|(id, fault)| format!("partition {id}: {place}/{fault}")).collect();
         let missing = self.missing(&recovered);
         let partitions = recovered.partitions.len() + missing.len();
 
@@ -131,8 +132,7 @@ impl Core {
         let directory = disk::shard_directory(&self.config.data_dir, self.shard);
         let segments = disk::load(&directory).map_err(disk_fault)?;
         let owner = Owner { node: self.config.id, shard: self.shard };
-        journal::recover(owner, &segments)
-            .map_err(|refused| Fatal::Journal(format!("{}: {refused}", directory.display())))
+        journal::recover(owner, &segments).map_err(|refused| Fatal::Journal(directory, refused))
     }
 
     fn layout(&self) -> Layout {

@@ -1,17 +1,21 @@
 //! The data directory: whose it is, and that only one process uses it.
 //!
 //! ```text
-//! <data>/identity      text: format, node, cluster, shards, created; written once
+//! <data>/identity      text: format, node, cluster, shards, partitions, created; written once
 //! <data>/lock          locked for as long as a process uses the directory; holds its id
 //! <data>/shard-<k>/    the journal of one shard
 //! ```
 //!
 //! A directory of another node, cluster, shard count or a newer format, one in use, and one that is
 //! not ours at all are refused before anything in them is touched: a node that votes with another's
-//! memory breaks elections. Absent on purpose: mending an identity; an operator who means it moves
-//! the directory away.
+//! memory breaks elections. So is one whose shard directory has gone: its partitions would be
+//! founded again, empty. What an operator did not say is taken from the directory (`Founded`).
+//! Absent on purpose: mending an identity; an operator who means it moves the directory away.
 
-use crate::{id::NodeId, runtime::prepare::sync_directory};
+use crate::{
+    id::{NodeId, ShardId},
+    runtime::{disk::shard_directory, prepare::sync_directory},
+};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -33,6 +37,17 @@ pub struct Identity {
     pub cluster: u64,
     /// How many shards it has; a partition's home depends on it.
     pub shards: u16,
+    /// How many partitions were founded with it; a key's home depends on it.
+    pub partitions: u32,
+}
+
+/// What a data directory was made with, of that which need not be said again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Founded {
+    /// Its shards.
+    pub shards: u16,
+    /// Its partitions.
+    pub partitions: u32,
 }
 
 /// A data directory in use by this process. Dropping it lets others in.
@@ -50,12 +65,17 @@ pub enum DirectoryFault {
     Foreign {
         /// The directory.
         path: PathBuf,
-        /// Which of the identity's words differ
-        what: &'static str,
+        /// Which of the identity's words differs
+        what: Word,
         /// and how it reads there
         there: String,
         /// and here.
         here: String,
+    },
+    /// A shard's directory has gone.
+    Gone {
+        /// That directory.
+        path: PathBuf,
     },
     /// A later version made it.
     Newer {
@@ -87,14 +107,37 @@ pub enum DirectoryFault {
     },
 }
 
+/// A word of the identity.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Word {
+    /// The node's id.
+    Node,
+    /// How many shards.
+    Shards,
+    /// How many partitions.
+    Partitions,
+    /// The digest of the cluster's other keys.
+    Cluster,
+}
+
 impl fmt::Display for DirectoryFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DirectoryFault::Foreign { path, what, there, here } => write!(
-                f,
-                "{}: belongs to {what} {there}, and this is {what} {here}",
-                path.display()
-            ),
+            DirectoryFault::Foreign { path, what, there, here } => {
+                let path = path.display();
+                match what {
+                    Word::Node => write!(f, "{path}: belongs to node {there}, this is node {here}"),
+                    Word::Shards => write!(f, "{path}: was made with {there} shards, not {here}"),
+                    Word::Partitions => {
+                        write!(f, "{path}: was made with {there} partitions, not {here}")
+                    }
+                    Word::Cluster => write!(
+                        f,
+                        "{path}: was made with other keys in [cluster] (digest {there}, not {here})"
+                    ),
+                }
+            }
+            DirectoryFault::Gone { path } => write!(f, "{}: has gone", path.display()),
             DirectoryFault::Newer { path, format } => write!(
                 f,
                 "{}: has format {format}, this program knows {FORMAT}; run the newer one",
@@ -123,16 +166,29 @@ impl DataDirectory {
     ) -> Result<DataDirectory, DirectoryFault> {
         let system = |error| DirectoryFault::System { path: path.to_owned(), error };
         fs::create_dir_all(path).map_err(system)?;
-        let known = read_identity(path, identity)?;
-        if !known {
-            check_empty(path)?;
+        match read_identity(path)? {
+            Some(written) => check(path, &written, identity)?,
+            None => check_empty(path)?,
         }
         let lock = take_lock(path)?;
         // Another process may have made it its own between the look and the lock.
-        if !read_identity(path, identity)? {
-            write_identity(path, identity, created).map_err(system)?;
+        match read_identity(path)? {
+            Some(written) => check(path, &written, identity)?,
+            None => {
+                // Before the identity, so that a directory with one has had them.
+                for shard in shard_directories(path, identity.shards) {
+                    fs::create_dir_all(shard).map_err(system)?;
+                }
+                write_identity(path, identity, created).map_err(system)?;
+            }
         }
         Ok(DataDirectory { path: path.to_owned(), _lock: lock })
+    }
+
+    /// What the directory was made with; `None` when it is yet to be made.
+    pub fn founded(path: &Path) -> Result<Option<Founded>, DirectoryFault> {
+        let written = read_identity(path)?;
+        Ok(written.map(|Written { shards, partitions, .. }| Founded { shards, partitions }))
     }
 
     /// Where it is.
@@ -149,6 +205,7 @@ struct Written {
     node: u32,
     cluster: String,
     shards: u16,
+    partitions: u32,
     created: u64,
 }
 
@@ -158,12 +215,12 @@ struct WrittenFormat {
     format: u32,
 }
 
-/// Whether there is an identity; a fault when it is another's.
-fn read_identity(path: &Path, identity: &Identity) -> Result<bool, DirectoryFault> {
+/// The identity, if there is one.
+fn read_identity(path: &Path) -> Result<Option<Written>, DirectoryFault> {
     let file = path.join(IDENTITY);
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(DirectoryFault::System { path: file, error }),
     };
     let unreadable = |error: toml::de::Error| DirectoryFault::NotOurs {
@@ -174,27 +231,44 @@ fn read_identity(path: &Path, identity: &Identity) -> Result<bool, DirectoryFaul
     if format > FORMAT {
         return Err(DirectoryFault::Newer { path: path.to_owned(), format });
     }
-    let written: Written = toml::from_str(&text).map_err(unreadable)?;
+    toml::from_str(&text).map(Some).map_err(unreadable)
+}
+
+/// Whether the directory is this node's, and whole.
+fn check(path: &Path, written: &Written, identity: &Identity) -> Result<(), DirectoryFault> {
+    let Identity { node, cluster, shards, partitions } = identity;
     let words = [
-        ("node", written.node.to_string(), identity.node.to_string()),
-        ("cluster", written.cluster, digest(identity.cluster)),
-        ("a node with a shard count of", written.shards.to_string(), identity.shards.to_string()),
+        (Word::Node, written.node.to_string(), node.to_string()),
+        (Word::Shards, written.shards.to_string(), shards.to_string()),
+        (Word::Partitions, written.partitions.to_string(), partitions.to_string()),
+        (Word::Cluster, written.cluster.clone(), digest(*cluster)),
     ];
-    match words.into_iter().find(|(_, there, here)| there != here) {
-        None => Ok(true),
-        Some((what, there, here)) => {
-            Err(DirectoryFault::Foreign { path: path.to_owned(), what, there, here })
-        }
+    if let Some((what, there, here)) = words.into_iter().find(|(_, there, here)| there != here) {
+        return Err(DirectoryFault::Foreign { path: path.to_owned(), what, there, here });
     }
+    match shard_directories(path, *shards).find(|shard| !shard.is_dir()) {
+        Some(path) => Err(DirectoryFault::Gone { path }),
+        None => Ok(()),
+    }
+}
+
+fn shard_directories(path: &Path, shards: u16) -> impl Iterator<Item = PathBuf> {
+    (0..shards).map(|shard| shard_directory(path, ShardId(shard)))
 }
 
 /// A directory without identity may hold nothing but what we or the filesystem put there first.
 fn check_empty(path: &Path) -> Result<(), DirectoryFault> {
     let system = |error| DirectoryFault::System { path: path.to_owned(), error };
     for entry in fs::read_dir(path).map_err(system)? {
-        let name = entry.map_err(system)?.file_name();
+        let entry = entry.map_err(system)?;
+        let name = entry.file_name();
         let name = name.to_string_lossy();
-        if ![LOCK, IDENTITY, IDENTITY_NEW, "lost+found"].contains(&name.as_ref()) {
+        // A first start that ended early leaves directories with nothing in them.
+        let is_blank = || {
+            let mut inside = fs::read_dir(entry.path()).into_iter().flatten();
+            name.starts_with("shard-") && entry.path().is_dir() && inside.next().is_none()
+        };
+        if ![LOCK, IDENTITY, IDENTITY_NEW, "lost+found"].contains(&name.as_ref()) && !is_blank() {
             let why = format!("it has no {IDENTITY}, but there is {name}");
             return Err(DirectoryFault::NotOurs { path: path.to_owned(), why });
         }
@@ -232,6 +306,7 @@ fn write_identity(path: &Path, identity: &Identity, created: u64) -> io::Result<
         node: identity.node.0,
         cluster: digest(identity.cluster),
         shards: identity.shards,
+        partitions: identity.partitions,
         created,
     };
     let text = toml::to_string(&written).map_err(io::Error::other)?;
@@ -255,7 +330,7 @@ const LOCK: &str = "lock";
 mod tests {
     use super::*;
 
-    const OURS: Identity = Identity { node: NodeId(1), cluster: 0xfeed, shards: 2 };
+    const OURS: Identity = Identity { node: NodeId(1), cluster: 0xfeed, shards: 2, partitions: 8 };
 
     #[test]
     fn a_directory_is_made_once_and_opened_by_its_owner() {
@@ -274,9 +349,10 @@ mod tests {
         let data = tempfile::tempdir().expect("a directory");
         drop(DataDirectory::open(data.path(), &OURS, 5).expect("made"));
         let others = [
-            (Identity { node: NodeId(2), ..OURS }, "belongs to node 1, and this is node 2"),
-            (Identity { cluster: 1, ..OURS }, "belongs to cluster 000000000000feed"),
-            (Identity { shards: 4, ..OURS }, "a shard count of 2"),
+            (Identity { node: NodeId(2), ..OURS }, "belongs to node 1, this is node 2"),
+            (Identity { cluster: 1, ..OURS }, "digest 000000000000feed, not"),
+            (Identity { shards: 4, ..OURS }, "was made with 2 shards, not 4"),
+            (Identity { partitions: 4, ..OURS }, "was made with 8 partitions, not 4"),
         ];
         for (other, words) in others {
             let fault = DataDirectory::open(data.path(), &other, 5).expect_err("not theirs");
@@ -287,6 +363,20 @@ mod tests {
         let fault = DataDirectory::open(data.path(), &OURS, 5).expect_err("newer");
         assert!(fault.to_string().contains("has format 2"), "{fault}");
         assert_eq!(fs::read_to_string(data.path().join(IDENTITY)).expect("it"), newer);
+    }
+
+    #[test]
+    fn it_tells_what_it_was_made_with_and_misses_a_shard() {
+        let data = tempfile::tempdir().expect("a directory");
+        assert_eq!(DataDirectory::founded(data.path()).expect("readable"), None);
+        // A first start that ended before it had written who it is.
+        fs::create_dir(data.path().join("shard-0")).expect("made");
+        drop(DataDirectory::open(data.path(), &OURS, 5).expect("made"));
+        let founded = DataDirectory::founded(data.path()).expect("readable");
+        assert_eq!(founded, Some(Founded { shards: 2, partitions: 8 }));
+        fs::remove_dir(data.path().join("shard-1")).expect("removed");
+        let fault = DataDirectory::open(data.path(), &OURS, 5).expect_err("not whole");
+        assert!(fault.to_string().ends_with("shard-1: has gone"), "{fault}");
     }
 
     #[test]

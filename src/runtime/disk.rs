@@ -84,7 +84,7 @@ impl fmt::Display for DiskFault {
         write!(f, "{}: cannot {what}: {error}", path.display())?;
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                write!(f, "; the journal needs space for two segments to start")
+                write!(f, "; a start needs space for a segment of its own, the first start for two")
             }
             io::ErrorKind::Unsupported => write!(f, "; io_uring is needed"),
             io::ErrorKind::PermissionDenied if *what == RING => write!(
@@ -189,14 +189,15 @@ impl Disk {
         self.push();
     }
 
-    /// Waits until the segments ordered so far are ready: at the start, when there is somebody to
-    /// tell that the disk is too full to begin with.
-    pub async fn prepared(&mut self, bell: &mut Bell) -> Result<(), DiskFault> {
+    /// Waits until the segments ordered so far are ready, or, on a full disk, `least` of them: at
+    /// the start, when there is somebody to tell that the disk is too full to begin with.
+    pub async fn prepared(&mut self, bell: &mut Bell, least: usize) -> Result<(), DiskFault> {
         let path = self.directory.clone();
         let fault = |error| DiskFault { path: path.clone(), what: "prepare its segments", error };
         loop {
             self.take_prepared();
             match (self.full, self.opening) {
+                (true, _) if self.files.len() >= least => return Ok(()),
                 (true, _) => return Err(fault(io::ErrorKind::StorageFull.into())),
                 (false, 0) => return Ok(()),
                 (false, _) => bell.rung().await.map_err(fault)?,

@@ -27,6 +27,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -34,12 +35,13 @@ use std::time::{Duration, Instant};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use crate::config::{Address, NodeConfig};
-use crate::id::ShardId;
+use crate::id::{NodeId, ShardId};
+use crate::journal::Refused;
 use crate::limits::SHARDS_MAX;
 use crate::mesh;
 use crate::prng::Prng;
 use clock::Clock;
-use directory::{DataDirectory, DirectoryFault, Identity};
+use directory::{DataDirectory, DirectoryFault, Founded, Identity};
 use pump::{Phase, Stop};
 
 /// A running node.
@@ -83,7 +85,7 @@ pub enum Fatal {
     /// The data directory cannot be used.
     DataDir(DirectoryFault),
     /// A journal in it cannot be read at all.
-    Journal(String),
+    Journal(PathBuf, Refused),
     /// The disk.
     Disk(String),
     /// A core could not be started.
@@ -97,7 +99,10 @@ impl fmt::Display for Fatal {
             Fatal::Address(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Fatal::Name(address, error) => write!(f, "{}: {error}", address.host),
             Fatal::DataDir(fault) => fault.fmt(f),
-            Fatal::Journal(text) | Fatal::Disk(text) | Fatal::Core(text) => f.write_str(text),
+            Fatal::Journal(directory, refused) => {
+                write!(f, "{}: {refused}", directory.display())
+            }
+            Fatal::Disk(text) | Fatal::Core(text) => f.write_str(text),
         }
     }
 }
@@ -110,13 +115,15 @@ impl Node {
         checks::raise_limits();
         checks::needed().map_err(Fatal::Host)?;
         let cores = usable_cores();
+        let founded = DataDirectory::founded(&config.data_dir).map_err(Fatal::DataDir)?;
+        let config = &as_founded(config, founded);
         let shards = match usize::from(config.shards) {
             0 => cores.len().clamp(1, SHARDS_MAX) as u16,
             shards => shards.min(SHARDS_MAX) as u16,
         };
         // Pinned only when each shard has a core to itself: two on one core would starve each
-        // other.
-        let pinned = usize::from(shards) == cores.len() && config.shards == 0;
+        // other. Nodes of one host begin at different cores, as far as there are any.
+        let pinned = usize::from(shards) <= cores.len();
         if usize::from(shards) > cores.len() {
             tracing::warn!(shards, cores = cores.len(), "more shards than cores: they will wait");
         }
@@ -162,8 +169,7 @@ impl Node {
                 api_socket: socket,
                 peer_socket: peer_socket.take(),
             };
-            let placement = if pinned { Placement::Fixed(cores[at]) } else { Placement::Unbound };
-            node.cores.push(spawn(core, placement)?);
+            node.cores.push(spawn(core, place(&cores, pinned, config.id, at))?);
         }
         drop(tell_ready);
         node.gather_ready(&hear_ready)?;
@@ -238,18 +244,40 @@ impl Drop for Node {
     }
 }
 
+fn open_directory(config: &NodeConfig, shards: u16) -> Result<DataDirectory, Fatal> {
+    let (cluster, partitions) = (config.cluster.digest(), config.cluster.partitions);
+    let identity = Identity { node: config.id, cluster, shards, partitions };
+    let created = Clock::start().now().wall.0 / 1_000_000_000;
+    DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)
+}
+
+/// What the operator did not say is as the data directory was made: other defaults or another host
+/// must not make it unusable.
+fn as_founded(config: &NodeConfig, founded: Option<Founded>) -> NodeConfig {
+    let mut config = config.clone();
+    if let Some(Founded { shards, partitions }) = founded {
+        if config.shards == 0 {
+            config.shards = shards;
+        }
+        if !config.partitions_said {
+            config.cluster.partitions = partitions;
+        }
+    }
+    config
+}
+
+/// The core of the `at`th shard.
+fn place(cores: &[usize], pinned: bool, node: NodeId, at: usize) -> Placement {
+    let own = node.0 as usize - 1 + at;
+    if pinned { Placement::Fixed(cores[own % cores.len()]) } else { Placement::Unbound }
+}
+
 fn spawn(core: core::Core, placement: Placement) -> Result<ExecutorJoinHandle<()>, Fatal> {
     LocalExecutorBuilder::new(placement)
         .name(&format!("shard-{}", core.shard))
         .io_memory(EXECUTOR_MEMORY_BYTES)
         .spawn(move || core.run())
         .map_err(|error| Fatal::Core(format!("no executor can be started: {error}")))
-}
-
-fn open_directory(config: &NodeConfig, shards: u16) -> Result<DataDirectory, Fatal> {
-    let identity = Identity { node: config.id, cluster: config.cluster.digest(), shards };
-    let created = Clock::start().now().wall.0 / 1_000_000_000;
-    DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)
 }
 
 /// The executor's own buffers for files, which this program writes by a ring of its own.

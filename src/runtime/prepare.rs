@@ -8,11 +8,14 @@
 //! new-<seq>      being filled; removed at the next start
 //! spare-<seq>    a recycled segment, old bytes inside; becomes the next segment that is opened
 //! segment-<seq>  in the journal
+//! reserve        space for the first segment of a start on a full disk, and for nothing else
 //! ```
 //!
 //! When the disk is full it says so and tries again every second, or as soon as a segment is
-//! recycled; the segment that is being written meanwhile has its space already. One such thread a
-//! shard, from the start of its disk until the disk is dropped.
+//! recycled; the segment that is being written meanwhile has its space already. A start cannot go
+//! on in a segment that it finds, so the space for its first is kept in reserve while the disk has
+//! some: a node that is restarted on a full disk reads, and lets things be removed. One such thread
+//! a shard, from the start of its disk until the disk is dropped.
 
 use crate::{
     journal::{Aligned, segment},
@@ -90,9 +93,18 @@ pub(super) fn start(
 ) -> io::Result<Preparer> {
     let (jobs, todo) = mpsc::channel();
     let (done, results) = mpsc::channel();
-    let spares = tidy(&directory, segment_bytes)?;
-    let opening = VecDeque::new();
-    let bench = Bench { directory, segment_bytes, ringer, done, spares, opening, full: false };
+    let (spares, reserve) = tidy(&directory, segment_bytes)?;
+    let bench = Bench {
+        directory,
+        segment_bytes,
+        ringer,
+        done,
+        spares,
+        reserve,
+        opening: VecDeque::new(),
+        opened: 0,
+        full: false,
+    };
     let named = thread::Builder::new().name("ringraft-prepare".into());
     let thread = named.spawn(move || bench.run(&todo))?;
     Ok(Preparer { jobs: Some(jobs), done: results, thread: Some(thread) })
@@ -114,25 +126,27 @@ pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Removes what was never finished and lists what can be used again.
-fn tidy(directory: &Path, segment_bytes: usize) -> io::Result<Vec<PathBuf>> {
-    let mut spares = Vec::new();
+/// Removes what was never finished; lists what can be used again, and whether there is a reserve.
+fn tidy(directory: &Path, segment_bytes: usize) -> io::Result<(Vec<PathBuf>, bool)> {
+    let (mut spares, mut reserve) = (Vec::new(), false);
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with(NEW) {
             fs::remove_file(entry.path())?;
-        } else if name.starts_with(SPARE) {
-            // A spare of another size is from before the size was configured anew.
-            if entry.metadata()?.len() == segment_bytes as u64 {
-                spares.push(entry.path());
-            } else {
+        } else if name.starts_with(SPARE) || name == RESERVE {
+            // One of another size is from before the size was configured anew.
+            if entry.metadata()?.len() != segment_bytes as u64 {
                 fs::remove_file(entry.path())?;
+            } else if name == RESERVE {
+                reserve = true;
+            } else {
+                spares.push(entry.path());
             }
         }
     }
-    Ok(spares)
+    Ok((spares, reserve))
 }
 
 struct Bench {
@@ -141,7 +155,11 @@ struct Bench {
     ringer: Socket,
     done: Sender<Done>,
     spares: Vec<PathBuf>,
+    /// Whether there is one.
+    reserve: bool,
     opening: VecDeque<(u64, Aligned)>,
+    /// Segments opened since the start.
+    opened: u64,
     full: bool,
 }
 
@@ -170,6 +188,9 @@ impl Bench {
             if let Err(error) = self.open_all() {
                 return self.tell(Done::Failed(error));
             }
+            if self.opening.is_empty() && !self.reserve {
+                self.reserve = self.make_reserve().is_ok();
+            }
         }
     }
 
@@ -179,11 +200,18 @@ impl Bench {
             let sequence = *sequence;
             let ready = match self.spares.pop() {
                 Some(spare) => self.reuse(&spare, sequence, header),
-                None => self.create(sequence, header),
+                None => match self.create(sequence, header) {
+                    Err(error) if is_full(&error) && self.opened == 0 && self.reserve => {
+                        self.reserve = false;
+                        self.reuse(&self.directory.join(RESERVE), sequence, header)
+                    }
+                    created => created,
+                },
             };
             match ready {
                 Ok(file) => {
                     self.opening.pop_front();
+                    self.opened += 1;
                     self.full = false;
                     self.tell(Done::Ready { sequence, file });
                 }
@@ -204,6 +232,20 @@ impl Bench {
         file.write_all_at(&header.as_ref()[..SECTOR_BYTES], 0)?;
         self.name(&file, spare, sequence)?;
         Ok(file)
+    }
+
+    /// Takes the space for a segment and writes nothing: the extents are made written when they are
+    /// used, which is slow and seldom. A system that has no space, or cannot promise it, keeps none
+    /// in reserve; the next segment that is opened is the next time to try.
+    fn make_reserve(&self) -> io::Result<()> {
+        let path = self.directory.join(format!("{NEW}{RESERVE}"));
+        let file = File::create(&path)?;
+        let taken = fallocate(&file, FallocateFlags::empty(), 0, self.segment_bytes as u64);
+        if let Err(error) = taken {
+            drop(fs::remove_file(&path));
+            return Err(error.into());
+        }
+        fs::rename(&path, self.directory.join(RESERVE))
     }
 
     fn create(&self, sequence: u64, header: &Aligned) -> io::Result<File> {
@@ -276,6 +318,7 @@ fn is_full(error: &io::Error) -> bool {
 
 const NEW: &str = "new-";
 const SPARE: &str = "spare-";
+const RESERVE: &str = "reserve";
 /// Small enough that blocks of the journal get their turn at the device in between.
 const FILL_BYTES: usize = 256 << 10;
 /// How long a full disk is left alone.

@@ -159,12 +159,14 @@ impl Pump {
     /// left to do: then the shard knows its partitions, and those with one member have their
     /// leader.
     pub async fn start(&mut self, founding: Requests) -> Result<(), DiskFault> {
+        // Who comes back to what is there can read and remove with the first segment alone.
+        let least = if founding.list.is_empty() { 1 } else { 2 };
         self.inbox.requests = founding;
         loop {
             self.cycle();
             if self.harvest.full {
                 // There is somebody to tell now; later there is only refusing.
-                self.disk.prepared(&mut self.disk_bell).await?;
+                self.disk.prepared(&mut self.disk_bell, least).await?;
             }
             let is_due = self.outbox.wake.is_some_and(|due| due <= self.clock.monotonic());
             if !is_due && self.disk.backlog_bytes() == 0 {
@@ -285,7 +287,10 @@ impl Pump {
         let front = self.front.borrow();
         let due = [self.outbox.wake, front.wake(), self.retry].into_iter().flatten().min();
         let is_due = due.is_some_and(|due| due <= self.clock.monotonic());
-        let is_drained = self.listeners.is_empty() && self.drained.is_some() && front.is_empty();
+        let is_drained = self.stop.phase() >= Phase::Drain
+            && self.listeners.is_empty()
+            && self.drained.is_some()
+            && front.is_empty();
         let is_asked = front.has_requests() || self.mesh.bell().is_rung();
         let is_disk_free = self.disk.in_flight() < WRITES_IN_FLIGHT_MAX;
         if is_due || is_drained || front.has_news() || (is_asked && is_disk_free) {

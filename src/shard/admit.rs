@@ -20,6 +20,8 @@ use crate::{
 pub enum Sort {
     /// It may add to it.
     Grows,
+    /// It opens a session or a primitive, without which nothing can be read or removed.
+    Opens,
     /// It takes from it.
     Shrinks,
     /// It keeps a session alive, and drops what the session no longer needs.
@@ -41,6 +43,12 @@ impl Admit {
         Admit { max, now: Load::default(), disk: DiskRoom::Enough }
     }
 
+    /// Whether the disk has no room for new segments.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.disk == DiskRoom::Full
+    }
+
     /// Whether the disk takes new segments.
     pub fn disk(&mut self, room: DiskRoom) {
         self.disk = room;
@@ -57,10 +65,13 @@ impl Admit {
     ) -> Result<Lane, Refusal> {
         let lane = match sort {
             Sort::KeepsAlive => Lane::Urgent,
-            Sort::Grows | Sort::Shrinks => Lane::Ordinary,
+            Sort::Grows | Sort::Opens | Sort::Shrinks => Lane::Ordinary,
         };
         if sort == Sort::Grows && state >= quota {
             return Err(Refusal::Full("the partition holds as much as it may; delete something"));
+        }
+        if sort == Sort::Opens && state >= quota.saturating_add(quota / OPENING_SHARE) {
+            return Err(Refusal::Full("the partition holds as much as it may; close sessions"));
         }
         if sort == Sort::Grows && self.disk == DiskRoom::Full {
             return Err(Refusal::Full("the disk is full"));
@@ -111,24 +122,27 @@ impl Admit {
 #[must_use]
 pub fn sort(body: &[u8]) -> Sort {
     match first(body) {
+        Some((2, _)) => Sort::Opens,
         Some((3, _)) => Sort::KeepsAlive,
         Some((4, _)) => Sort::Shrinks,
-        Some((5, Value::Bytes(proposal))) if proposal_shrinks(proposal) => Sort::Shrinks,
+        Some((5, Value::Bytes(proposal))) => proposal_sort(proposal),
         _ => Sort::Grows,
     }
 }
 
-/// Whether a `SessionProposalInput` lets the state shrink.
-fn proposal_shrinks(proposal: &[u8]) -> bool {
+/// The sort of a `SessionProposalInput`.
+fn proposal_sort(proposal: &[u8]) -> Sort {
     let mut fields = Fields::new(proposal);
     while let Ok(Some((number, value))) = fields.field() {
         match (number, value) {
-            (5, _) => return true,
-            (6, Value::Bytes(command)) => return command_shrinks(command),
+            (4, _) => return Sort::Opens,
+            (5, _) => return Sort::Shrinks,
+            (6, Value::Bytes(command)) if command_shrinks(command) => return Sort::Shrinks,
+            (6, _) => return Sort::Grows,
             _ => {}
         }
     }
-    false
+    Sort::Grows
 }
 
 /// Whether a `PrimitiveProposalInput` does: by its kind (field 100) and the tag of its payload
@@ -162,6 +176,10 @@ const fn shrinking(kind: Kind) -> &'static [u32] {
         Kind::Value => &[5],              // delete
     }
 }
+
+/// Beyond its quota by this share of it a state may grow by sessions and primitives, so that there
+/// are some that remove things.
+const OPENING_SHARE: usize = 16;
 
 fn first(message: &[u8]) -> Option<(u32, Value<'_>)> {
     Fields::new(message).field().ok().flatten()
@@ -205,7 +223,7 @@ mod tests {
 
     #[test]
     fn commands_are_sorted_by_what_they_do_to_the_state() {
-        assert_eq!(sort(&body(Input::OpenSession(OpenSessionInput::default()))), Sort::Grows);
+        assert_eq!(sort(&body(Input::OpenSession(OpenSessionInput::default()))), Sort::Opens);
         assert_eq!(sort(&body(Input::KeepAlive(KeepAliveInput::default()))), Sort::KeepsAlive);
         assert_eq!(sort(&body(Input::CloseSession(CloseSessionInput::default()))), Sort::Shrinks);
         assert_eq!(sort(&command(Kind::Map, 2)), Sort::Grows);
@@ -232,8 +250,11 @@ mod tests {
         let mut admit = Admit::new(Load { commands: 10, bytes: 1000 });
         assert!(admit.check(Sort::Grows, 5, 100, 100).is_err());
         assert!(admit.check(Sort::Shrinks, 5, 100, 100).is_ok());
+        assert!(admit.check(Sort::Opens, 5, 100, 100).is_ok());
+        assert!(admit.check(Sort::Opens, 5, 106, 100).is_err());
         admit.disk(DiskRoom::Full);
         assert!(admit.check(Sort::Grows, 5, 0, 100).is_err());
+        assert!(admit.check(Sort::Opens, 5, 0, 100).is_ok());
         assert!(admit.check(Sort::Shrinks, 5, 0, 100).is_ok());
     }
 }

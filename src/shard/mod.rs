@@ -93,7 +93,8 @@ impl Shard {
         let owner = Owner { node: settings.node, shard: settings.shard };
         let mut roster = Roster::default();
         for (id, fault) in &recovered.faults {
-            tracing::error!(partition = id.0, %fault, "damaged: the partition does not start");
+            // Whoever started the shard knows, and tells it better.
+            tracing::debug!(partition = id.0, %fault, "damaged: the partition does not start");
             roster.add_damaged(*id);
         }
         roster.remember(recovered.left, !recovered.roster_whole);
@@ -177,6 +178,10 @@ impl Shard {
     /// What this turn may write of snapshots: nothing while the disk has turns enough to write, so
     /// that a snapshot goes no faster than the disk and does not fill the memory.
     fn snapshot_budget_bytes(&self) -> usize {
+        let begins = self.effects.snapshot_of.is_none();
+        if begins && self.admit.is_disk_full() && !self.snapshots_fit() {
+            return 0;
+        }
         let busy = self.recorded.len() >= WRITES_IN_FLIGHT_MAX;
         if busy { 0 } else { self.settings.snapshot_turn_bytes }
     }
@@ -203,7 +208,7 @@ impl Shard {
             // peers.
             self.next_tick = Some(now.monotonic.after(self.settings.tick));
         }
-        if self.journal.segments() != self.segments_seen {
+        if self.journal.segments() != self.segments_seen || self.admit.is_disk_full() {
             self.segments_seen = self.journal.segments();
             self.free_oldest_segment();
         }
@@ -242,7 +247,8 @@ impl Shard {
 
     /// The oldest segment is recycled when those who need it have a newer snapshot.
     fn free_oldest_segment(&mut self) {
-        if self.segments_seen <= self.settings.segments_soft {
+        let many = self.journal.segments() > self.settings.segments_soft;
+        if !many && !self.could_free_disk() {
             return;
         }
         let holders: Vec<PartitionId> = self.journal.holders().collect();
@@ -252,6 +258,34 @@ impl Shard {
                 self.touch(id);
             }
         }
+    }
+
+    /// The segment being written is all there is. What needs more is given up.
+    fn disk_is_full(&mut self) {
+        if !self.snapshots_fit() {
+            self.effects.snapshot_budget_bytes = 0;
+            if let Some(id) = self.effects.snapshot_of.take() {
+                let living = self.roster.get_mut(id).expect("who takes a snapshot is here");
+                living.partition.abandon_snapshot();
+                self.touch(id);
+            }
+        }
+    }
+
+    /// Whether the disk is full, older segments than the one being written are kept, and snapshots
+    /// would make room where nothing else does.
+    fn could_free_disk(&self) -> bool {
+        self.admit.is_disk_full() && self.journal.segments() > 2 && self.snapshots_fit()
+    }
+
+    /// Whether the segment being written has room for the state of every partition. On a full disk
+    /// it is all there is, and sessions need it to stay alive.
+    fn snapshots_fit(&self) -> bool {
+        if !self.roster.iter().all(|living| living.partition.is_caught_up()) {
+            return false;
+        }
+        let state: usize = self.roster.iter().map(|living| living.partition.state_bytes()).sum();
+        state.saturating_add(state / 4) < self.journal.segment_room()
     }
 
     /// raft's clock goes as long as some group needs it.

@@ -181,7 +181,7 @@ impl Roster {
         Ok(Founding::New)
     }
 
-    /// A watcher of the node: first what is, then what happens.
+    /// A watcher of the node: first what is, then the mark that this was it, then what happens.
     pub fn watch(&mut self, ticket: Ticket, replies: &mut Replies) {
         if self.watchers.len() >= WATCHERS_MAX {
             replies.refuse(ticket, Refusal::Full("too many watch this node"));
@@ -198,6 +198,13 @@ impl Roster {
             let node = living.partition.node();
             tell(Happening::MemberReady { node });
         }
+        // Clients spread keys by the number of partitions: one that is damaged must still count, or
+        // they would look for the others' keys in the wrong places.
+        for id in &self.damaged {
+            let what = Happening::LeaderUpdated { term: crate::id::Term(0), leader: None };
+            replies.event(ticket, Event { at: None, partition: *id, what });
+        }
+        replies.replayed(ticket);
         self.watchers.push(ticket);
     }
 

@@ -45,7 +45,11 @@ impl Shard {
             self.journal.recycle(buffer);
         }
         if let Some(room) = inbox.disk.take() {
+            let was_full = self.admit.is_disk_full();
             self.admit.disk(room);
+            if !was_full && self.admit.is_disk_full() {
+                self.disk_is_full();
+            }
         }
         if let Some(mark) = inbox.durable.take() {
             self.take_durable(mark, outbox);

@@ -412,10 +412,15 @@ fn bounds_refuse_and_keep_alives_pass() {
     assert!(!matches!(world.replies(alive)[0].body, Body::Refused(Refusal::Full(_))));
 
     world.disk_room(0, DiskRoom::Full);
-    let grows = world.ask(0, P, Ask::Command, &open_session());
+    let opens = world.ask(0, P, Ask::Command, &open_session());
+    let input = Input::Proposal(Default::default());
+    let body = StateMachineProposalInput { timestamp: None, input: Some(input) }.encode_to_vec();
+    let grows = world.ask(0, P, Ask::Command, &body);
     let shrinks = world.ask(0, P, Ask::Command, &close_session(1));
     world.run();
     assert!(matches!(world.refusal(grows), Refusal::Full(_)));
+    // Who only wants to read, or to remove, needs a session too.
+    assert_eq!(world.output(opens).1, Status::Ok);
     assert!(!matches!(world.replies(shrinks)[0].body, Body::Refused(Refusal::Full(_))));
     assert_eq!(world.stats(0).commands_now, 0);
 }

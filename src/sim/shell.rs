@@ -225,6 +225,7 @@ fn note_replies(trace: &mut Trace, replies: &Replies) {
         match &reply.body {
             Body::Output(output) => trace.note(output.index.0 << 8 | output.status as u64),
             Body::Event(_) => trace.note(1),
+            Body::Replayed => trace.note(3),
             Body::End => trace.note(2),
             Body::Refused(_) => trace.note(3),
         }

@@ -3,9 +3,8 @@
 //! Everything that happens is an event in one queue, and everything drawn comes from the seed, so a
 //! run is a function of its setup. A shard is turned when something has come for it or its wake
 //! time passes, as the wet shell does; bundles and snapshots cross as bytes. The world itself
-//! watches what no client can see: that replicas which applied the same entries are equal.
-//!
-//! Absent on purpose: gRPC (its codec has its own tests) and threads.
+//! watches what no client can see: replicas which applied the same entries are equal. Absent on
+//! purpose: gRPC (its codec has its own tests) and threads.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -587,6 +586,7 @@ impl World {
                     last: reply.last,
                 },
                 Body::Event(event) => Heard::Event(event.clone()),
+                Body::Replayed => continue,
                 Body::End => Heard::End,
                 Body::Refused(refusal) => Heard::Refused(refusal.clone()),
             };

@@ -29,7 +29,7 @@ fn what_is_reported_durable_is_in_the_files() {
             let (mut orders, mut harvest) = (Vec::new(), Harvest::default());
             let mut sealed = journal.seal(&mut orders);
             disk.obey(&mut orders);
-            disk.prepared(&mut bell).await.expect("space for two segments");
+            disk.prepared(&mut bell, 2).await.expect("space for two segments");
             for n in 1..=200 {
                 let data = vec![n as u8; 5000];
                 let entry = Entry { term: Term(1), kind: 0, data: &data };

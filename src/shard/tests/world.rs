@@ -477,7 +477,7 @@ impl World {
     pub fn events(&self, ticket: Ticket) -> Vec<Event> {
         let events = self.replies(ticket).iter().filter_map(|reply| match &reply.body {
             Body::Event(event) => Some(event.clone()),
-            Body::Output(_) | Body::End | Body::Refused(_) => None,
+            Body::Output(_) | Body::Replayed | Body::End | Body::Refused(_) => None,
         });
         events.collect()
     }

@@ -176,6 +176,13 @@ impl<R: Router> Connection<R> {
         }
     }
 
+    /// Says that an answer has begun, before its first message.
+    pub fn head(&mut self, key: Key) {
+        if self.is_answerable(key) {
+            self.put_headers(key.slot);
+        }
+    }
+
     /// Octets of this call that windows hold back.
     #[must_use]
     pub fn held(&self, key: Key) -> usize {
