@@ -7,12 +7,12 @@ use divan::{Bencher, black_box};
 use prost::Message;
 
 use ringraft::edge::dialect::Dialect;
-use ringraft::edge::request::{Deadline, Rules};
+use ringraft::edge::request::Rules;
 use ringraft::edge::{method, request, response};
-use ringraft::id::{Index, ShardId, Ticket};
+use ringraft::id::{Index, NodeId, ShardId, Ticket};
 use ringraft::partition::reply::{Output, Status};
 use ringraft::shard::inbox::Requests;
-use ringraft::time::{Now, Span};
+use ringraft::time::{Instant, Span};
 use ringraft::wire::http2::{Connection, Event, Limits, Route};
 use ringraft::wire::proto::{counter, v1};
 
@@ -21,8 +21,11 @@ fn main() {
 }
 
 const PATH: &str = "/atomix.multiraft.counter.v1.Counter/Increment";
-const RULES: Rules =
-    Rules { session_timeout_default: Span::secs(30), session_timeout_max: Span::secs(86_400) };
+const RULES: Rules = Rules {
+    session_timeout_default: Span::secs(30),
+    session_timeout_max: Span::secs(86_400),
+    node: NodeId(1),
+};
 const TICKET: Ticket = Ticket { shard: ShardId(0), slot: 1, generation: 1 };
 const BATCH: usize = 64;
 
@@ -31,14 +34,14 @@ const BATCH: usize = 64;
 fn read(bencher: Bencher, deadline: bool) {
     let increment = method::get(method::find(PATH.as_bytes()).expect("served"));
     let message = message();
-    let timeout = deadline.then_some(Span::secs(20));
+    let deadline = deadline.then_some(Instant(20_000_000_000));
     let mut requests = Requests::default();
     bencher.counter(divan::counter::ItemsCount::new(BATCH)).bench_local(|| {
         requests.clear();
         for _ in 0..BATCH {
             let bytes = black_box(&message);
             let call = request::read(increment, bytes, Dialect::Documented, &RULES).expect("good");
-            call.write(TICKET, Deadline::new(timeout, Now::default()), &mut requests);
+            call.write(TICKET, deadline, &mut requests);
         }
         requests.bytes.len()
     });
@@ -88,7 +91,8 @@ fn whole(bencher: Bencher) {
             let Event::Message { key, meta, message, .. } = event else { panic!("{event:?}") };
             let (called, bytes) = (method::get(meta.method), message.octets(&input));
             let call = request::read(called, bytes, Dialect::Documented, &RULES).expect("good");
-            call.write(TICKET, Deadline::new(meta.timeout(), Now::default()), &mut requests);
+            let deadline = meta.timeout().map(|timeout| Instant(0).after(timeout));
+            call.write(TICKET, deadline, &mut requests);
             connection.recycle(key, message);
             keys.push((key, called));
         }

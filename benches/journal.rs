@@ -59,19 +59,23 @@ mod wet {
     use glommio::{GlommioError, LocalExecutorBuilder};
     use ringraft::runtime::disk::{Disk, Harvest, load, shard_directory};
 
-    /// Preparing the segments is in the figure.
     pub fn write(blocks: u64, in_flight: usize, bytes: usize) -> Result<(), GlommioError<()>> {
         let executor = LocalExecutorBuilder::default().spawn(move || async move {
             let data = tempfile::tempdir().expect("a directory");
             let directory = shard_directory(data.path(), ShardId(0));
             load(&directory).expect("an empty directory");
             let (mut disk, mut bell) = Disk::open(&directory, Layout::default()).expect("a disk");
+            disk.limit_writes(u16::try_from(in_flight).expect("few"));
             let mut journal = journal(1);
             let (mut orders, mut harvest) = (Vec::new(), Harvest::default());
             let data = vec![7; bytes - 512];
             for next in 1..=blocks {
                 turn(&mut journal, 1, next, &data, &mut orders);
                 disk.obey(&mut orders);
+                if next == 1 {
+                    // Before that blocks would pile up and be written without a pause.
+                    disk.prepared(&mut bell, 2).await.expect("room for a segment");
+                }
                 while disk.in_flight() >= in_flight || next == blocks && disk.backlog_bytes() > 0 {
                     bell.rung().await.expect("a bell");
                     disk.harvest(&mut harvest);

@@ -7,13 +7,18 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use prost::Message;
 use proto::counter::v1 as counter;
 use proto::v1::{self, CommandRequestHeaders, OperationRequestHeaders, PartitionRequestHeaders};
 use proto::v1::{PrimitiveRequestHeaders, SessionRequestHeaders};
+use ringraft::config::{Address, NodeConfig};
+use ringraft::runtime::Node;
 use ringraft::wire::proto;
+use rustix::event::{PollFd, PollFlags};
 
 /// One raw connection: stream ids, what came and was not read, and whether the paths are indexed.
 pub struct Wire {
@@ -26,6 +31,7 @@ pub struct Wire {
 /// A session on a wire, with the counter it works on.
 pub struct Caller {
     wire: Wire,
+    partition: u32,
     session: u64,
     primitive: u64,
     sequence: u64,
@@ -35,7 +41,6 @@ pub struct Caller {
 }
 
 const INCREMENT: &str = "/atomix.multiraft.counter.v1.Counter/Increment";
-const PARTITION: u32 = 1;
 
 /// What a closed loop measured.
 #[derive(Debug)]
@@ -156,17 +161,14 @@ impl Wire {
 }
 
 impl Caller {
-    /// A session and the counter `name` on a connection of its own.
-    pub fn new(address: SocketAddr, name: &str) -> Caller {
+    /// A session and the counter `name` in `partition`, on a connection of its own.
+    pub fn new(address: SocketAddr, partition: u32, name: &str) -> Caller {
         let mut setup = Wire::connect(address);
-        let partition = Some(PartitionRequestHeaders { partition_id: PARTITION });
+        let headers = Some(PartitionRequestHeaders { partition_id: partition });
         let timeout = Some(prost_types::Duration { seconds: 60, nanos: 0 });
         let opened: v1::OpenSessionResponse = setup.call(
             "/atomix.multiraft.v1.Partition/OpenSession",
-            &v1::OpenSessionRequest {
-                headers: partition,
-                input: Some(v1::OpenSessionInput { timeout }),
-            },
+            &v1::OpenSessionRequest { headers, input: Some(v1::OpenSessionInput { timeout }) },
         );
         let session = opened.output.expect("a session opens").session_id;
         let spec = v1::PrimitiveSpec {
@@ -177,18 +179,26 @@ impl Caller {
         let created: v1::CreatePrimitiveResponse = setup.call(
             "/atomix.multiraft.v1.Session/CreatePrimitive",
             &v1::CreatePrimitiveRequest {
-                headers: Some(command(session, 0, 1)),
+                headers: Some(command(partition, session, 0, 1)),
                 input: Some(v1::CreatePrimitiveInput { spec: Some(spec) }),
             },
         );
         let primitive = created.output.expect("a counter is created").primitive_id;
         let wire = Wire::connect(address);
-        Caller { wire, session, primitive, sequence: 1, flying: Vec::new(), indexed: false }
+        Caller {
+            wire,
+            partition,
+            session,
+            primitive,
+            sequence: 1,
+            flying: Vec::new(),
+            indexed: false,
+        }
     }
 
     /// The counter's value, read linearizably.
     pub fn value(&self, address: SocketAddr) -> i64 {
-        let headers = command(self.session, self.primitive, 0).operation;
+        let headers = command(self.partition, self.session, self.primitive, 0).operation;
         let got: counter::GetResponse = Wire::connect(address).call(
             "/atomix.multiraft.counter.v1.Counter/Get",
             &counter::GetRequest {
@@ -205,7 +215,7 @@ impl Caller {
     fn start(&mut self, out: &mut Vec<u8>) {
         self.sequence += 1;
         let ask = counter::IncrementRequest {
-            headers: Some(command(self.session, self.primitive, self.sequence)),
+            headers: Some(command(self.partition, self.session, self.primitive, self.sequence)),
             input: Some(counter::IncrementInput { delta: 1 }),
         };
         let id = self.wire.begin(out, INCREMENT, self.indexed, &ask.encode_to_vec());
@@ -213,11 +223,11 @@ impl Caller {
         self.flying.push((id, self.sequence, Instant::now()));
     }
 
-    fn keep_alive(&mut self, out: &mut Vec<u8>) {
+    fn keep_alive(&mut self) {
         let lowest = self.flying.iter().map(|flight| flight.1).min().unwrap_or(self.sequence + 1);
         let filter = br#"{"m":1,"k":9223372036854775808,"b":"AAAAAAAAAAA="}"#;
         let ask = v1::KeepAliveRequest {
-            headers: Some(PartitionRequestHeaders { partition_id: PARTITION }),
+            headers: Some(PartitionRequestHeaders { partition_id: self.partition }),
             input: Some(v1::KeepAliveInput {
                 session_id: self.session,
                 input_filter: filter.to_vec().into(),
@@ -226,7 +236,6 @@ impl Caller {
             }),
         };
         // A path of its own shifts the indexed ones by what it inserts; so it goes by another wire.
-        let _ = out;
         let address = self.wire.socket.peer_addr().expect("it is connected");
         let _: v1::KeepAliveResponse =
             Wire::connect(address).call("/atomix.multiraft.v1.Partition/KeepAlive", &ask);
@@ -242,16 +251,19 @@ pub fn closed_loop(callers: &mut [Caller], flights: usize, span: Duration) -> Re
         (0..flights).for_each(|_| caller.start(&mut out));
         caller.wire.socket.write_all(&out).expect("the node reads");
         out.clear();
-        caller.wire.socket.set_nonblocking(callers_wait(flights)).expect("a socket option");
+        caller.wire.socket.set_nonblocking(true).expect("a socket option");
     }
     let mut alive = Instant::now();
     let mut left = callers.len() * flights;
     while left > 0 {
         let more = began.elapsed() < span;
         if alive.elapsed() > Duration::from_secs(2) {
-            callers.iter_mut().for_each(|caller| caller.keep_alive(&mut out));
+            callers.iter_mut().for_each(|caller| caller.keep_alive());
             alive = Instant::now();
         }
+        // A load that spins keeps its core from the kernel's own work, and the completions of
+        // synced writes are such work: they then wait for the end of its time slice, 4 ms.
+        wait_for_one(callers);
         for caller in callers.iter_mut() {
             let answered = caller.answers(&mut report);
             left -= if more { 0 } else { answered };
@@ -293,9 +305,10 @@ impl Caller {
     }
 }
 
-/// A lone flight waits in `read`; many are looked after in turn.
-fn callers_wait(flights: usize) -> bool {
-    flights > 1
+fn wait_for_one(callers: &[Caller]) {
+    let watched = callers.iter().map(|caller| &caller.wire.socket);
+    let mut watched: Vec<_> = watched.map(|s| PollFd::new(s, PollFlags::IN)).collect();
+    rustix::event::poll(&mut watched, None).expect("sockets can be waited for");
 }
 
 fn send_all(socket: &mut TcpStream, mut bytes: &[u8]) {
@@ -308,8 +321,8 @@ fn send_all(socket: &mut TcpStream, mut bytes: &[u8]) {
     }
 }
 
-fn command(session: u64, primitive: u64, sequence: u64) -> CommandRequestHeaders {
-    let partition = Some(PartitionRequestHeaders { partition_id: PARTITION });
+fn command(partition: u32, session: u64, primitive: u64, sequence: u64) -> CommandRequestHeaders {
+    let partition = Some(PartitionRequestHeaders { partition_id: partition });
     let session = Some(SessionRequestHeaders { partition, session_id: session });
     let session = Some(PrimitiveRequestHeaders { session, primitive_id: primitive });
     CommandRequestHeaders {
@@ -326,22 +339,132 @@ fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, id: u32, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Nanoseconds that the node's threads have run: all of this process but the one that asks.
+fn node_cpu_ns() -> u64 {
+    let me = std::fs::read_link("/proc/thread-self").expect("Linux");
+    let me = me.file_name().expect("a thread has a number").to_owned();
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux").flatten();
+    let ran = tasks.filter(|task| task.file_name() != me).filter_map(|task| {
+        let line = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        line.split(' ').next()?.parse::<u64>().ok()
+    });
+    ran.sum()
+}
+
+/// Microseconds of one bare 4 KiB write and sync, the median of so many, in a file written before.
+fn bare_sync_us(directory: &Path, times: usize) -> u32 {
+    const BLOCK: usize = 4096;
+    const FILE: usize = 4 << 20;
+    let path = directory.join("bare");
+    std::fs::write(&path, vec![0; FILE]).expect("room for a file");
+    let flags = (rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::DSYNC).bits();
+    let mut open = std::fs::OpenOptions::new();
+    let open = open.write(true).custom_flags(i32::try_from(flags).expect("flags fit"));
+    let file = open.open(&path).expect("a disk that takes direct writes");
+    file.sync_all().expect("a sync");
+    let buffer = vec![1; 2 * BLOCK];
+    let aligned = buffer.as_ptr().align_offset(BLOCK);
+    let mut micros: Vec<u32> = (0..times)
+        .map(|n| {
+            let began = Instant::now();
+            let at = (n * BLOCK % FILE) as u64;
+            file.write_all_at(&buffer[aligned..aligned + BLOCK], at).expect("a write");
+            began.elapsed().as_micros() as u32
+        })
+        .collect();
+    micros.sort_unstable();
+    micros[times / 2]
+}
+
+/// One shape of load against the node: its line in the report.
+fn shape(address: SocketAddr, connections: usize, flights: usize, span: Duration) -> u32 {
+    let mut callers: Vec<Caller> = (0..connections)
+        .map(|n| Caller::new(address, 1, &format!("c{n}-{connections}x{flights}")))
+        .collect();
+    let cpu = node_cpu_ns();
+    let report = closed_loop(&mut callers, flights, span);
+    let cpu = (node_cpu_ns() - cpu) as f64 / 1e9;
+    let counted: i64 = callers.iter().map(|caller| caller.value(address)).sum();
+    assert_eq!(counted, i64::try_from(report.done).expect("few"), "acknowledged and counted");
+    println!(
+        "{connections:>3} x {flights:<3}  {:>8.0}/s  {:>8.0}/CPU-s  {:>6.2} us CPU  p50 {:>6} us  \
+         p99 {:>6} us",
+        report.done as f64 / report.took.as_secs_f64(),
+        report.done as f64 / cpu,
+        cpu * 1e6 / report.done as f64,
+        report.percentile(0.5),
+        report.percentile(0.99)
+    );
+    report.percentile(0.5)
+}
+
+/// A node of one core on this disk.
+fn config(data: &Path, partitions: u32) -> NodeConfig {
+    let here = Address { host: "127.0.0.1".to_owned(), port: 0 };
+    let mut config = NodeConfig {
+        data_dir: data.to_owned(),
+        listen: here.clone(),
+        peer_listen: here,
+        shards: 1,
+        ..NodeConfig::default()
+    };
+    config.cluster.partitions = partitions;
+    config
+}
+
+/// What a start costs that has so many entries in eight partitions to recover, and no snapshot.
+fn restart(data: &Path, entries: u64) {
+    let mut config = config(data, 8);
+    (config.snapshot_entries, config.snapshot_bytes) = (1_000_000, 1 << 30);
+    let node = Node::start(&config).expect("it started before");
+    let mut callers: Vec<Caller> = (1..=8).map(|n| Caller::new(node.api, n, "many")).collect();
+    let mut done = 0;
+    while done < entries {
+        // One in flight a partition: each command is an entry.
+        done += closed_loop(&mut callers, 1, Duration::from_millis(20)).done;
+    }
+    node.stop();
+    let began = Instant::now();
+    let node = Node::start(&config).expect("it started before");
+    drop(Caller::new(node.api, 8, "again"));
+    println!(
+        "start with {done} entries in 8 partitions to recover  {} ms",
+        began.elapsed().as_millis()
+    );
+    node.stop();
+}
+
+/// Arguments: `--bench` (given by cargo) measures for seconds, without it an instant is enough.
 fn main() {
-    let address =
-        std::env::var("RINGRAFT_ENDPOINT").expect("host:port").parse().expect("host:port");
-    let seconds = std::env::var("SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3);
-    for (connections, flights) in [(1usize, 1usize), (8, 32), (32, 32)] {
-        let mut callers: Vec<Caller> =
-            (0..connections).map(|n| Caller::new(address, &format!("c{n}-{flights}"))).collect();
-        let before: i64 = callers.iter().map(|c| c.value(address)).sum();
-        let report = closed_loop(&mut callers, flights, Duration::from_secs(seconds));
-        let after: i64 = callers.iter().map(|c| c.value(address)).sum();
-        assert_eq!(after - before, report.done as i64, "acknowledged is not what was counted");
-        println!(
-            "{connections}x{flights}: {:.0}/s  p50 {} us  p99 {} us",
-            report.done as f64 / report.took.as_secs_f64(),
-            report.percentile(0.5),
-            report.percentile(0.99)
-        );
+    let measures = std::env::args().any(|argument| argument == "--bench");
+    let span = Duration::from_millis(if measures { 4000 } else { 50 });
+    let data = tempfile::tempdir_in(".").expect("a directory on the disk under test");
+    let began = Instant::now();
+    let node = match Node::start(&config(&data.path().join("load"), 1)) {
+        Ok(node) => node,
+        Err(fatal) => return println!("skipped: {fatal}"),
+    };
+    drop(Caller::new(node.api, 1, "first"));
+    println!("start to a first acknowledged command  {} ms", began.elapsed().as_millis());
+    keep_off_the_node();
+    let bare = bare_sync_us(data.path(), if measures { 2000 } else { 20 });
+    println!("bare write and sync  p50 {bare} us");
+    let lone = shape(node.api, 1, 1, span);
+    println!("one alone costs {:.2} bare syncs", f64::from(lone) / f64::from(bare));
+    for (connections, flights) in [(8, 32), (1, 256), (32, 32)] {
+        shape(node.api, connections, flights, span);
+    }
+    node.stop();
+    restart(&data.path().join("restart"), if measures { 100_000 } else { 100 });
+}
+
+/// The node's core is the first that this process may use; the load takes the last.
+fn keep_off_the_node() {
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return };
+    let most = rustix::thread::CpuSet::MAX_CPU;
+    if let Some(last) = (0..most).rev().find(|cpu| allowed.is_set(*cpu)) {
+        let mut one = rustix::thread::CpuSet::new();
+        one.set(last);
+        rustix::thread::sched_setaffinity(None, &one).expect("a core that we may use");
     }
 }

@@ -71,7 +71,7 @@ fn propose_to_reply(bencher: divan::Bencher<'_, '_>, commands: u32) {
     let mut round = |bodies: &[Vec<u8>]| {
         for (slot, body) in (0..).zip(bodies) {
             let ticket = Ticket { shard: ShardId(0), slot, generation: 0 };
-            partition.propose(ticket, body, Lane::Ordinary, NOW, &rules).expect("it leads");
+            partition.propose((ticket, None), body, Lane::Ordinary, NOW, &rules).expect("it leads");
         }
         for _ in 0..2 {
             turn += 1;

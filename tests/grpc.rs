@@ -11,7 +11,7 @@ mod harness;
 use std::time::Duration;
 
 use bytes::Bytes;
-use harness::caller::{Answer, Caller, Order, Result_, Said, Session, next, span};
+use harness::caller::{Answer, Caller, Heard, Order, Question, Result_, Said, Session, next, span};
 use harness::calls::*;
 use ringraft::wire::proto::v1::*;
 use ringraft::wire::proto::{counter, election, lock, map};
@@ -640,6 +640,54 @@ async fn a_listener_of_the_released_dialect_numbers_results_its_own_way() {
         assert_eq!(head.status, status);
         assert_eq!(answer.body.is_some(), status == 0);
     }
+}
+
+/// Queries of the released dialect have numbers, by which a keep-alive ends those that the client
+/// has given up (core.md 3.3).
+#[tokio::test]
+async fn a_keep_alive_ends_numbered_queries_of_the_released_dialect() {
+    if !harness::possible() {
+        return;
+    }
+    let dir = harness::data_dir();
+    let node = harness::Node::start(dir.path(), &["--dialect", "released"]);
+    let mut session = Caller::to(&node.api).await.open(1, LONG).await;
+    let spec = PrimitiveSpec {
+        service: ELECTION.to_owned(),
+        namespace: String::new(),
+        name: "e".to_owned(),
+    };
+    let number = session.next();
+    let order = session.order(0, number, CreatePrimitiveInput { spec: Some(spec) });
+    let path = "/atomix.multiraft.v1.Session/CreatePrimitive";
+    let made: Result_<CreatePrimitiveOutput> =
+        session.caller.unary(path, order).await.expect("an answer").into_inner();
+    let id = made.body.expect("an output").primitive_id;
+    let number = session.next();
+    let order = session.order(id, number, election::v1::EnterInput { candidate: "a".to_owned() });
+    let path = "/atomix.multiraft.election.v1.LeaderElection/Enter";
+    let _: Result_<election::v1::EnterOutput> =
+        session.caller.unary(path, order).await.expect("an answer").into_inner();
+
+    let watch = |session: &mut Session| {
+        // What is `max_received_index` in the documented dialect is the query's number there.
+        let number = session.next();
+        let operation = Some(session.operation(id));
+        let headers = Some(QueryRequestHeaders { operation, max_received_index: number });
+        let request = Question { headers, body: Some(election::v1::WatchInput {}) };
+        let path = "/atomix.multiraft.election.v1.LeaderElection/Watch";
+        let heard: Heard<Answer<election::v1::WatchOutput>> = session.caller.stream(path, request);
+        (number, heard)
+    };
+    let (_, mut given_up) = watch(&mut session);
+    let (kept, mut stays) = watch(&mut session);
+    for heard in [&mut given_up, &mut stays] {
+        assert!(next(heard).await.expect("the present term").is_some());
+    }
+    session.keep_alive(&[(kept, 0)]).await.expect("a keep-alive");
+    assert!(next(&mut given_up).await.expect("no error").is_none(), "it ends regularly");
+    session.keep_alive(&[]).await.expect("a keep-alive");
+    assert!(next(&mut stays).await.expect("no error").is_none());
 }
 
 #[tokio::test]

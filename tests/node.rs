@@ -288,6 +288,17 @@ fn calls_that_cannot_be_are_told_why() {
         let status = client.call::<_, v1::CloseSessionResponse>(list, v1::WatchRequest {}).await;
         assert_eq!(status.expect_err("not served").code(), Code::Unimplemented);
 
+        let large = map::v1::PutRequest {
+            headers: Some(headers(1, 1, 1, 1)),
+            input: Some(map::v1::PutInput {
+                value: vec![0; 5 << 20].into(),
+                ..map::v1::PutInput::default()
+            }),
+        };
+        let put = "/atomix.multiraft.map.v1.Map/Put";
+        let status = client.call::<_, map::v1::PutResponse>(put, large).await;
+        assert_eq!(status.expect_err("above 4 MiB").code(), Code::ResourceExhausted);
+
         // A primitive of another kind: the failure travels in the headers.
         let session = client.open(1, None).await;
         let id = client.create(1, session, 1, "atomix.runtime.map.v1.Map", "m").await;
@@ -300,6 +311,62 @@ fn calls_that_cannot_be_are_told_why() {
         let operation = response.headers.and_then(|headers| headers.operation).expect("set");
         assert_eq!(operation.status(), v1::operation_response_headers::Status::Invalid);
         assert_eq!(response.output, None);
+    });
+    node.stop();
+}
+
+#[test]
+fn groups_come_and_go_at_run_time() {
+    let data = tempfile::tempdir().expect("a directory");
+    let node = start(data.path(), 2);
+    let port = i32::from(node.peer.port());
+    run(async {
+        let mut client = Client::new(node.api).await;
+        let member = v1::MemberConfig { node_id: 1, host: "127.0.0.1".to_owned(), port, role: 1 };
+        let group = v1::GroupConfig { group_id: 9, members: vec![member] };
+        let found = v1::BootstrapRequest { group: Some(group) };
+        let path = "/atomix.multiraft.v1.Node/Bootstrap";
+        for _ in 0..2 {
+            let found = found.clone();
+            client.call::<_, v1::BootstrapResponse>(path, found).await.expect("founded, or known");
+        }
+        assert!(client.open(9, None).await > 0);
+
+        let leave = v1::LeaveRequest { group_id: 9 };
+        let path = "/atomix.multiraft.v1.Node/Leave";
+        client.call::<_, v1::LeaveResponse>(path, leave).await.expect("it was here");
+        let status = client.call::<_, v1::LeaveResponse>(path, leave).await.expect_err("it left");
+        assert_eq!(status.code(), Code::NotFound);
+        let status = client.increment(9, 1, 1, 1, 1).await.expect_err("it left");
+        assert_eq!(status.0, Code::Unavailable);
+    });
+    node.stop();
+}
+
+#[test]
+fn a_listener_speaks_its_dialect() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut config = config(data.path(), 1);
+    config.dialect = ringraft::config::Dialect::Released;
+    let node = Node::start(&config).unwrap_or_else(|fatal| panic!("{fatal}"));
+    run(async {
+        let mut client = Client::new(node.api).await;
+        let session = client.open(1, None).await;
+        let service = "atomix.runtime.counter.v1.Counter";
+        let id = client.create(1, session, 1, service, "c").await;
+        let request = counter::v1::IncrementRequest {
+            headers: Some(headers(1, session, id, 2)),
+            input: Some(counter::v1::IncrementInput { delta: 1 }),
+        };
+        let path = "/atomix.multiraft.counter.v1.Counter/Increment";
+        let response: counter::v1::IncrementResponse =
+            client.call(path, request).await.expect("answered");
+        let operation = response.headers.and_then(|headers| headers.operation).expect("set");
+        assert_eq!(operation.status, 0, "OK is 0 in the released dialect");
+        let watch = v1::WatchPartitionRequest { partition_id: 1 };
+        let path = "/atomix.multiraft.v1.Partition/Watch";
+        let status = client.stream::<_, v1::PartitionEvent>(path, watch).await;
+        assert_eq!(status.expect_err("not of this dialect").code(), Code::Unimplemented);
     });
     node.stop();
 }

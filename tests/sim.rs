@@ -1,4 +1,5 @@
-//! Kept seeds, each with what it was, and fresh ones (style.md R14).
+//! Kept seeds, each with what it was or what it would show, fresh ones, and worlds that press on
+//! one promise (style.md R14).
 //!
 //! `SIM_SEEDS` says how many fresh ones (200), `SIM_BASE` where they begin; without it they begin
 //! at a number made from the commit that was built, so that every commit walks new ground and every
@@ -11,11 +12,25 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use ringraft::id::PartitionId;
 use ringraft::prng::mix;
-use ringraft::sim::{Options, Report, run};
+use ringraft::sim::fault::{Fault, LEADER, Plan, What};
+use ringraft::sim::habits::Habits;
+use ringraft::sim::setup::Setup;
+use ringraft::sim::{Options, Report, run, run_setup};
+use ringraft::workload::Mix;
 
 /// Seeds that found something, or that walk where few do.
-const KEPT: [(u64, &str); 1] = [(1, "the first world there was")];
+const KEPT: [(u64, &str); 8] = [
+    (1, "the first world there was"),
+    (27, "a follower behind the log waited for ever: its snapshot was taken off the shelf at once"),
+    (22, "shows a leader that answers reads without asking a quorum"),
+    (67, "shows a leader that answers reads without asking a quorum"),
+    (118, "shows a leader that answers reads without asking a quorum"),
+    (35, "shows answers that leave before they are durable"),
+    (83, "shows answers that leave before they are durable"),
+    (114, "shows answers that leave before they are durable"),
+];
 
 #[test]
 fn kept_seeds() {
@@ -42,6 +57,65 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!(first.events, second.events, "seed {seed}");
         assert_eq!(first.hash, second.hash, "seed {seed}");
     }
+}
+
+/// One writes, three read, and the leader is cut off once a second: who reads from a leader that
+/// does not know yet that it is none must not see the past.
+#[test]
+fn cut_leaders_answer_nothing_stale() {
+    for seed in 0..4 {
+        let alone = What::Alone { node: LEADER, hears: false, speaks: false, for_ns: 500_000_000 };
+        let habits = |reads| Habits { reads, ..eager(Mix::Counters) };
+        let clients = vec![habits(false), habits(true), habits(true), habits(true)];
+        must_hold(repeated(seed, clients, &alone, 800_000_000));
+    }
+}
+
+/// All nodes lose power together, again and again: whatever was acknowledged is there afterwards.
+#[test]
+fn blackouts_lose_nothing() {
+    for seed in 0..4 {
+        let blackout = What::Blackout { down_ns: 30_000_000 };
+        let clients = vec![eager(Mix::Counters), eager(Mix::MapAll), eager(Mix::Puts)];
+        must_hold(repeated(seed, clients, &blackout, 400_000_000));
+    }
+}
+
+/// Three quiet nodes and one fault, over and over.
+fn repeated(seed: u64, clients: Vec<Habits>, what: &What, each_ns: u64) -> Setup {
+    let mut setup = Setup::calm(3, 1, 1);
+    setup.seed = seed;
+    setup.tuning.tick_ns = 10_000_000;
+    setup.clients = clients;
+    setup.plan = Plan::calm(3_000_000_000);
+    let times = (1..).map(|number| number * each_ns).take_while(|at_ns| *at_ns < 3_000_000_000);
+    setup.plan.faults = times.map(|at_ns| Fault { at_ns, what: what.clone() }).collect();
+    setup
+}
+
+/// A client that never tires and is soon impatient.
+fn eager(mix: Mix) -> Habits {
+    Habits {
+        partition: PartitionId(1),
+        mixes: vec![(mix, mix.name().to_owned())],
+        at_once: 1,
+        think_ns: 6_000_000,
+        patience_ns: 60_000_000,
+        timeout_ns: 4_000_000_000,
+        doubles: 50,
+        repeats: 50,
+        gives_up: 0,
+        reads: false,
+        roams: 0,
+        listens: true,
+        dies_ns: u64::MAX,
+    }
+}
+
+fn must_hold(setup: Setup) {
+    let report = run_setup(setup, Options::default());
+    assert!(report.is_fine(), "{report}");
+    assert!(report.operations.1 > 100, "too little was done: {report}");
 }
 
 /// Runs them on two threads: worlds share nothing.

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -190,7 +192,7 @@ pub fn shown(value: &[u8]) -> String {
 pub fn json_value(value: &[u8]) -> serde_json::Value {
     match std::str::from_utf8(value) {
         Ok(text) => text.into(),
-        Err(_) => serde_json::json!({ "base64": crate::client::filter::base64(value) }),
+        Err(_) => serde_json::json!({ "base64": URL_SAFE.encode(value) }),
     }
 }
 

@@ -11,7 +11,6 @@
 pub mod connection;
 pub mod counter;
 pub mod election;
-pub mod filter;
 pub mod lock;
 pub mod map;
 pub mod route;

@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Fault;
 use super::connection::{Channel, Method, Stream};
-use super::filter::Filter;
 use crate::prng::mix;
+use crate::wire::bloom::Filter;
 use crate::wire::proto::v1::operation_response_headers::Status;
 use crate::wire::proto::v1::{
     CloseSessionInput, CloseSessionRequest, CloseSessionResponse, CommandRequestHeaders,

@@ -44,13 +44,19 @@ impl Dialect {
     }
 
     /// The field of `QueryRequestHeaders` that holds `max_received_index`. The released dialect has
-    /// the query's sequence number in field 2, which nothing here needs.
+    /// the query's sequence number in field 2.
     #[must_use]
     pub const fn max_received_index_field(self) -> u32 {
         match self {
             Dialect::Documented => 2,
             Dialect::Released => 3,
         }
+    }
+
+    /// Whether queries have sequence numbers, by which keep-alives end them (core.md 3.3).
+    #[must_use]
+    pub const fn numbers_queries(self) -> bool {
+        matches!(self, Dialect::Released)
     }
 
     /// Whether `Partition.Watch` is part of it.

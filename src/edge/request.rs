@@ -17,10 +17,11 @@ use crate::id::{Index, NodeId, PartitionId, Ticket};
 use crate::limits::REPLICAS_MAX;
 use crate::partition::reply::Refusal;
 use crate::shard::inbox::{Ask, Member, Requests, Role};
-use crate::time::{Instant, LogTime, Now, Span};
+use crate::time::{Instant, Span};
 use crate::wire::bloom::Filter;
 use crate::wire::field::{
-    Broken, Fields, Value, delimited_bytes, put_head, put_uint, uint_bytes, varint_bytes,
+    Broken, Fields, Value, delimited_bytes, put_head, put_uint, put_varint, uint_bytes,
+    varint_bytes,
 };
 use crate::wire::shape::{self, Fault};
 use crate::wire::{proto, released};
@@ -39,27 +40,8 @@ pub struct Rules {
     pub session_timeout_default: Span,
     /// A longer one is cut to this.
     pub session_timeout_max: Span,
-}
-
-/// When a caller stops waiting, in both clocks: the process's own for admission and the edge, the
-/// wall's for the log (design.md 7, Deadlines).
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Deadline {
-    /// Monotonic; `None` for never.
-    pub at: Option<Instant>,
-    /// As it stands in the log; `None` for never.
-    pub in_log: Option<LogTime>,
-}
-
-impl Deadline {
-    /// The end of a `grpc-timeout` that began now.
-    #[must_use]
-    pub fn new(timeout: Option<Span>, now: Now) -> Deadline {
-        Deadline {
-            at: timeout.map(|timeout| now.monotonic.after(timeout)),
-            in_log: timeout.map(|timeout| now.wall.after(timeout)),
-        }
-    }
+    /// Who this node is: the member that the released dialect calls local must be it.
+    pub node: NodeId,
 }
 
 /// Reads a request of `method`.
@@ -78,8 +60,12 @@ pub fn read<'a>(
         }
         What::Query(operation) => {
             let index_field = dialect.max_received_index_field();
-            let (ids, input) = enveloped(message, index_field, Header::Operation)?;
+            let (mut ids, input) = enveloped(message, index_field, Header::Operation)?;
             input.check(method)?;
+            if dialect.numbers_queries() {
+                // One that is left out is 0, as every reader of the released message has it.
+                ids.query.get_or_insert(0);
+            }
             Ok(ids.call(Form::Query { operation, ids, input }))
         }
         What::Life(life) => {
@@ -99,7 +85,7 @@ pub fn read<'a>(
             let request = decode::<proto::v1::WatchPartitionRequest>(message)?;
             Ok(Call { partition: PartitionId(request.partition_id), form: Form::WatchPartition })
         }
-        What::Node(node) => node_call(node, message, dialect),
+        What::Node(node) => node_call(node, message, dialect, rules),
     }
 }
 
@@ -113,24 +99,25 @@ impl Call<'_> {
         }
     }
 
-    /// Puts it into an inbox, to be answered to `ticket`.
+    /// Puts it into an inbox, to be answered to `ticket` before `deadline`. What the deadline is in
+    /// log time is the leader's to say (`Partition::propose`).
     #[inline]
-    pub fn write(self, ticket: Ticket, deadline: Deadline, into: &mut Requests) {
-        let (partition, at) = (self.partition, deadline.at);
+    pub fn write(self, ticket: Ticket, deadline: Option<Instant>, into: &mut Requests) {
+        let partition = self.partition;
         let mut push = |ask, write: &dyn Fn(&mut Vec<u8>)| {
-            into.push(ticket, partition, at, ask, |bytes| write(bytes));
+            into.push(ticket, partition, deadline, ask, |bytes| write(bytes));
         };
         match self.form {
             Form::Command { operation, ids, input } => push(Ask::Command, &|bytes| {
-                put_command(bytes, operation, &ids, &input, deadline.in_log);
+                put_command(bytes, operation, &ids, &input);
             }),
             Form::Query { operation, ids, input } => {
                 push(Ask::Query { at_least: Index(ids.number) }, &|bytes| {
-                    put_query(bytes, operation, &ids, &input, deadline.in_log);
+                    put_query(bytes, operation, &ids, &input);
                 });
             }
             Form::Life { life, ids, input } => {
-                push(Ask::Command, &|bytes| put_life(bytes, life, &ids, &input, deadline.in_log));
+                push(Ask::Command, &|bytes| put_life(bytes, life, &ids, &input));
             }
             Form::Open { timeout } => push(Ask::Command, &|bytes| put_open(bytes, timeout)),
             Form::KeepAlive { input } => push(Ask::Command, &|bytes| {
@@ -171,6 +158,8 @@ struct Ids {
     primitive: u64,
     /// A command's sequence number, or a query's `max_received_index`.
     number: u64,
+    /// A query's own sequence number, in the dialect whose queries have one.
+    query: Option<u64>,
 }
 
 impl Ids {
@@ -301,8 +290,7 @@ fn operation_header(bytes: &[u8], number_field: u32, ids: &mut Ids) -> Result<()
         } else if number == number_field {
             ids.number = value.uint()?;
         } else if number == 2 {
-            // The released query's own sequence number: it has its form, and no use here.
-            value.uint()?;
+            ids.query = Some(value.uint()?);
         }
     }
     Ok(())
@@ -349,74 +337,55 @@ const CLOSE_SESSION: u32 = 4;
 const SESSION_PROPOSAL: u32 = 5;
 
 // `SessionProposalInput` and `SessionQueryInput`.
-const PROPOSAL_DEADLINE: u32 = 3;
 const CREATE_PRIMITIVE: u32 = 4;
 const CLOSE_PRIMITIVE: u32 = 5;
 const PRIMITIVE_PROPOSAL: u32 = 6;
-const QUERY_DEADLINE: u32 = 2;
 const PRIMITIVE_QUERY: u32 = 3;
+/// Ours: by it a keep-alive ends a query of the released dialect (partition/query.rs).
+const QUERY_SEQUENCE: u32 = 101;
 
 // `PrimitiveProposalInput` and `PrimitiveQueryInput`; the kind is ours (wire.md, decision 1).
 const PAYLOAD: u32 = 2;
 const KIND: u32 = 100;
 
 #[inline]
-fn put_command(
-    into: &mut Vec<u8>,
-    operation: Operation,
-    ids: &Ids,
-    input: &Input<'_>,
-    deadline: Option<LogTime>,
-) {
+fn put_command(into: &mut Vec<u8>, operation: Operation, ids: &Ids, input: &Input<'_>) {
     let primitive = primitive_bytes(operation, ids, input);
-    put_session_proposal(into, ids, deadline, delimited_bytes(PRIMITIVE_PROPOSAL, primitive));
+    put_session_proposal(into, ids, delimited_bytes(PRIMITIVE_PROPOSAL, primitive));
     put_head(into, PRIMITIVE_PROPOSAL, primitive);
     put_primitive(into, operation, ids, input);
 }
 
-fn put_life(
-    into: &mut Vec<u8>,
-    life: Life,
-    ids: &Ids,
-    input: &Input<'_>,
-    deadline: Option<LogTime>,
-) {
+fn put_life(into: &mut Vec<u8>, life: Life, ids: &Ids, input: &Input<'_>) {
     let member = match life {
         Life::CreatePrimitive => CREATE_PRIMITIVE,
         Life::ClosePrimitive => CLOSE_PRIMITIVE,
     };
-    put_session_proposal(into, ids, deadline, delimited_bytes(member, input.length));
+    put_session_proposal(into, ids, delimited_bytes(member, input.length));
     put_head(into, member, input.length);
     input.put(into);
 }
 
 /// The frame of a `SessionProposalInput` whose oneof member, `rest` bytes in all, follows.
 #[inline]
-fn put_session_proposal(into: &mut Vec<u8>, ids: &Ids, deadline: Option<LogTime>, rest: usize) {
-    let proposal = uint_bytes(1, ids.session)
-        + uint_bytes(2, ids.number)
-        + deadline_bytes(PROPOSAL_DEADLINE, deadline)
-        + rest;
+fn put_session_proposal(into: &mut Vec<u8>, ids: &Ids, rest: usize) {
+    let proposal = uint_bytes(1, ids.session) + uint_bytes(2, ids.number) + rest;
     into.reserve(delimited_bytes(SESSION_PROPOSAL, proposal));
     put_head(into, SESSION_PROPOSAL, proposal);
     put_uint(into, 1, ids.session);
     put_uint(into, 2, ids.number);
-    put_deadline(into, PROPOSAL_DEADLINE, deadline);
 }
 
 #[inline]
-fn put_query(
-    into: &mut Vec<u8>,
-    operation: Operation,
-    ids: &Ids,
-    input: &Input<'_>,
-    deadline: Option<LogTime>,
-) {
+fn put_query(into: &mut Vec<u8>, operation: Operation, ids: &Ids, input: &Input<'_>) {
     let primitive = primitive_bytes(operation, ids, input);
     put_uint(into, 1, ids.session);
-    put_deadline(into, QUERY_DEADLINE, deadline);
     put_head(into, PRIMITIVE_QUERY, primitive);
     put_primitive(into, operation, ids, input);
+    if let Some(number) = ids.query {
+        put_varint(into, u64::from(QUERY_SEQUENCE) << 3);
+        put_varint(into, number);
+    }
 }
 
 #[inline]
@@ -445,25 +414,6 @@ fn payload_bytes(operation: Operation, input: &Input<'_>) -> usize {
         Absent::Invalid if input.pieces == 0 => 0,
         Absent::Empty | Absent::Invalid => delimited_bytes(u32::from(operation.tag), input.length),
     }
-}
-
-#[inline]
-fn deadline_bytes(field: u32, deadline: Option<LogTime>) -> usize {
-    deadline.map_or(0, |deadline| delimited_bytes(field, timestamp_bytes(deadline)))
-}
-
-#[inline]
-fn put_deadline(into: &mut Vec<u8>, field: u32, deadline: Option<LogTime>) {
-    if let Some(deadline) = deadline {
-        put_head(into, field, timestamp_bytes(deadline));
-        put_uint(into, 1, deadline.0 / SECOND);
-        put_uint(into, 2, deadline.0 % SECOND);
-    }
-}
-
-#[inline]
-fn timestamp_bytes(time: LogTime) -> usize {
-    uint_bytes(1, time.0 / SECOND) + uint_bytes(2, time.0 % SECOND)
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -537,12 +487,17 @@ fn check_filter(input: &Input<'_>) -> Result<(), Refusal> {
     parsed.map(drop).map_err(|why| Refusal::Malformed(format!("invalid request filter: {}", why.0)))
 }
 
-fn node_call(node: Node, message: &[u8], dialect: Dialect) -> Result<Call<'static>, Refusal> {
+fn node_call(
+    node: Node,
+    message: &[u8],
+    dialect: Dialect,
+    rules: &Rules,
+) -> Result<Call<'static>, Refusal> {
     match node {
         Node::Bootstrap => {
             let (group, members) = match dialect {
                 Dialect::Documented => documented_group(message)?,
-                Dialect::Released => released_group(message)?,
+                Dialect::Released => released_group(message, rules.node)?,
             };
             check_group(group, &members)?;
             Ok(Call { partition: PartitionId(group), form: Form::Bootstrap(members) })
@@ -577,10 +532,15 @@ fn documented_group(message: &[u8]) -> Result<(u32, Vec<Member>), Refusal> {
     Ok((group.group_id, members.collect::<Result<_, _>>()?))
 }
 
-/// The released dialect gives one role, that of the member it calls local.
-fn released_group(message: &[u8]) -> Result<(u32, Vec<Member>), Refusal> {
+/// The released dialect gives one role, that of the member it calls local. Were that another than
+/// this node, two nodes could take themselves for one member.
+fn released_group(message: &[u8], here: NodeId) -> Result<(u32, Vec<Member>), Refusal> {
     use released::atomix::multiraft::v1 as wire;
     let group = decode::<wire::BootstrapRequest>(message)?.group.ok_or_else(no_group)?;
+    if group.member_id != here.0 {
+        let text = format!("member_id {} is not this node's, which is {here}", group.member_id);
+        return Err(Refusal::Malformed(text));
+    }
     let local = match wire::MemberRole::try_from(group.role) {
         Ok(wire::MemberRole::Unknown | wire::MemberRole::Member) => Role::Member,
         Ok(wire::MemberRole::Observer) => Role::Observer,

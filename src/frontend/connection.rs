@@ -462,9 +462,9 @@ impl Link {
                 return self.finish(key, response::refusal(method, &refusal).as_ref());
             }
         };
-        let deadline = request::Deadline::new(meta.timeout(), front.now);
+        let deadline = meta.timeout().map(|timeout| front.now.monotonic.after(timeout));
         let partition = call.partition().unwrap_or_default();
-        let caller = Caller { peer: self.at, key, method, partition, deadline: deadline.at };
+        let caller = Caller { peer: self.at, key, method, partition, deadline };
         let Some(ticket) = front.wait(caller) else {
             let full = Refusal::Full("too many calls wait on this core");
             return self.finish(key, response::refusal(method, &full).as_ref());

@@ -41,7 +41,14 @@ impl Clock {
     /// What it shows: the stamp of an entry that is proposed now.
     #[must_use]
     pub fn read(&self, now: Now) -> LogTime {
-        self.base.after(now.monotonic.since(self.at))
+        self.time_at(now.monotonic)
+    }
+
+    /// What it will show at `instant`. So a deadline is as far away in the log as it is here,
+    /// however far the log is from the wall.
+    #[must_use]
+    pub fn time_at(&self, instant: Instant) -> LogTime {
+        self.base.after(instant.since(self.at))
     }
 
     /// When it will show `time`; its start if that was earlier.

@@ -6,8 +6,9 @@
 //! others  = a command without timestamp: it shares the first one's
 //! ```
 //!
-//! A command's bytes are made once at the edge and appended here as they are. A first message with
-//! nothing but a timestamp is a tick: it makes timers fire and is no command. Every other message
+//! A command's bytes are made once at the edge and appended here as they are; only the leader knows
+//! the log's time, so a command's deadline is added here too. A first message with nothing but a
+//! timestamp is a tick: it makes timers fire and is no command. Every other message
 //! counts as one command, also one that cannot be understood, so that the callers of an entry can
 //! be told apart by counting. Raft's own no-op has no bytes at all. Absent on purpose: what
 //! commands mean.
@@ -15,7 +16,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::time::LogTime;
-use crate::wire::field::{Broken, Fields, take_delimited, timestamp, varint_bytes};
+use crate::wire::field::{
+    Broken, Fields, put_head, put_timestamp, take_delimited, timestamp, varint_bytes,
+};
 
 /// Gathers the commands of one turn for one partition into one entry. Used again after `finish`.
 #[derive(Default, Debug)]
@@ -23,6 +26,8 @@ pub struct EntryBuilder {
     buffer: BytesMut,
     stamp: Option<LogTime>,
     commands: usize,
+    /// What a deadline adds to a command, on its way into the buffer.
+    scratch: Vec<u8>,
 }
 
 impl EntryBuilder {
@@ -43,20 +48,32 @@ impl EntryBuilder {
     /// Adds a command: a `StateMachineProposalInput` without its timestamp, not empty.
     pub fn push(&mut self, body: &[u8]) {
         assert!(!body.is_empty(), "a command without bytes would be taken for a tick");
-        let stamp = if self.commands == 0 {
-            Some(self.stamp.expect("an entry is stamped before its first command"))
-        } else {
-            None
+        self.command([body, &[], &[]]);
+    }
+
+    /// Adds a command that ends by `deadline` if it is pending then: its `SessionProposalInput`
+    /// gets field 3, behind the others, so that none of them is decoded. Any other command is
+    /// never pending and is added as it is.
+    pub fn push_until(&mut self, body: &[u8], deadline: LogTime) {
+        let Some((&PROPOSAL_KEY, mut rest)) = body.split_first() else { return self.push(body) };
+        let proposal = match take_delimited(&mut rest) {
+            Ok(proposal) if rest.is_empty() => proposal,
+            _ => return self.push(body),
         };
-        self.message(stamp, body);
-        self.commands += 1;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        put_timestamp(&mut scratch, DEADLINE, deadline);
+        let head = scratch.len();
+        put_head(&mut scratch, PROPOSAL, proposal.len() + head);
+        self.command([&scratch[head..], proposal, &scratch[..head]]);
+        self.scratch = scratch;
     }
 
     /// The bytes of the entry; those of a tick when no command was added. Empties the builder.
     pub fn finish(&mut self) -> Bytes {
         if self.commands == 0 {
             let stamp = self.stamp.expect("a tick has a stamp");
-            self.message(Some(stamp), &[]);
+            self.message(Some(stamp), [&[]; 3]);
         }
         self.stamp = None;
         self.commands = 0;
@@ -75,16 +92,29 @@ impl EntryBuilder {
         self.buffer.len()
     }
 
-    fn message(&mut self, stamp: Option<LogTime>, body: &[u8]) {
+    fn command(&mut self, body: [&[u8]; 3]) {
+        let stamp = if self.commands == 0 {
+            Some(self.stamp.expect("an entry is stamped before its first command"))
+        } else {
+            None
+        };
+        self.message(stamp, body);
+        self.commands += 1;
+    }
+
+    fn message(&mut self, stamp: Option<LogTime>, body: [&[u8]; 3]) {
         let stamp_bytes = stamp.map_or(0, |at| 2 + timestamp_bytes(at));
-        self.varint((stamp_bytes + body.len()) as u64);
+        let body_bytes: usize = body.iter().map(|part| part.len()).sum();
+        self.varint((stamp_bytes + body_bytes) as u64);
         if let Some(at) = stamp {
             self.buffer.put_u8(TIMESTAMP_KEY);
             self.varint(timestamp_bytes(at) as u64);
             self.uint(1, at.0 / NANOS);
             self.uint(2, at.0 % NANOS);
         }
-        self.buffer.extend_from_slice(body);
+        for part in body {
+            self.buffer.extend_from_slice(part);
+        }
     }
 
     fn uint(&mut self, number: u8, value: u64) {
@@ -106,6 +136,15 @@ impl EntryBuilder {
 /// The key byte of field 1, length-delimited.
 const TIMESTAMP_KEY: u8 = 1 << 3 | 2;
 const NANOS: u64 = 1_000_000_000;
+
+/// `StateMachineProposalInput.proposal`, and its key byte; `SessionProposalInput.deadline`.
+const PROPOSAL: u32 = 5;
+const PROPOSAL_KEY: u8 = (PROPOSAL as u8) << 3 | 2;
+const DEADLINE: u32 = 3;
+
+/// What a deadline adds to a command: key and length, two numbers below 2^35 with their keys, and
+/// an octet by which the command's own length may grow.
+pub const DEADLINE_BYTES_MAX: usize = 2 + 2 * (1 + 5) + 1;
 
 /// The length of a `Timestamp` message. At most 17: its own length takes one byte.
 fn timestamp_bytes(at: LogTime) -> usize {
@@ -202,12 +241,13 @@ fn parse(message: &[u8]) -> Result<Command<'_>, Broken> {
 #[cfg(test)]
 mod tests {
     use prost::Message;
+    use prost_types::Timestamp;
 
     use super::*;
     use crate::prng::Prng;
     use crate::wire::proto::v1::{
-        CloseSessionInput, OpenSessionInput, StateMachineProposalInput,
-        state_machine_proposal_input::Input as Member,
+        CloseSessionInput, KeepAliveInput, OpenSessionInput, SessionProposalInput,
+        StateMachineProposalInput, state_machine_proposal_input::Input as Member,
     };
 
     fn body(member: Member) -> Vec<u8> {
@@ -238,6 +278,35 @@ mod tests {
         assert_eq!(read[1].stamp, None);
         assert!(matches!(read[1].input, Input::CloseSession(_)));
         assert_eq!(read.len(), 2);
+    }
+
+    #[test]
+    fn a_deadline_joins_a_sessions_command_and_no_other() {
+        let until = LogTime(1_700_000_000_000_000_005);
+        let keeps = body(Member::KeepAlive(KeepAliveInput::default()));
+        let proposal =
+            SessionProposalInput { session_id: 7, sequence_num: 9, ..Default::default() };
+        for (member, joins) in
+            [(body(Member::Proposal(proposal.clone())), true), (keeps.clone(), false)]
+        {
+            let mut builder = EntryBuilder::new();
+            builder.stamp(LogTime(1));
+            builder.push_until(&member, until);
+            builder.push(&keeps);
+            let data = builder.finish();
+            let mut rest = data.clone();
+            let read =
+                StateMachineProposalInput::decode_length_delimited(&mut rest).expect("sound");
+            assert!(data.len() - rest.len() <= 5 + 17 + member.len() + DEADLINE_BYTES_MAX);
+            let expected = if joins {
+                let deadline = Some(Timestamp { seconds: 1_700_000_000, nanos: 5 });
+                Member::Proposal(SessionProposalInput { deadline, ..proposal.clone() })
+            } else {
+                Member::KeepAlive(KeepAliveInput::default())
+            };
+            assert_eq!(read.input, Some(expected));
+            assert_eq!(commands(&data).count(), 2);
+        }
     }
 
     #[test]

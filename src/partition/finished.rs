@@ -219,7 +219,7 @@ mod tests {
     use crate::partition::primitive::Operation;
     use crate::partition::reply::Status;
     use crate::prng::Prng;
-    use crate::wire::bloom::text_of;
+    use crate::wire::bloom::Filter;
 
     fn record() -> Record<'static> {
         let end = End::Output(Status::Ok);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn filter(numbers: &[u64]) -> (Filter, Vec<u8>) {
-        let text = text_of(numbers);
+        let text = Filter::of(numbers).to_json();
         (Filter::parse(&text).expect("sound"), text)
     }
 

@@ -61,7 +61,7 @@ use crate::{
         capture::Capturing,
         clock::Clock,
         effects::SnapshotFacts,
-        entry::EntryBuilder,
+        entry::{DEADLINE_BYTES_MAX, EntryBuilder},
         log::Log,
         machine::Machine,
         member::Group,
@@ -298,10 +298,11 @@ impl Partition {
         }
     }
 
-    /// A command for this turn's entry, as `Ask::Command` says.
+    /// A command for this turn's entry, as `Ask::Command` says. Its deadline stands in the log in
+    /// log time.
     pub fn propose(
         &mut self,
-        ticket: Ticket,
+        (ticket, deadline): (Ticket, Option<Instant>),
         body: &[u8],
         lane: Lane,
         now: Now,
@@ -314,7 +315,8 @@ impl Partition {
         if body.is_empty() {
             return Err(Refusal::Malformed("a command without content".to_owned()));
         }
-        let bytes = body.len() + COMMAND_OVERHEAD_BYTES;
+        let added = deadline.map_or(0, |_| DEADLINE_BYTES_MAX);
+        let bytes = body.len() + COMMAND_OVERHEAD_BYTES + added;
         if self.load.bytes + bytes > PARTITION_IN_FLIGHT_BYTES_MAX
             || self.load.commands >= rules.commands_max + lane.reserve()
         {
@@ -330,7 +332,10 @@ impl Partition {
             self.entry.stamp(clock.read(now));
             Fresh::default()
         });
-        self.entry.push(body);
+        match deadline {
+            Some(deadline) => self.entry.push_until(body, clock.time_at(deadline)),
+            None => self.entry.push(body),
+        }
         fresh.tickets.push(Some(ticket));
         fresh.bytes += bytes;
         self.load.commands += 1;

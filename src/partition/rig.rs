@@ -15,7 +15,7 @@ use crate::partition::machine::Machine;
 use crate::partition::reply::{Body, Refusal, Replies, Status};
 use crate::partition::snapshot::{Cursor, Progress};
 use crate::time::{LogTime, Span};
-use crate::wire::bloom::text_of;
+use crate::wire::bloom::Filter;
 use crate::wire::field::{put_bytes, put_duration, put_message, put_timestamp, put_uint};
 
 /// One thing that a caller heard.
@@ -252,7 +252,7 @@ pub fn close_session(session: SessionId) -> Vec<u8> {
 
 /// A keep-alive: the last number begun, those still open, outputs that have arrived.
 pub fn keep_alive(session: SessionId, last: u64, open: &[u64], outputs: &[(u64, u64)]) -> Vec<u8> {
-    keep_alive_with(session, last, &text_of(open), outputs)
+    keep_alive_with(session, last, &Filter::of(open).to_json(), outputs)
 }
 
 pub fn keep_alive_with(

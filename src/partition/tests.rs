@@ -164,7 +164,7 @@ impl One {
     fn propose(&mut self, slot: u32, lane: Lane) -> Result<(), Refusal> {
         let input = Some(Input::OpenSession(OpenSessionInput::default()));
         let body = StateMachineProposalInput { timestamp: None, input }.encode_to_vec();
-        self.partition.propose(ticket(slot), &body, lane, self.now, &self.rules)
+        self.partition.propose((ticket(slot), None), &body, lane, self.now, &self.rules)
     }
 
     fn settle(&mut self) -> Option<Instant> {

@@ -206,6 +206,7 @@ impl Core {
             rules: Rules {
                 session_timeout_default: cluster.session_default,
                 session_timeout_max: cluster.session_max,
+                node: self.config.id,
             },
             http2: http2::Limits {
                 streams: self.config.streams_max,

@@ -116,15 +116,8 @@ impl Node {
         checks::needed().map_err(Fatal::Host)?;
         let cores = usable_cores();
         let founded = DataDirectory::founded(&config.data_dir).map_err(Fatal::DataDir)?;
-        let chosen = config.shards;
+        let (shards, pinned) = shards_of(config, founded, cores.len());
         let config = &as_founded(config, founded);
-        let shards = match usize::from(config.shards) {
-            0 => cores.len().clamp(1, SHARDS_MAX) as u16,
-            shards => shards.min(SHARDS_MAX) as u16,
-        };
-        // Pinned only when each shard has a core to itself: two on one core would starve each
-        // other.
-        let pinned = usize::from(shards) == cores.len() && chosen == 0;
         let directory = open_directory(config, shards)?;
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
         let (api_sockets, api) = take_addresses(resolve(&config.listen)?, shards)?;
@@ -250,17 +243,26 @@ fn open_directory(config: &NodeConfig, shards: u16) -> Result<DataDirectory, Fat
     DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)
 }
 
+/// How many shards, and whether each is pinned: only when it has a core to itself, for two on one
+/// core would starve each other.
+fn shards_of(config: &NodeConfig, founded: Option<Founded>, cores: usize) -> (u16, bool) {
+    let shards = match (usize::from(config.shards), founded) {
+        (0, Some(founded)) => usize::from(founded.shards).clamp(1, SHARDS_MAX),
+        (0, None) => cores.clamp(1, SHARDS_MAX),
+        (shards, _) => shards.min(SHARDS_MAX),
+    };
+    if shards > cores {
+        tracing::warn!(shards, cores, "more shards than cores: they will wait");
+    }
+    (shards as u16, shards == cores && config.shards == 0)
+}
+
 /// What the operator did not say is as the data directory was made: other defaults or another host
 /// must not make it unusable.
 fn as_founded(config: &NodeConfig, founded: Option<Founded>) -> NodeConfig {
     let mut config = config.clone();
-    if let Some(Founded { shards, partitions }) = founded {
-        if config.shards == 0 {
-            config.shards = shards;
-        }
-        if !config.partitions_said {
-            config.cluster.partitions = partitions;
-        }
+    if let Some(founded) = founded.filter(|_| !config.partitions_said) {
+        config.cluster.partitions = founded.partitions;
     }
     config
 }

@@ -35,6 +35,9 @@ use crate::time::{Instant, Now, Span};
 /// The slot of the node's own orders, for whose answers nobody waits.
 pub const NOBODY: u32 = u32::MAX;
 
+/// How long a core that ends waits for its writes.
+const LANDING: Span = Span::millis(500);
+
 /// A full lane is drained within a turn of its receiver.
 const LANE_RETRY: Span = Span::micros(500);
 
@@ -159,10 +162,12 @@ impl Pump {
         // Who comes back to what is there can read and remove with the first segment alone.
         let least = if founding.list.is_empty() { 1 } else { 2 };
         self.inbox.requests = founding;
-        self.cycle();
-        self.disk.prepared(&mut self.disk_bell, least).await?;
         loop {
             self.cycle();
+            if self.harvest.full {
+                // There is somebody to tell now; later there is only refusing.
+                self.disk.prepared(&mut self.disk_bell, least).await?;
+            }
             let is_due = self.outbox.wake.is_some_and(|due| due <= self.clock.monotonic());
             if !is_due && self.disk.backlog_bytes() == 0 {
                 return Ok(());
@@ -181,6 +186,12 @@ impl Pump {
             self.cycle();
             self.drain();
             poll_fn(|context| self.poll_work(context)).await;
+        }
+        // What is on its way to the disk lands, and whoever waits for it hears so.
+        let until = self.clock.monotonic().after(LANDING);
+        while self.disk.backlog_bytes() > 0 && self.clock.monotonic() < until {
+            poll_fn(|context| self.poll_work(context)).await;
+            self.cycle();
         }
         self.front.borrow_mut().end();
         self.front.borrow_mut().hang_bell(None);

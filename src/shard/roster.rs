@@ -52,6 +52,8 @@ pub struct Living {
     watchers: Vec<Ticket>,
 }
 
+const LEFT: &str = "the partition has left this node";
+
 /// What a bootstrap comes to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Founding {
@@ -92,7 +94,7 @@ impl Roster {
     pub fn remove(&mut self, id: PartitionId, replies: &mut Replies) -> Option<Box<Living>> {
         let mut living = self.living.remove(&id)?;
         for watcher in living.watchers.drain(..) {
-            replies.refuse(watcher, Refusal::Unavailable("the partition has left this node"));
+            replies.refuse(watcher, Refusal::Unavailable(LEFT));
         }
         self.left.insert(id);
         Some(living)
@@ -113,7 +115,12 @@ impl Roster {
         if self.damaged.contains(&id) {
             return Err(Refusal::Unavailable("the partition is damaged on this node"));
         }
-        self.living.get_mut(&id).map(Box::as_mut).ok_or(Refusal::UnknownPartition(id))
+        match self.living.get_mut(&id) {
+            Some(living) => Ok(living),
+            // Clients try again elsewhere, as they would not for one that never was (core.md 2.4).
+            None if self.left.contains(&id) => Err(Refusal::Unavailable(LEFT)),
+            None => Err(Refusal::UnknownPartition(id)),
+        }
     }
 
     /// All of them.

@@ -230,7 +230,8 @@ impl Shard {
         let state_bytes = living.partition.state_bytes();
         let quota = self.settings.state_bytes_max;
         let lane = self.admit.check(admit::sort(body), body.len(), state_bytes, quota)?;
-        living.partition.propose(request.ticket, body, lane, now, &self.rules)?;
+        let caller = (request.ticket, request.deadline);
+        living.partition.propose(caller, body, lane, now, &self.rules)?;
         let load = living.partition.load();
         self.admit.moved(living.load, load);
         living.load = load;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::id::NodeId;
 use crate::partition::reply::{Event, Refusal, Status};
 use crate::shard::inbox::Ask;
+use crate::time::Span;
 
 /// Something a client sends.
 #[derive(Debug)]
@@ -51,5 +52,26 @@ impl Heard {
     #[must_use]
     pub fn is_last(&self) -> bool {
         !matches!(self, Heard::Output { last: false, .. } | Heard::Event(_))
+    }
+}
+
+/// What a request carries: its body, and after how long its caller gives up.
+#[derive(Clone, Default, Debug)]
+pub struct Parcel {
+    /// As `Ask` says.
+    pub bytes: Bytes,
+    /// `None` for never.
+    pub timeout: Option<Span>,
+}
+
+impl From<Bytes> for Parcel {
+    fn from(bytes: Bytes) -> Parcel {
+        Parcel { bytes, timeout: None }
+    }
+}
+
+impl From<Vec<u8>> for Parcel {
+    fn from(bytes: Vec<u8>) -> Parcel {
+        Bytes::from(bytes).into()
     }
 }

@@ -255,3 +255,104 @@ fn indexes(history: &History, wrong: &mut Vec<String>) {
 const STEPS_MAX: usize = 60_000;
 const SHOWN_BEFORE: usize = 12;
 const SHOWN_AFTER: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::history::{Session, Stream};
+    use crate::workload::answer::{Change, Held};
+    use crate::workload::{Answer, Outcome};
+
+    #[test]
+    fn a_lost_increment_is_found_twice() {
+        let mut history = history();
+        add(&mut history, Kind::Counter, Op::CounterIncrement(2), 1, Ok(Answer::Number(2)));
+        add(&mut history, Kind::Counter, Op::CounterGet, 2, Ok(Answer::Number(2)));
+        assert_eq!(wrong(&history), 0);
+        add(&mut history, Kind::Counter, Op::CounterIncrement(3), 2, Ok(Answer::Number(5)));
+        add(&mut history, Kind::Counter, Op::CounterGet, 3, Ok(Answer::Number(2)));
+        assert_eq!(wrong(&history), 2, "the sum and the order");
+    }
+
+    #[test]
+    fn an_increment_that_counts_twice_is_found() {
+        let mut history = history();
+        add(&mut history, Kind::Counter, Op::CounterIncrement(1), 1, Ok(Answer::Number(1)));
+        history.records[0].back = None;
+        history.records[0].outcome = None;
+        add(&mut history, Kind::Counter, Op::CounterGet, 2, Ok(Answer::Number(2)));
+        assert_eq!(wrong(&history), 2, "the sum and the order");
+    }
+
+    #[test]
+    fn an_event_between_two_is_missed() {
+        let mut history = history();
+        let put = |value: &'static str| Op::MapPut {
+            key: "k".to_owned(),
+            value: value.into(),
+            ttl: None,
+            prev: 0,
+        };
+        let written = |index, before: Option<(&'static str, u64)>| {
+            let before = before.map(|(value, index)| Held { value: value.into(), index });
+            Ok(Answer::Written { index, before })
+        };
+        let event = |value: &'static str, index| -> Outcome {
+            let value = Held { value: value.into(), index };
+            Ok(Answer::Event { key: "k".to_owned(), change: Change::Updated, value, before: None })
+        };
+        let opening = Op::MapEvents { key: String::new() };
+        add(&mut history, Kind::Map, opening, 1, Ok(Answer::Nothing));
+        add(&mut history, Kind::Map, put("a"), 2, written(2, None));
+        add(&mut history, Kind::Map, put("b"), 3, written(3, Some(("a", 2))));
+        add(&mut history, Kind::Map, put("c"), 4, written(4, Some(("b", 3))));
+        let outputs = vec![(1, 2, event("a", 2)), (2, 3, event("b", 3)), (3, 4, event("c", 4))];
+        history.streams.push(Stream { record: 0, outputs, complete: false });
+        assert_eq!(wrong(&history), 0);
+        let _ = history.streams[0].outputs.remove(1);
+        assert_eq!(wrong(&history), 1);
+    }
+
+    #[test]
+    fn one_index_belongs_to_one_command() {
+        let mut history = history();
+        add(&mut history, Kind::Counter, Op::CounterIncrement(1), 5, Ok(Answer::Number(1)));
+        add(&mut history, Kind::Counter, Op::CounterIncrement(1), 5, Ok(Answer::Number(2)));
+        assert_eq!(wrong(&history), 1);
+    }
+
+    fn wrong(history: &History) -> usize {
+        let findings = check(history, &Plan::calm(0));
+        assert_eq!(findings.open, 0);
+        findings.wrong.len()
+    }
+
+    fn history() -> History {
+        let mut history = History::default();
+        history.sessions.push(Session {
+            id: 1,
+            partition: PartitionId(1),
+            confirmed: 0,
+            timeout_ns: 1,
+            survived: true,
+            closed: None,
+        });
+        history
+    }
+
+    fn add(history: &mut History, kind: Kind, op: Op, index: u64, outcome: Outcome) {
+        let call = history.stamp(0);
+        let number = history.call(Record {
+            client: 0,
+            session: 0,
+            partition: PartitionId(1),
+            primitive: (kind, "p".to_owned()),
+            op,
+            call,
+            back: None,
+            outcome: None,
+            index: 0,
+        });
+        history.back(number, 0, index, outcome);
+    }
+}

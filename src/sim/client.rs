@@ -18,8 +18,9 @@ use crate::shard::inbox::Ask;
 use crate::sim::call::{Act, Heard, Send};
 use crate::sim::habits::Habits;
 use crate::sim::history::{History, Record, Session, Stream};
-use crate::sim::{filter, speech};
+use crate::sim::speech;
 use crate::time::Span;
+use crate::wire::bloom::Filter;
 use crate::wire::proto::v1::{CreatePrimitiveOutput, OpenSessionOutput};
 use crate::workload::answer::outcome;
 use crate::workload::mix::last_reads;
@@ -282,7 +283,7 @@ impl Client {
                 live.max_index = live.max_index.max(*index);
                 for finished in &mut live.finished {
                     let named = finished.sequence <= last;
-                    finished.told |= named && !filter::holds(open, finished.sequence);
+                    finished.told |= named && !Filter::of(open).contains(finished.sequence);
                 }
             }
             Heard::Refused(Refusal::UnknownSession(_)) => self.lost(now_ns, history),
@@ -500,7 +501,7 @@ impl Client {
             .filter(|(_, last)| *last > 1)
             .collect();
         let last = live.next_sequence - 1;
-        let body = speech::keep_alive(live.id, filter::filter(&open), last, &heard);
+        let body = speech::keep_alive(live.id, Filter::of(&open).to_json(), last, &heard);
         let stamp = history.stamp(now_ns);
         let what = What::KeepAlive { session: live.id, stamp, open, last };
         self.send(now_ns, what, self.target, Ask::Command, body.into(), acts);
@@ -635,9 +636,7 @@ impl Client {
             sequence
         });
         let body = Bytes::from(match sequence {
-            Some(sequence) => {
-                speech::command(live.id, sequence, None, primitive, kind, op.payload())
-            }
+            Some(sequence) => speech::command(live.id, sequence, primitive, kind, op.payload()),
             None => speech::query(live.id, primitive, kind, op.payload()),
         });
         let call = history.stamp(now_ns);

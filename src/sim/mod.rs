@@ -21,7 +21,6 @@ pub mod client;
 pub mod clock;
 pub mod disk;
 pub mod fault;
-pub mod filter;
 pub mod habits;
 pub mod history;
 pub mod linear;
@@ -269,5 +268,5 @@ const FINISH_NS: u64 = 60_000_000_000;
 /// How long replicas may need to come level once nothing is asked of them.
 const LEVEL_NS: u64 = 10_000_000_000;
 
-/// Far more than any run of these sizes has.
-const EVENTS_MAX: u64 = 20_000_000;
+/// Fifty times what a run of these sizes has.
+const EVENTS_MAX: u64 = 3_000_000;

@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 
 use crate::id::{NodeId, PartitionId, Position, ShardId, Ticket};
+use crate::prng::Prng;
 use crate::shard::Shard;
 use crate::shard::inbox::Inbox;
 use crate::shard::outbox::Outbox;
 use crate::sim::clock::Clock;
 use crate::sim::disk::Disk;
+use crate::sim::setup::Setup;
 
 /// A node.
 #[derive(Debug)]
@@ -66,6 +68,26 @@ pub struct Caller {
     pub client: u32,
     /// The call's number with that client.
     pub call: u64,
+}
+
+impl Node {
+    /// A node that has never run, with disks and clocks as the setup has them drawn.
+    #[must_use]
+    pub fn drawn(id: NodeId, setup: &Setup, prng: &mut Prng) -> Node {
+        let clock = if setup.plan.skew_ns > 0 || setup.plan.steps {
+            Clock::drawn(prng, setup.plan.skew_ns)
+        } else {
+            Clock::right()
+        };
+        let cores = (0..setup.shards)
+            .map(|shard| {
+                let own = prng.fork(u64::from(shard));
+                let disk = Disk::new(own, setup.tuning.segment_bytes, setup.tuning.disk_ns);
+                Core::new(ShardId(shard), disk)
+            })
+            .collect();
+        Node { id, life: 0, up: false, rotten: false, paused_until_ns: 0, clock, cores, slow: 1 }
+    }
 }
 
 impl Core {

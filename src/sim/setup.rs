@@ -152,7 +152,7 @@ fn duel(prng: &mut Prng, clients: &mut Vec<Habits>, plan: &mut Plan) {
 }
 
 /// In a thousand: worlds that are duels.
-const DUELS: u64 = 150;
+const DUELS: u64 = 300;
 
 /// What the clients of a world work on, together.
 fn themes(prng: &mut Prng) -> Vec<(Mix, String)> {

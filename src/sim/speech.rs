@@ -7,10 +7,9 @@
 
 use prost::Message;
 use prost::encoding::{encode_key, encode_varint};
-use prost_types::Timestamp;
 
 use crate::id::Kind;
-use crate::time::{LogTime, Span};
+use crate::time::Span;
 use crate::wire::proto::v1::{
     ClosePrimitiveInput, CloseSessionInput, CreatePrimitiveInput, KeepAliveInput, OpenSessionInput,
     PrimitiveProposalInput, PrimitiveQueryInput, PrimitiveSpec, SessionProposalInput,
@@ -63,21 +62,20 @@ pub fn close_primitive(session_id: u64, sequence_num: u64, primitive_id: u64) ->
     proposal(session_id, sequence_num, input)
 }
 
-/// A command on a primitive; what of it is pending at `deadline` ends then.
+/// A command on a primitive.
 #[must_use]
 pub fn command(
     session_id: u64,
     sequence_num: u64,
-    deadline: Option<LogTime>,
     primitive_id: u64,
     kind: Kind,
     payload: Vec<u8>,
 ) -> Vec<u8> {
-    let deadline = deadline.map(timestamp);
     let payload = payload.into();
     let mut inner = PrimitiveProposalInput { primitive_id, payload }.encode_to_vec();
     put_kind(&mut inner, kind);
-    let session = SessionProposalInput { session_id, sequence_num, deadline, input: None };
+    let session =
+        SessionProposalInput { session_id, sequence_num, ..SessionProposalInput::default() };
     let mut outer = session.encode_to_vec();
     put_nested(&mut outer, 6, &inner);
     let mut body = Vec::new();
@@ -108,11 +106,6 @@ fn proposal(session_id: u64, sequence_num: u64, input: session_proposal_input::I
         input: Some(input),
         ..SessionProposalInput::default()
     }))
-}
-
-fn timestamp(time: LogTime) -> Timestamp {
-    let seconds = i64::try_from(time.0 / 1_000_000_000).unwrap_or(i64::MAX);
-    Timestamp { seconds, nanos: (time.0 % 1_000_000_000) as i32 }
 }
 
 fn put_kind(into: &mut Vec<u8>, kind: Kind) {

@@ -36,14 +36,15 @@ use prost::Message;
 use crate::id::{Index, Kind, NodeId, PartitionId, ShardId};
 use crate::partition::reply::{Event, Refusal, Status};
 use crate::shard::inbox::{Ask, DiskRoom, Member, Role};
-use crate::sim::call::Heard;
+use crate::sim::call::{Heard, Parcel};
 use crate::sim::fault::What;
 use crate::sim::node::Caller;
 use crate::sim::setup::Setup;
+use crate::sim::speech;
 use crate::sim::verbs::{self, Words};
 use crate::sim::world::World;
-use crate::sim::{filter, speech};
 use crate::time::Span;
+use crate::wire::bloom::Filter;
 use crate::wire::proto::v1::{CreatePrimitiveOutput, OpenSessionOutput};
 use crate::workload::Op;
 use crate::workload::answer::outcome;
@@ -253,7 +254,7 @@ impl Story {
         };
         let filter = match words.named("filter") {
             Some(text) => text.as_bytes().to_vec(),
-            None => filter::filter(&open),
+            None => Filter::of(&open).to_json(),
         };
         let body = speech::keep_alive(person.session, filter, last, &heard);
         self.send(name, Purpose::Keep, Ask::Command, body, None)
@@ -282,8 +283,7 @@ impl Story {
             "close" => return self.close_primitive(name, kind, &primitive),
             _ => verbs::op(asked, words, 3)?,
         };
-        let deadline = words.span_named("deadline")?;
-        let deadline = deadline.map(|span| self.world().now().wall.after(span));
+        let timeout = words.span_named("deadline")?;
         let person = self.person(name)?;
         let session = person.session;
         let id = match words.named("id") {
@@ -297,11 +297,11 @@ impl Story {
         }
         let sequence = words.number_named("number", person.next_sequence)?;
         person.next_sequence = person.next_sequence.max(sequence + 1);
-        let body = speech::command(session, sequence, deadline, id, op.kind(), op.payload());
+        let body = speech::command(session, sequence, id, op.kind(), op.payload());
         let what = Purpose::Command(sequence, op);
         person.sent.insert(sequence, (body.clone().into(), what.clone()));
         person.open.insert(sequence, 0);
-        self.send(name, what, Ask::Command, body, node)
+        self.send(name, what, Ask::Command, Parcel { timeout, ..body.into() }, node)
     }
 
     fn create(&mut self, name: &str, kind: Kind, primitive: &str) -> Result<(), String> {
@@ -422,7 +422,7 @@ impl Story {
         name: &str,
         what: Purpose,
         ask: Ask,
-        body: Vec<u8>,
+        body: impl Into<Parcel>,
         node: Option<u32>,
     ) -> Result<(), String> {
         let person = self.person(name)?;

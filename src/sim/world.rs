@@ -17,10 +17,9 @@ use crate::partition::reply::{Body, Replies};
 use crate::prng::Prng;
 use crate::shard::inbox::{Ask, Delivery, DiskRoom, Letter, Member, Role};
 use crate::shard::outbox::{Outbox, SnapshotOut};
-use crate::sim::call::{Act, Heard};
+use crate::sim::call::{Act, Heard, Parcel};
 use crate::sim::client::Client;
 use crate::sim::clock::Clock;
-use crate::sim::disk::Disk;
 use crate::sim::fault::What;
 use crate::sim::history::History;
 use crate::sim::net::{Manners, Net};
@@ -107,7 +106,7 @@ enum Event {
         shard: ShardId,
         partition: PartitionId,
         ask: Ask,
-        body: Bytes,
+        body: Parcel,
     },
     Hangup {
         caller: Caller,
@@ -146,7 +145,8 @@ impl World {
     pub fn new(setup: Setup, telling: bool) -> World {
         let mut prng = Prng::new(setup.seed ^ 0x7369_6d00);
         let net = Net::new(setup.plan.manners.clone(), prng.fork(1));
-        let nodes = (1..=setup.nodes).map(|id| new_node(NodeId(id), &setup, &mut prng)).collect();
+        let nodes =
+            (1..=setup.nodes).map(|id| Node::drawn(NodeId(id), &setup, &mut prng)).collect();
         let mut world = World {
             now_ns: 0,
             nodes,
@@ -199,12 +199,11 @@ impl World {
         shard: ShardId,
         partition: PartitionId,
         ask: Ask,
-        body: Bytes,
+        body: impl Into<Parcel>,
     ) {
-        let later_ns = 50_000;
         self.routes.insert((caller.client, caller.call), (node, shard));
-        let event = Event::Request { caller, node, shard, partition, ask, body };
-        self.queue.push(self.now_ns + later_ns, event);
+        let event = Event::Request { caller, node, shard, partition, ask, body: body.into() };
+        self.queue.push(self.now_ns + 50_000, event);
     }
 
     /// That caller hangs up.
@@ -561,8 +560,7 @@ impl World {
         });
         let owner = ShardId((partition.0 % u32::from(self.setup.shards)) as u16);
         let life = self.nodes[from.0 as usize - 1].life;
-        let mut ends_ns = self.now_ns + 300_000_000;
-        let mut delivery = Delivery::Failed;
+        let (mut ends_ns, mut delivery) = (self.now_ns + 300_000_000, Delivery::Failed);
         for (later_ns, bytes) in self.net.carry(from, to, &bytes) {
             let at_ns = self.now_ns + later_ns * 3;
             if self.nodes[to.0 as usize - 1].up {
@@ -612,7 +610,7 @@ impl World {
         shard: ShardId,
         partition: PartitionId,
         ask: Ask,
-        body: &Bytes,
+        body: &Parcel,
     ) {
         let known = &self.nodes[node.0 as usize - 1];
         if !known.up {
@@ -621,10 +619,12 @@ impl World {
             return;
         }
         let life = known.life;
+        let now = known.clock.read(self.now_ns).monotonic;
+        let deadline = body.timeout.map(|timeout| now.after(timeout));
         self.reach(node, shard, |core| {
             let ticket = core.wait(caller, life);
-            core.inbox.requests.push(ticket, partition, None, ask, |into| {
-                into.extend_from_slice(body);
+            core.inbox.requests.push(ticket, partition, deadline, ask, |into| {
+                into.extend_from_slice(&body.bytes);
             });
         });
     }
@@ -683,7 +683,7 @@ impl World {
                             send.call, send.node, send.ask
                         )
                     });
-                    let (ask, body, node) = (send.ask, send.body, send.node);
+                    let (ask, body, node) = (send.ask, send.body.into(), send.node);
                     let event = Event::Request { caller, node, shard, partition, ask, body };
                     self.queue.push(self.now_ns + later_ns, event);
                 }
@@ -785,22 +785,6 @@ impl World {
         self.wrong
             .extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
     }
-}
-
-fn new_node(id: NodeId, setup: &Setup, prng: &mut Prng) -> Node {
-    let clock = if setup.plan.skew_ns > 0 || setup.plan.steps {
-        Clock::drawn(prng, setup.plan.skew_ns)
-    } else {
-        Clock::right()
-    };
-    let cores = (0..setup.shards)
-        .map(|shard| {
-            let own = prng.fork(u64::from(shard));
-            let disk = Disk::new(own, setup.tuning.segment_bytes, setup.tuning.disk_ns);
-            Core::new(ShardId(shard), disk)
-        })
-        .collect();
-    Node { id, life: 0, up: false, rotten: false, paused_until_ns: 0, clock, cores, slow: 1 }
 }
 
 /// Rot falls into the beginning of a segment, where runs of these sizes write.

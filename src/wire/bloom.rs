@@ -6,6 +6,9 @@
 //! again in apply, so that what has been parsed cannot fail: no division by zero, no loop over a
 //! hostile `k`.
 
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE};
 use serde_json::Value;
 
 use crate::limits::{FILTER_BYTES_MAX, FILTER_TEXT_BYTES_MAX};
@@ -59,6 +62,40 @@ impl Filter {
         Ok(Filter { m, k, words })
     }
 
+    /// The filter of these numbers, made as the published clients make it: for a false-positive
+    /// rate of 0.05.
+    #[must_use]
+    pub fn of(open: &[u64]) -> Filter {
+        if open.is_empty() {
+            // What the division 0/0 of the published clients gives on amd64: contains nothing.
+            return Filter { m: 1, k: 1 << 63, words: Vec::new() };
+        }
+        let count = open.len() as f64;
+        let m = (-count * 0.05f64.ln() / std::f64::consts::LN_2.powi(2)).ceil() as u64;
+        let k = (std::f64::consts::LN_2 * m as f64 / count).ceil() as u64;
+        let mut words = vec![0; m.div_ceil(64) as usize];
+        for number in open {
+            let key = number.to_be_bytes();
+            let (first, second) = (murmur(&key, 8), murmur(&key, 9));
+            for i in 0..k {
+                let at = probe(first, second, i) % m;
+                words[(at / 64) as usize] |= 1 << (at % 64);
+            }
+        }
+        Filter { m, k, words }
+    }
+
+    /// Its text, bit for bit that of the published clients when `of` made it.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        // The length and the words; an idle client's filter has one word and declares none.
+        let length = if self.words.is_empty() { 0 } else { self.m };
+        let words = std::iter::once(&length).chain(&self.words);
+        let raw: Vec<u8> = words.flat_map(|word| word.to_be_bytes()).collect();
+        let text = URL_SAFE.encode(raw);
+        format!(r#"{{"m":{},"k":{},"b":"{text}"}}"#, self.m, self.k).into_bytes()
+    }
+
     /// Whether it holds nothing at all, as an idle client's does.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -83,9 +120,7 @@ impl Filter {
         }
         let (h2, h3) = murmur(&key, 9);
         for i in 1..self.k {
-            let base = if i % 2 == 0 { h0 } else { h1 };
-            let step = if matches!(i % 4, 1 | 2) { h3 } else { h2 };
-            if !self.bit(base.wrapping_add(i.wrapping_mul(step)) % self.m) {
+            if !self.bit(probe((h0, h1), (h2, h3), i) % self.m) {
                 return false;
             }
         }
@@ -139,39 +174,24 @@ fn words(bytes: &[u8]) -> Result<Vec<u64>, Malformed> {
 
 /// URL-safe base64 with padding. Line breaks are skipped, as Go's decoder does.
 fn decode_base64(text: &[u8]) -> Result<Vec<u8>, Malformed> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
-    let (mut group, mut digits, mut padding) = (0u32, 0, 0);
-    for byte in text.iter().filter(|byte| !matches!(byte, b'\r' | b'\n')) {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            b'=' if digits >= 2 && digits + padding < 4 => {
-                padding += 1;
-                continue;
-            }
-            _ => return Err(Malformed("b is not base64")),
-        };
-        if padding > 0 {
-            return Err(Malformed("b is not base64"));
-        }
-        group = group << 6 | u32::from(digit);
-        digits += 1;
-        if digits == 4 {
-            bytes.extend_from_slice(&group.to_be_bytes()[1..]);
-            (group, digits) = (0, 0);
-        }
-    }
-    match (digits, padding) {
-        (0, 0) => {}
-        (2, 2) => bytes.push((group >> 4) as u8),
-        (3, 1) => bytes.extend_from_slice(&[(group >> 10) as u8, (group >> 2) as u8]),
-        _ => return Err(Malformed("b is not base64")),
-    }
-    Ok(bytes)
+    let text: Vec<u8> =
+        text.iter().filter(|byte| !matches!(byte, b'\r' | b'\n')).copied().collect();
+    // Go takes any bits behind the last whole byte, so we do.
+    URL_SAFE_LENIENT.decode(text).map_err(|_| Malformed("b is not base64"))
 }
+
+/// Where hash `i` looks, before the modulus; the pairs are the hashes of the key and of the longer
+/// key.
+fn probe((h0, h1): (u64, u64), (h2, h3): (u64, u64), i: u64) -> u64 {
+    let base = if i.is_multiple_of(2) { h0 } else { h1 };
+    let step = if matches!(i % 4, 1 | 2) { h3 } else { h2 };
+    base.wrapping_add(i.wrapping_mul(step))
+}
+
+const URL_SAFE_LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 /// MurmurHash3 x64 128-bit, seed 0, of the 8 bytes of `key`, or of them and one byte 0x01 when
 /// `length` is 9. Both are shorter than a block, so only the tail and the end of the algorithm take
@@ -199,44 +219,6 @@ fn scatter(mut k: u64) -> u64 {
     k = (k ^ k >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
     k = (k ^ k >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     k ^ k >> 33
-}
-
-/// For tests of what reads filters: the text of one that holds `numbers`, made as the reference's
-/// client does (core.md 3.5).
-#[cfg(test)]
-pub(crate) fn text_of(numbers: &[u64]) -> Vec<u8> {
-    if numbers.is_empty() {
-        return br#"{"m":1,"k":9223372036854775808,"b":"AAAAAAAAAAA="}"#.to_vec();
-    }
-    let ln2 = std::f64::consts::LN_2;
-    let m = (-(numbers.len() as f64) * 0.05f64.ln() / (ln2 * ln2)).ceil() as u64;
-    let mut words = vec![0u64; m.div_ceil(64) as usize];
-    for number in numbers {
-        let key = number.to_be_bytes();
-        let ((h0, h1), (h2, h3)) = (murmur(&key, 8), murmur(&key, 9));
-        for i in 0..5u64 {
-            let base = if i % 2 == 0 { h0 } else { h1 };
-            let step = if matches!(i % 4, 1 | 2) { h3 } else { h2 };
-            let at = base.wrapping_add(i.wrapping_mul(step)) % m;
-            words[(at / 64) as usize] |= 1 << (at % 64);
-        }
-    }
-    let mut bytes = m.to_be_bytes().to_vec();
-    bytes.extend(words.iter().flat_map(|word| word.to_be_bytes()));
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut encoded = String::new();
-    for part in bytes.chunks(3) {
-        let group = part.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte))
-            << (8 * (3 - part.len()));
-        for place in 0..4 {
-            if place <= part.len() {
-                encoded.push(DIGITS[(group >> (18 - 6 * place) & 63) as usize] as char);
-            } else {
-                encoded.push('=');
-            }
-        }
-    }
-    format!("{{\"m\":{m},\"k\":5,\"b\":\"{encoded}\"}}").into_bytes()
 }
 
 #[cfg(test)]
@@ -288,10 +270,10 @@ mod tests {
             assert_eq!(found, members, "{text}");
             assert_eq!(filter.is_empty(), members.is_empty(), "{text}");
         }
-        assert_eq!(text_of(&[5, 7, 300]), cases[4].0.as_bytes());
-        assert_eq!(text_of(&(1..=20).collect::<Vec<_>>()), cases[5].0.as_bytes());
-        assert_eq!(text_of(&[]), cases[0].0.as_bytes());
-        assert_eq!(text_of(&[1]), cases[1].0.as_bytes());
+        assert_eq!(Filter::of(&[5, 7, 300]).to_json(), cases[4].0.as_bytes());
+        assert_eq!(Filter::of(&(1..=20).collect::<Vec<_>>()).to_json(), cases[5].0.as_bytes());
+        assert_eq!(Filter::of(&[]).to_json(), cases[0].0.as_bytes());
+        assert_eq!(Filter::of(&[1]).to_json(), cases[1].0.as_bytes());
     }
 
     /// What crashed the reference inside apply, and what it let pass (core.md D5, wire.md decision
@@ -342,7 +324,7 @@ mod tests {
     #[test]
     fn any_mutation_is_read_or_refused() {
         let mut prng = Prng::new(5);
-        let text = text_of(&[5, 7, 300]);
+        let text = Filter::of(&[5, 7, 300]).to_json();
         for _ in 0..20_000 {
             let mut text = text.clone();
             for _ in 0..prng.between(1, 4) {

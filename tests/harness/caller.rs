@@ -203,7 +203,7 @@ impl Session {
     /// arrived up to the number beside them.
     pub async fn keep_alive(&self, open: &[(u64, u64)]) -> Result<(), Status> {
         let numbers: Vec<u64> = open.iter().map(|(number, _)| *number).collect();
-        let filter = ringraft::client::filter::Filter::of(&numbers).to_json();
+        let filter = ringraft::wire::bloom::Filter::of(&numbers).to_json();
         self.keep_alive_with(filter, open).await
     }
 

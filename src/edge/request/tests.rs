@@ -8,8 +8,11 @@ use crate::prng::Prng;
 use crate::wire::field::put_varint;
 use proto::v1::{session_proposal_input, state_machine_proposal_input};
 
-const RULES: Rules =
-    Rules { session_timeout_default: Span::secs(30), session_timeout_max: Span::secs(24 * 3600) };
+const RULES: Rules = Rules {
+    session_timeout_default: Span::secs(30),
+    session_timeout_max: Span::secs(24 * 3600),
+    node: NodeId(2),
+};
 const TICKET: Ticket = Ticket { shard: ShardId(0), slot: 1, generation: 2 };
 
 #[test]
@@ -19,7 +22,7 @@ fn a_command_becomes_its_proposal() {
         input: Some(proto::counter::v1::IncrementInput { delta: -3 }),
     };
     let path = "/atomix.multiraft.counter.v1.Counter/Increment";
-    let deadline = Deadline { at: Some(Instant(4)), in_log: Some(LogTime(1_500_000_000)) };
+    let deadline = Some(Instant(4));
     let requests =
         put(path, &request.encode_to_vec(), Dialect::Documented, deadline).expect("read");
     let put = &requests.list[0];
@@ -29,8 +32,7 @@ fn a_command_becomes_its_proposal() {
     let body = requests.body(put);
     let proposal = session_proposal(body);
     assert_eq!((proposal.session_id, proposal.sequence_num), (5, 9));
-    let deadline = proposal.deadline.expect("given");
-    assert_eq!((deadline.seconds, deadline.nanos), (1, 500_000_000));
+    assert_eq!(proposal.deadline, None, "log time is the leader's");
     let Some(session_proposal_input::Input::Proposal(primitive)) = proposal.input else {
         panic!("a primitive's command");
     };
@@ -51,7 +53,7 @@ fn a_query_has_its_index_where_its_dialect_says() {
     request.extend_from_slice(&[0x12, 0]);
     let path = "/atomix.multiraft.counter.v1.Counter/Get";
     for (dialect, index) in [(Dialect::Released, 42), (Dialect::Documented, 9)] {
-        let requests = put(path, &request, dialect, Deadline::default()).expect("read");
+        let requests = put(path, &request, dialect, None).expect("read");
         let put = &requests.list[0];
         assert!(matches!(put.ask, Ask::Query { at_least } if at_least == Index(index)));
         let query = proto::v1::SessionQueryInput::decode(requests.body(put)).expect("decodes");
@@ -60,6 +62,9 @@ fn a_query_has_its_index_where_its_dialect_says() {
             panic!("a primitive's query");
         };
         assert_eq!((query.primitive_id, &query.payload[..]), (7, &[0x1A, 0][..]));
+        // The released query's own number, 9 here, goes with it in field 101.
+        let numbered = requests.body(put).ends_with(&[0xA8, 0x06, 9]);
+        assert_eq!(numbered, dialect == Dialect::Released);
     }
 }
 
@@ -82,7 +87,7 @@ fn parts_that_come_in_pieces_are_merged() {
     let merged = proto::map::v1::PutRequest::decode(&request[..]).expect("valid");
 
     let path = "/atomix.multiraft.map.v1.Map/Put";
-    let requests = put(path, &request, Dialect::Documented, Deadline::default()).expect("read");
+    let requests = put(path, &request, Dialect::Documented, None).expect("read");
     assert_eq!(requests.list[0].partition, PartitionId(8));
     let proposal = session_proposal(requests.body(&requests.list[0]));
     assert_eq!((proposal.session_id, proposal.sequence_num), (5, 10));
@@ -106,7 +111,7 @@ fn a_missing_input_is_the_empty_one_where_that_means_something() {
         ("/atomix.multiraft.map.v1.Map/Put", &[]),
         ("/atomix.multiraft.counter.v1.Counter/Set", &[]),
     ] {
-        let requests = put(path, &request, Dialect::Documented, Deadline::default()).expect("read");
+        let requests = put(path, &request, Dialect::Documented, None).expect("read");
         let proposal = session_proposal(requests.body(&requests.list[0]));
         let Some(session_proposal_input::Input::Proposal(primitive)) = proposal.input else {
             panic!("a primitive's command");
@@ -136,7 +141,7 @@ fn what_is_missing_or_wrong_is_named() {
         (create, b"\x0a\x00\x12\x05\x0a\x03\x0a\x01\xff", "a string of the input is not UTF-8"),
     ];
     for (path, request, text) in cases {
-        let refusal = put(path, request, Dialect::Documented, Deadline::default()).expect_err(text);
+        let refusal = put(path, request, Dialect::Documented, None).expect_err(text);
         assert_eq!(refusal, Refusal::Malformed(text.to_owned()), "{path} {request:?}");
     }
 }
@@ -161,7 +166,7 @@ fn session_timeouts_are_put_in_range() {
         input: Some(proto::v1::OpenSessionInput { timeout: duration(5, 7) }),
     };
     let path = "/atomix.multiraft.v1.Partition/OpenSession";
-    let requests = put(path, &request.encode_to_vec(), Dialect::Documented, Deadline::default());
+    let requests = put(path, &request.encode_to_vec(), Dialect::Documented, None);
     let requests = requests.expect("read");
     let body = requests.body(&requests.list[0]);
     let input = proto::v1::StateMachineProposalInput::decode(body).expect("decodes").input;
@@ -181,7 +186,7 @@ fn groups_that_would_take_a_node_down_are_refused() {
     let ask = |group_id, members: Vec<proto::v1::MemberConfig>| {
         let group = Some(proto::v1::GroupConfig { group_id, members });
         let request = proto::v1::BootstrapRequest { group }.encode_to_vec();
-        put(path, &request, Dialect::Documented, Deadline::default())
+        put(path, &request, Dialect::Documented, None)
     };
     for (group, members) in [
         (0, vec![member(1, "a", 1)]),
@@ -213,9 +218,15 @@ fn released_groups_name_their_members_otherwise() {
     });
     let group =
         wire::GroupConfig { group_id: 6, member_id: 2, role: 2, members: members.collect() };
-    let request = wire::BootstrapRequest { group: Some(group) }.encode_to_vec();
     let path = "/atomix.multiraft.v1.Node/Bootstrap";
-    let requests = put(path, &request, Dialect::Released, Deadline::default()).expect("read");
+    for member_id in [0, 1, 7] {
+        let group = Some(wire::GroupConfig { member_id, ..group.clone() });
+        let request = wire::BootstrapRequest { group }.encode_to_vec();
+        let refusal = put(path, &request, Dialect::Released, None).expect_err("another node");
+        assert!(matches!(refusal, Refusal::Malformed(_)), "{refusal:?}");
+    }
+    let request = wire::BootstrapRequest { group: Some(group) }.encode_to_vec();
+    let requests = put(path, &request, Dialect::Released, None).expect("read");
     let Ask::Bootstrap(members) = &requests.list[0].ask else { panic!("a founding") };
     assert_eq!(requests.list[0].partition, PartitionId(6));
     let roles: Vec<_> = members.iter().map(|member| (member.node, member.role)).collect();
@@ -268,7 +279,7 @@ fn check_written(call: Call<'_>, method: &Method, envelope: &Envelope, what: &st
     let partition = partition.map_or(0, |partition| partition.partition_id);
 
     let mut requests = Requests::default();
-    call.write(TICKET, Deadline::default(), &mut requests);
+    call.write(TICKET, None, &mut requests);
     let put = &requests.list[0];
     assert_eq!(put.partition, PartitionId(partition), "{what}");
     let body = requests.body(put);
@@ -370,7 +381,7 @@ fn put(
     path: &str,
     request: &[u8],
     dialect: Dialect,
-    deadline: Deadline,
+    deadline: Option<Instant>,
 ) -> Result<Requests, Refusal> {
     let method = method::get(method::find(path.as_bytes()).expect("served"));
     let mut requests = Requests::default();
@@ -421,8 +432,7 @@ fn filters_that_could_not_be_applied_are_refused() {
         let headers = Some(proto::v1::PartitionRequestHeaders { partition_id: 3 });
         let request = proto::v1::KeepAliveRequest { headers, input: Some(input.clone()) };
         let path = "/atomix.multiraft.v1.Partition/KeepAlive";
-        let requests =
-            put(path, &request.encode_to_vec(), Dialect::Documented, Deadline::default())?;
+        let requests = put(path, &request.encode_to_vec(), Dialect::Documented, None)?;
         let body = requests.body(&requests.list[0]);
         let put = proto::v1::StateMachineProposalInput::decode(body).expect("decodes").input;
         assert_eq!(put, Some(state_machine_proposal_input::Input::KeepAlive(input)));

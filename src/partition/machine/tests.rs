@@ -4,7 +4,7 @@
 use super::*;
 use crate::partition::ledger::OVERFLOW;
 use crate::partition::rig::*;
-use crate::wire::bloom::text_of;
+use crate::wire::bloom::Filter;
 use crate::wire::field::put_bytes;
 
 const MINUTE: Span = Span::secs(60);
@@ -505,7 +505,7 @@ fn each_number_counts_once() {
             if prng.chance(150) {
                 let open: Vec<u64> = (0..prng.below(4)).map(|_| prng.below(last + 2)).collect();
                 let upto = if prng.chance(700) { last } else { prng.below(last + 1) };
-                let text = text_of(&open);
+                let text = Filter::of(&open).to_json();
                 assert_eq!(rig.run(keep_alive_with(session, upto, &text, &[])).len(), 1);
                 promise.said.push((upto, Filter::parse(&text).expect("sound")));
                 continue;
@@ -530,7 +530,7 @@ fn each_number_counts_once() {
                 > Span::secs(40)
             {
                 rig.run(keep_alive(session, 0, &[], &[]));
-                promise.said.push((0, Filter::parse(&text_of(&[])).expect("sound")));
+                promise.said.push((0, Filter::parse(&Filter::of(&[]).to_json()).expect("sound")));
             }
         }
     }
@@ -604,7 +604,7 @@ fn a_keep_alive_over_many_numbers_is_sorted_out_in_slices() {
     }
     assert!(!rig.machine.ledger.sessions[&session].finished.is_busy());
     assert!(rig.machine.ledger.sessions[&session].kept.len() < 6_000);
-    let text = text_of(&[]);
+    let text = Filter::of(&[]).to_json();
     rig.run(keep_alive_with(session, total + 2000, &text, &[]));
     assert_eq!(rig.machine.ledger.sessions[&session].kept.len(), 0);
     rig.pass(Span::ZERO);
