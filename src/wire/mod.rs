@@ -14,7 +14,7 @@ pub mod shape;
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
 pub mod peer {
     include!(concat!(env!("OUT_DIR"), "/peer/messages.rs"));
-    pub use ringraft::peer::v1::*;
+    pub use self::ringraft::peer::v1::*;
 }
 
 /// The messages of the documented dialect, as generated from `proto/documented`.

@@ -1,7 +1,8 @@
 //! A counter: one number (primitives.md 2.1).
 //!
-//! Arithmetic wraps around at 64 bits, as clients of the reference know it. Absent on purpose:
-//! events, watchers, TTL.
+//! Arithmetic is checked: a change that leaves the range of 64 bits is INVALID "counter overflow"
+//! and changes nothing, where the reference wraps around silently. Absent on purpose: events,
+//! watchers, TTL.
 
 use crate::partition::primitive::{
     Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, undecodable,
@@ -40,14 +41,17 @@ impl Shape for Counter {
             return undecodable(cx);
         };
         let value = match tag {
-            INCREMENT => self.value.wrapping_add(first),
-            DECREMENT => self.value.wrapping_sub(first),
-            SET => first,
+            INCREMENT => self.value.checked_add(first),
+            DECREMENT => self.value.checked_sub(first),
+            SET => Some(first),
             UPDATE if self.value != first => {
                 return cx.fail(Status::Conflict, format_args!("optimistic lock failure"));
             }
-            UPDATE => second,
+            UPDATE => Some(second),
             _ => return cx.fail(Status::NotSupported, format_args!("proposal not supported")),
+        };
+        let Some(value) = value else {
+            return cx.fail(Status::Invalid, format_args!("counter overflow"));
         };
         self.value = value;
         put_uint(cx.out, 1, value as u64);

@@ -28,8 +28,8 @@ fn it_agrees_with_plain_arithmetic() {
             let op = Op(Kind::Counter, tag, pair(first, near));
             let said = rig.run(command(session, number, counter, &op));
             let expected = match tag {
-                INCREMENT => Ok(value.wrapping_add(first)),
-                DECREMENT => Ok(value.wrapping_sub(first)),
+                INCREMENT => value.checked_add(first).ok_or("counter overflow"),
+                DECREMENT => value.checked_sub(first).ok_or("counter overflow"),
                 SET => Ok(first),
                 _ if first == value => Ok(near),
                 _ => Err("optimistic lock failure"),
