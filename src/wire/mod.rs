@@ -32,7 +32,7 @@ pub mod released {
 /// The messages of gRPC's own services, as generated from `proto/grpc`. Reflection's `v1alpha` has
 /// the octets of `v1`.
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
-mod grpc_services {
+pub mod grpc_services {
     include!(concat!(env!("OUT_DIR"), "/grpc/messages.rs"));
 }
 
