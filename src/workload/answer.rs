@@ -207,6 +207,10 @@ fn read_counter_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
         }
         Op::CounterMapGet { .. } => Answer::Number(countermap::GetOutput::decode(bytes)?.value),
         Op::CounterMapSize => Answer::Size(countermap::SizeOutput::decode(bytes)?.size),
+        Op::CounterMapEntries { .. } => {
+            let it = countermap::EntriesOutput::decode(bytes)?.entry.unwrap_or_default();
+            Answer::Entry { key: it.key, at: 0, value: Some(held(it.value)) }
+        }
         Op::CounterMapEvents { .. } => {
             let event = countermap::EventsOutput::decode(bytes)?.event.unwrap_or_default();
             let (change, value, before) = match event.event {

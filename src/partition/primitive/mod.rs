@@ -9,6 +9,7 @@
 //! primitive sees each command once.
 
 pub mod counter;
+pub mod counter_map;
 pub mod election;
 pub mod listeners;
 pub mod lock;
@@ -76,6 +77,7 @@ macro_rules! kinds {
 
 kinds! {
     Counter => counter::Counter,
+    CounterMap => counter_map::CounterMap,
     LeaderElection => election::Election,
     Lock => lock::Lock,
     Map => map::Map,
