@@ -134,6 +134,7 @@ impl fmt::Display for Answer {
                     write!(f, "{at}:")?;
                 }
                 match value {
+                    Some(held) if *held == Held::default() => f.write_str(key),
                     Some(held) => write!(f, "{key} = {held}"),
                     None => write!(f, "{key} is gone"),
                 }
@@ -142,7 +143,11 @@ impl fmt::Display for Answer {
             Answer::Event { key, change, value, before } => {
                 let change = format!("{change:?}").to_lowercase();
                 let space = if key.is_empty() { "" } else { " " };
-                write!(f, "{change}{space}{key} {value}")?;
+                write!(f, "{change}{space}{key}")?;
+                // A set's elements have no value.
+                if *value != Held::default() {
+                    write!(f, " {value}")?;
+                }
                 before.as_ref().map_or(Ok(()), |before| write!(f, ", was {before}"))
             }
         }

@@ -48,11 +48,12 @@ impl Mix {
     ];
 
     /// Those on kinds that this build serves.
-    pub const SERVED: [Mix; 7] = [
+    pub const SERVED: [Mix; 8] = [
         Mix::Counters,
         Mix::CounterAll,
         Mix::Puts,
         Mix::MapAll,
+        Mix::Sets,
         Mix::CounterMaps,
         Mix::Locks,
         Mix::Elections,

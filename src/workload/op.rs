@@ -307,9 +307,7 @@ impl Op {
             }
             Op::CounterMapClear => Input::Clear(countermap::ClearInput {}),
             Op::CounterMapLock => Input::Lock(countermap::LockInput::default()),
-            Op::CounterMapEntries { watch } => {
-                Input::Entries(countermap::EntriesInput { watch })
-            }
+            Op::CounterMapEntries { watch } => Input::Entries(countermap::EntriesInput { watch }),
             Op::CounterMapGet { key } => Input::Get(countermap::GetInput { key }),
             Op::CounterMapEvents { key } => Input::Events(countermap::EventsInput { key }),
             _ => Input::Size(countermap::SizeInput {}),

@@ -14,6 +14,7 @@ pub mod election;
 pub mod listeners;
 pub mod lock;
 pub mod map;
+pub mod set;
 
 use std::fmt::{self, Write as _};
 
@@ -81,6 +82,7 @@ kinds! {
     LeaderElection => election::Election,
     Lock => lock::Lock,
     Map => map::Map,
+    Set => set::Set,
 }
 
 /// What every kind of primitive does. The inputs are client bytes: an undecodable one is INVALID.
