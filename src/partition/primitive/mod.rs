@@ -13,6 +13,7 @@ pub mod election;
 pub mod listeners;
 pub mod lock;
 pub mod map;
+pub mod value;
 
 use std::fmt::{self, Write as _};
 
@@ -79,6 +80,7 @@ kinds! {
     LeaderElection => election::Election,
     Lock => lock::Lock,
     Map => map::Map,
+    Value => value::Value,
 }
 
 /// What every kind of primitive does. The inputs are client bytes: an undecodable one is INVALID.
