@@ -6,8 +6,8 @@
 //! | | could disprove: nothing acknowledged is lost, no command counts twice |
 //! | sums | a counter that only goes up ends between what was acknowledged and what was tried |
 //! | locks | never held twice, tokens grow (the model of a lock, with the ends of sessions) |
-//! | streams | events arrive 1, 2, 3 …, in the order of their causes, none between is missing, and |
-//! | | each follows from those before it |
+//! | streams | events arrive 1, 2, 3 …, in the order of their causes, none between is missing, |
+//! | | and each follows from those before it |
 //! | indexes | no two commands have the same index |
 //!
 //! Equal replicas, early ends of sessions and progress are watched while the world runs
