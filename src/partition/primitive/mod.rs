@@ -15,6 +15,7 @@ pub mod listeners;
 pub mod lock;
 pub mod map;
 pub mod set;
+pub mod value;
 
 use std::fmt::{self, Write as _};
 
@@ -83,6 +84,7 @@ kinds! {
     Lock => lock::Lock,
     Map => map::Map,
     Set => set::Set,
+    Value => value::Value,
 }
 
 /// What every kind of primitive does. The inputs are client bytes: an undecodable one is INVALID.
