@@ -207,6 +207,21 @@ pub fn last_reads(kind: Kind) -> Vec<Op> {
     }
 }
 
+/// What listens to every change of a primitive; `None` where there are no events.
+#[must_use]
+pub fn events(kind: Kind) -> Option<Op> {
+    let key = String::new();
+    match kind {
+        Kind::CounterMap => Some(Op::CounterMapEvents { key }),
+        Kind::Map => Some(Op::MapEvents { key }),
+        Kind::MultiMap => Some(Op::MultiMapEvents { key }),
+        Kind::IndexedMap => Some(Op::IndexedEvents { key }),
+        Kind::Set => Some(Op::SetEvents),
+        Kind::Value => Some(Op::ValueEvents),
+        Kind::Counter | Kind::Lock | Kind::LeaderElection => None,
+    }
+}
+
 fn lifetime(prng: &mut Prng) -> Option<Span> {
     prng.chance(150).then(|| Span::millis(1 + prng.below(1500)))
 }

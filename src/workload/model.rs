@@ -181,8 +181,14 @@ fn fails(outcome: Option<&Outcome>, status: Status) -> bool {
 fn counter(value: i64, op: &Op, outcome: Option<&Outcome>) -> Option<State> {
     let after = match *op {
         Op::CounterSet(to) => to,
-        Op::CounterIncrement(delta) => value.wrapping_add(delta),
-        Op::CounterDecrement(delta) => value.wrapping_sub(delta),
+        Op::CounterIncrement(delta) => match value.checked_add(delta) {
+            Some(sum) => sum,
+            None => return fails(outcome, Status::Invalid).then_some(State::Number(value)),
+        },
+        Op::CounterDecrement(delta) => match value.checked_sub(delta) {
+            Some(rest) => rest,
+            None => return fails(outcome, Status::Invalid).then_some(State::Number(value)),
+        },
         Op::CounterUpdate { compare, update } if compare == value => update,
         Op::CounterUpdate { .. } => {
             return fails(outcome, Status::Conflict).then_some(State::Number(value));
@@ -198,12 +204,14 @@ fn count(value: Option<i64>, op: &Op, outcome: Option<&Outcome>) -> Option<State
     let refused = |status| fails(outcome, status).then_some(State::Count(value));
     let (answer, after) = match *op {
         Op::CounterMapSet { value: to, .. } => (Answer::Number(old), Some(to)),
-        Op::CounterMapIncrement { delta, .. } => {
-            (Answer::Number(old), Some(old.wrapping_add(one(delta))))
-        }
-        Op::CounterMapDecrement { delta, .. } => {
-            (Answer::Number(old), Some(old.wrapping_sub(one(delta))))
-        }
+        Op::CounterMapIncrement { delta, .. } => match old.checked_add(one(delta)) {
+            Some(sum) => (Answer::Number(old), Some(sum)),
+            None => return refused(Status::Invalid),
+        },
+        Op::CounterMapDecrement { delta, .. } => match old.checked_sub(one(delta)) {
+            Some(rest) => (Answer::Number(old), Some(rest)),
+            None => return refused(Status::Invalid),
+        },
         Op::CounterMapInsert { .. } if value.is_some() => return refused(Status::AlreadyExists),
         Op::CounterMapInsert { value: to, .. } => (Answer::Nothing, Some(to)),
         Op::CounterMapClear => (Answer::Nothing, None),
