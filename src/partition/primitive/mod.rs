@@ -10,6 +10,7 @@
 
 pub mod counter;
 pub mod election;
+pub mod indexed_map;
 pub mod listeners;
 pub mod lock;
 pub mod map;
@@ -78,6 +79,7 @@ macro_rules! kinds {
 kinds! {
     Counter => counter::Counter,
     LeaderElection => election::Election,
+    IndexedMap => indexed_map::IndexedMap,
     Lock => lock::Lock,
     Map => map::Map,
     Value => value::Value,
