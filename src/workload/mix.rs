@@ -48,11 +48,13 @@ impl Mix {
     ];
 
     /// Those on kinds that this build serves.
-    pub const SERVED: [Mix; 7] = [
+    pub const SERVED: [Mix; 9] = [
         Mix::Counters,
         Mix::CounterAll,
         Mix::Puts,
         Mix::MapAll,
+        Mix::Sets,
+        Mix::CounterMaps,
         Mix::Values,
         Mix::Locks,
         Mix::Elections,

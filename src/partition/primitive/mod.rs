@@ -9,11 +9,13 @@
 //! primitive sees each command once.
 
 pub mod counter;
+pub mod counter_map;
 pub mod election;
 pub mod indexed_map;
 pub mod listeners;
 pub mod lock;
 pub mod map;
+pub mod set;
 pub mod value;
 
 use std::fmt::{self, Write as _};
@@ -78,10 +80,12 @@ macro_rules! kinds {
 
 kinds! {
     Counter => counter::Counter,
+    CounterMap => counter_map::CounterMap,
     LeaderElection => election::Election,
     IndexedMap => indexed_map::IndexedMap,
     Lock => lock::Lock,
     Map => map::Map,
+    Set => set::Set,
     Value => value::Value,
 }
 
