@@ -51,7 +51,7 @@ fn linear(history: &History, plan: &Plan, findings: &mut Findings) {
     let mut primitives: BTreeMap<Primitive, Vec<usize>> = BTreeMap::new();
     for (number, record) in history.records.iter().enumerate() {
         let (kind, name) = record.primitive.clone();
-        if !record.op.is_stream() && !matches!(kind, Kind::MultiMap | Kind::IndexedMap) {
+        if !record.op.is_stream() && kind != Kind::MultiMap {
             primitives.entry((record.partition, kind, name)).or_default().push(number);
         }
     }
@@ -118,6 +118,9 @@ fn ttl_ns(op: &Op) -> Option<u64> {
         | Op::MapUpdate { ttl, .. }
         | Op::ValueSet { ttl, .. }
         | Op::ValueInsert { ttl, .. }
+        | Op::ValueUpdate { ttl, .. }
+        | Op::IndexedAppend { ttl, .. }
+        | Op::IndexedUpdate { ttl, .. }
         | Op::SetAdd { ttl, .. } => ttl.map(|span| span.0),
         _ => None,
     }
@@ -215,13 +218,25 @@ fn streams(history: &History, wrong: &mut Vec<String>) {
         for record in &history.records {
             let same = record.partition == opened.partition
                 && record.primitive == opened.primitive
-                && matches!(record.outcome, Some(Ok(Answer::Written { .. })));
+                && has_written(record);
             let between = record.index > *first && record.index <= *last;
             if same && between && !heard.contains(&record.index) {
                 wrong
                     .push(format!("{who}: nothing was heard of {} at {}", record.op, record.index));
             }
         }
+    }
+}
+
+/// Whether a command certainly wrote something at its index.
+fn has_written(record: &Record) -> bool {
+    match (&record.op, &record.outcome) {
+        (_, Some(Ok(Answer::Written { .. }))) => true,
+        (
+            Op::IndexedAppend { .. } | Op::IndexedUpdate { .. },
+            Some(Ok(Answer::Entry { value: Some(held), .. })),
+        ) => held.index == record.index,
+        _ => false,
     }
 }
 

@@ -59,9 +59,9 @@ const ENTRIES: u32 = 11;
 const EVENTS: u32 = 12;
 
 /// Snapshot records: a listener as a map has it; 1 the last index; `IndexedMapEntry`.
-const LISTENER: u8 = 24;
-const STATE: u8 = 25;
-const ENTRY: u8 = 26;
+const LISTENER: u8 = 30;
+const STATE: u8 = 31;
+const ENTRY: u8 = 32;
 
 /// What an entry costs beside key and value: itself in one tree, its key's place in another.
 const ENTRY_BYTES: usize = size_of::<Entry>() + 80;
