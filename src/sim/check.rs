@@ -53,7 +53,7 @@ fn linear(history: &History, plan: &Plan, findings: &mut Findings) {
     let mut primitives: BTreeMap<Primitive, Vec<usize>> = BTreeMap::new();
     for (number, record) in history.records.iter().enumerate() {
         let (kind, name) = record.primitive.clone();
-        if !record.op.is_stream() && !matches!(kind, Kind::MultiMap | Kind::IndexedMap) {
+        if !record.op.is_stream() && kind != Kind::MultiMap {
             primitives.entry((record.partition, kind, name)).or_default().push(number);
         }
     }
@@ -120,6 +120,9 @@ fn ttl_ns(op: &Op) -> Option<u64> {
         | Op::MapUpdate { ttl, .. }
         | Op::ValueSet { ttl, .. }
         | Op::ValueInsert { ttl, .. }
+        | Op::ValueUpdate { ttl, .. }
+        | Op::IndexedAppend { ttl, .. }
+        | Op::IndexedUpdate { ttl, .. }
         | Op::SetAdd { ttl, .. } => ttl.map(|span| span.0),
         _ => None,
     }
@@ -236,6 +239,10 @@ fn streams(history: &History, wrong: &mut Vec<String>) {
 fn changes(record: &Record) -> bool {
     match (&record.op, &record.outcome) {
         (_, Some(Ok(Answer::Written { .. }))) => true,
+        (
+            Op::IndexedAppend { .. } | Op::IndexedUpdate { .. },
+            Some(Ok(Answer::Entry { value: Some(held), .. })),
+        ) => held.index == record.index,
         (
             Op::CounterMapSet { .. }
             | Op::CounterMapInsert { .. }
