@@ -13,6 +13,7 @@ pub mod election;
 pub mod listeners;
 pub mod lock;
 pub mod map;
+pub mod multimap;
 
 use std::fmt::{self, Write as _};
 
@@ -79,6 +80,7 @@ kinds! {
     LeaderElection => election::Election,
     Lock => lock::Lock,
     Map => map::Map,
+    MultiMap => multimap::MultiMap,
 }
 
 /// What every kind of primitive does. The inputs are client bytes: an undecodable one is INVALID.
@@ -297,6 +299,8 @@ pub struct Place {
     pub index: u64,
     /// The last key written.
     pub key: Option<Box<str>>,
+    /// The last part of that key written, when a record did not hold all of them.
+    pub part: Option<Box<str>>,
 }
 
 impl Context<'_> {
