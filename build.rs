@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     messages("documented", &out)?;
     messages("released", &out)?;
+    messages("rsm", &out)?;
     messages("peer", &out)?;
 
     record_commit();

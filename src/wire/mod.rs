@@ -29,4 +29,11 @@ pub mod released {
     include!(concat!(env!("OUT_DIR"), "/released/messages.rs"));
 }
 
+/// The messages of the rsm dialect, as generated from `proto/rsm`.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod rsm {
+    include!(concat!(env!("OUT_DIR"), "/rsm/messages.rs"));
+    pub use self::atomix::protocols::rsm::*;
+}
+
 pub use documented::atomix::multiraft as proto;
