@@ -1,10 +1,10 @@
 //! The table of methods: gRPC path → what it asks, and where its input stands in the log.
 //!
 //! It lists every method that a node serves, also of primitives whose state machine answers with an
-//! error. Nothing else in the program knows paths or oneof tags. The paths of rsm name the same rows
-//! once more, but for what only one side has: transactions of maps there, watches of partitions
-//! and the Node service here. Absent on purpose: `list.v1.List`, which is declared upstream and
-//! unusable, and any code (`request.rs`, `response.rs`).
+//! error. Nothing else in the program knows paths or oneof tags. The paths of rsm name the same
+//! rows once more, but for what only one side has: transactions of maps there, watches of
+//! partitions and the Node service here. Absent on purpose: `list.v1.List`, which is declared
+//! upstream and unusable, and any code (`request.rs`, `response.rs`).
 
 use crate::edge::dialect::Dialect;
 use crate::id::Kind;

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
-use crate::config::{Address, NodeConfig};
+use crate::config::{Address, Dialect, NodeConfig};
 use crate::id::{NodeId, ShardId};
 use crate::journal::Refused;
 use crate::limits::SHARDS_MAX;
@@ -48,6 +48,8 @@ use pump::{Phase, Stop};
 pub struct Node {
     /// Where clients come in; the port is the one that was chosen when none was asked for.
     pub api: SocketAddr,
+    /// Where clients of another dialect come in, if they do.
+    pub api_also: Option<SocketAddr>,
     /// Where other nodes come in.
     pub peer: SocketAddr,
     /// What was found and made.
@@ -129,7 +131,7 @@ impl Node {
         }
         let directory = open_directory(config, shards)?;
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
-        let (api_sockets, api) = take_addresses(resolve(&config.listen)?, shards)?;
+        let Clients { listeners, api, api_also } = listen_clients(config, shards)?;
 
         let clock = Clock::start();
         let mut prng = Prng::new(seed());
@@ -139,6 +141,7 @@ impl Node {
         let (tell_drained, drained) = channel();
         let mut node = Node {
             api,
+            api_also,
             peer,
             ready: Ready { shards, pinned, ..Ready::default() },
             stop: stop.clone(),
@@ -149,7 +152,7 @@ impl Node {
         };
         let mut peer_socket = Some(peer_socket);
         let mut gates = Vec::new();
-        for (mesh, socket) in meshes.into_iter().zip(api_sockets) {
+        for (mesh, listeners) in meshes.into_iter().zip(listeners) {
             let at = node.cores.len();
             let (open_gate, gate) = channel();
             gates.push(open_gate);
@@ -166,7 +169,7 @@ impl Node {
                 ready: tell_ready.clone(),
                 gate,
                 drained: tell_drained.clone(),
-                api_socket: socket,
+                listeners,
                 peer_socket: peer_socket.take(),
             };
             node.cores.push(spawn(core, place(&cores, pinned, config.id, at))?);
@@ -301,6 +304,28 @@ fn resolve(address: &Address) -> Result<SocketAddr, Fatal> {
     let mut found = (address.host.as_str(), address.port).to_socket_addrs().map_err(named)?;
     let none = || named(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     found.next().ok_or_else(none)
+}
+
+/// Where clients will come in.
+struct Clients {
+    /// For each core its sockets and what is spoken there.
+    listeners: Vec<Vec<(OwnedFd, Dialect)>>,
+    api: SocketAddr,
+    api_also: Option<SocketAddr>,
+}
+
+fn listen_clients(config: &NodeConfig, shards: u16) -> Result<Clients, Fatal> {
+    let (sockets, api) = take_addresses(resolve(&config.listen)?, shards)?;
+    let first = sockets.into_iter().map(|socket| vec![(socket, config.dialect)]);
+    let mut clients = Clients { listeners: first.collect(), api, api_also: None };
+    if let Some(also) = &config.listen_also {
+        let (sockets, address) = take_addresses(resolve(&also.address)?, shards)?;
+        clients.api_also = Some(address);
+        for (core, socket) in clients.listeners.iter_mut().zip(sockets) {
+            core.push((socket, also.dialect));
+        }
+    }
+    Ok(clients)
 }
 
 /// Each core listens on the same address; the kernel spreads connections over them.
