@@ -38,6 +38,8 @@ pub enum What {
     WatchPartition,
     /// The Node service.
     Node(Node),
+    /// What the node's edge answers itself: no shard hears of it.
+    Edge(Edge),
 }
 
 /// An operation of a primitive.
@@ -87,6 +89,16 @@ pub enum Node {
     Watch,
 }
 
+/// The services of gRPC's own that a node has: whether it serves, and what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Edge {
+    HealthCheck,
+    HealthList,
+    HealthWatch,
+    Reflect,
+}
+
 /// The services and their methods.
 #[derive(Debug)]
 pub struct Service {
@@ -126,7 +138,7 @@ pub fn dialect(number: u16, listener: Dialect) -> Dialect {
 }
 
 /// Every service that a node serves.
-pub static SERVICES: [Service; 23] = [
+pub static SERVICES: [Service; 26] = [
     service("atomix.multiraft.v1.Node", NODE),
     service("atomix.multiraft.v1.Partition", PARTITION),
     service("atomix.multiraft.v1.Session", SESSION),
@@ -150,6 +162,9 @@ pub static SERVICES: [Service; 23] = [
     rsm("atomix.protocols.rsm.multimap.v1.MultiMap", MULTI_MAP),
     rsm("atomix.protocols.rsm.set.v1.Set", SET),
     rsm("atomix.protocols.rsm.value.v1.Value", VALUE),
+    service("grpc.health.v1.Health", HEALTH),
+    service("grpc.reflection.v1.ServerReflection", REFLECTION),
+    service("grpc.reflection.v1alpha.ServerReflection", REFLECTION),
 ];
 
 const fn service(name: &'static str, methods: &'static [Method]) -> Service {
@@ -328,6 +343,15 @@ const VALUE: &[Method] = {
     ]
 };
 
+const HEALTH: &[Method] = &[
+    other("Check", What::Edge(Edge::HealthCheck), shape::EMPTY),
+    other("List", What::Edge(Edge::HealthList), shape::EMPTY),
+    other("Watch", What::Edge(Edge::HealthWatch), shape::EMPTY).streams(),
+];
+
+const REFLECTION: &[Method] =
+    &[other("ServerReflectionInfo", What::Edge(Edge::Reflect), shape::EMPTY).streams()];
+
 const fn command(kind: Kind, name: &'static str, tag: u8, shape: Shape) -> Method {
     let what = What::Command(Operation { kind, tag, absent: Absent::Invalid });
     Method { name, what, streaming: false, shape }
@@ -343,6 +367,12 @@ const fn other(name: &'static str, what: What, shape: Shape) -> Method {
 }
 
 impl Method {
+    /// Whether a call's request is one message; else each message of it is answered by one.
+    #[must_use]
+    pub const fn is_single(&self) -> bool {
+        !matches!(self.what, What::Edge(Edge::Reflect))
+    }
+
     const fn streams(mut self) -> Method {
         self.streaming = true;
         self
@@ -368,6 +398,9 @@ mod tests {
     macro_rules! proto {
         ($path:literal) => {
             include_str!(concat!("../../proto/documented/atomix/multiraft/", $path, ".proto"))
+        };
+        (grpc $path:literal) => {
+            include_str!(concat!("../../proto/grpc/grpc/", $path, ".proto"))
         };
     }
 
@@ -425,16 +458,18 @@ mod tests {
                 let start = format!("rpc {}(", method.name);
                 let rpc = rpcs.iter().find(|line| line.contains(&start)).expect("the rpc is there");
                 assert_eq!(rpc.contains("returns (stream"), method.streaming, "{rpc}");
+                let takes_one = !rpc.contains(&format!("{start}stream "));
+                assert_eq!(takes_one, method.is_single(), "{rpc}");
                 check_tag(&text, method);
                 served += 1;
             }
         }
         // The last generation has neither Node nor Partition.Watch, and transactions of maps.
-        assert_eq!(served, 89 + (89 - 4 - 1 + 4));
+        assert_eq!(served, 94 + (89 - 4 - 1 + 4));
     }
 
     /// The messages and the service of each package, in the order of `SERVICES`.
-    const CONTRACT: [(&str, &str); 23] = [
+    const CONTRACT: [(&str, &str); 26] = [
         ("", proto!("v1/node")),
         ("", proto!("v1/partition")),
         ("", proto!("v1/session")),
@@ -458,6 +493,9 @@ mod tests {
         ("", rsm!("multimap/v1/multimap")),
         ("", rsm!("set/v1/set")),
         ("", rsm!("value/v1/value")),
+        ("", proto!(grpc "health/v1/health")),
+        ("", proto!(grpc "reflection/v1/reflection")),
+        ("", proto!(grpc "reflection/v1alpha/reflection")),
     ];
 
     fn check_tag(text: &str, method: &Method) {

@@ -116,6 +116,7 @@ impl Core {
             return Ok(());
         }
 
+        front.borrow_mut().serve();
         for (socket, _) in &self.listeners {
             let here = tcp::local_address(socket).unwrap_or(self.api);
             tcp::listen(socket).map_err(|error| Fatal::Address(here, error))?;

@@ -119,10 +119,7 @@ impl Node {
         let cores = usable_cores();
         let founded = DataDirectory::founded(&config.data_dir).map_err(Fatal::DataDir)?;
         let config = &as_founded(config, founded);
-        let shards = match usize::from(config.shards) {
-            0 => cores.len().clamp(1, SHARDS_MAX) as u16,
-            shards => shards.min(SHARDS_MAX) as u16,
-        };
+        let shards = shards_of(config, cores.len());
         // Pinned only when each shard has a core to itself: two on one core would starve each
         // other. Nodes of one host begin at different cores, as far as there are any.
         let pinned = usize::from(shards) <= cores.len();
@@ -252,6 +249,14 @@ fn open_directory(config: &NodeConfig, shards: u16) -> Result<DataDirectory, Fat
     let identity = Identity { node: config.id, cluster, shards, partitions };
     let created = Clock::start().now().wall.0 / 1_000_000_000;
     DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)
+}
+
+/// As many as the operator says, or one for each core.
+fn shards_of(config: &NodeConfig, cores: usize) -> u16 {
+    match usize::from(config.shards) {
+        0 => cores.clamp(1, SHARDS_MAX) as u16,
+        shards => shards.min(SHARDS_MAX) as u16,
+    }
 }
 
 /// What the operator did not say is as the data directory was made: other defaults or another host
