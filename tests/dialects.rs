@@ -13,7 +13,8 @@ use harness::caller::{Caller, Heard, Question, Result_, SOON, Session, next, spa
 use harness::calls::{map_get, put};
 use prost::Message;
 use ringraft::client::session::{Body, Envelope};
-use ringraft::wire::proto::{map, v1};
+use ringraft::edge::method::{SERVICES, What};
+use ringraft::wire::proto::{map, set, v1};
 use ringraft::wire::rsm;
 use ringraft::wire::rsm::map::v1 as rsm_map;
 use ringraft::wire::rsm::v1::call_response_headers::Status as Said;
@@ -78,6 +79,74 @@ async fn a_value_written_through_one_dialect_is_read_through_the_others() {
     assert_eq!((&seen.value[..], seen.index), (&b"rsm"[..], written));
     assert_eq!(get_released(&mut released, things, "k").await, ("rsm".into(), written));
     assert_eq!(first.get(things, "k").await.expect("it is there").index, written);
+}
+
+/// Every operation of every primitive, here on a primitive that does not exist: the header says so
+/// in the numbers of the dialect, on streams too.
+#[tokio::test]
+async fn every_operation_answers_in_every_dialect() {
+    let Some(both) = both() else { return };
+    let documented = Caller::to(&both.node.api).await.open(1, LONG).await;
+    let released = Caller::to(&both.released).await.open(1, LONG).await;
+    let mut answered = 0;
+    for (at, session) in [documented, released].iter().enumerate() {
+        for service in &SERVICES {
+            for method in service.methods {
+                let (What::Command(_) | What::Query(_)) = method.what else { continue };
+                let path = format!("/{}/{}", service.name, method.name);
+                // A query's number is the index to wait for in one of the dialects: 0 is none.
+                let number = match method.what {
+                    What::Command(_) => 1_000 + answered,
+                    _ => 0,
+                };
+                let order = session.order(999_999, number, ());
+                let path: &'static str = Box::leak(path.into_boxed_str());
+                let answer: Result_<()> = if method.streaming {
+                    let mut items = session.caller.stream(path, order);
+                    let item = next(&mut items).await.expect(path).expect(path);
+                    assert!(next(&mut items).await.expect(path).is_none(), "{path}: one item");
+                    item
+                } else {
+                    session.caller.unary(path, order).await.expect(path).into_inner()
+                };
+                let head = answer.headers.and_then(|head| head.operation).expect(path);
+                assert_eq!((head.status, answer.body), (7, None), "{path} by listener {at}");
+                assert_eq!(head.message, "primitive 999999 not found", "{path}");
+                answered += 1;
+            }
+        }
+    }
+    // 79 operations and 4 of transactions, by two listeners.
+    assert_eq!(answered, 2 * (79 + 79 + 4));
+}
+
+/// primitives.md 7.3: what is a failure elsewhere is a result here.
+#[tokio::test]
+async fn a_set_says_in_its_outputs_whether_it_changed() {
+    let Some(both) = both() else { return };
+    let mut session = Rsm::open(&both.node.api, 1).await;
+    let tags = session.create("Set", "v1", "tags").await.expect("a set");
+    let mut documented = Caller::to(&both.node.api).await.open(1, LONG).await;
+    assert_eq!(documented.create("atomix.runtime.set.v1.Set", "tags").await, tags);
+    for changed in [true, false] {
+        let added = session.add(tags, "e").await.expect("a result");
+        assert_eq!(added.added, changed);
+    }
+    let input =
+        set::v1::AddInput { element: Some(set::v1::Element { value: "e".to_owned() }), ttl: None };
+    let path = "/atomix.multiraft.set.v1.Set/Add";
+    let said = documented.command::<_, set::v1::AddOutput>(tags, path, input).await;
+    assert_eq!(said.expect_err("it is there").0, harness::caller::Said::AlreadyExists);
+    for changed in [true, false] {
+        let element = Some(rsm::set::v1::Element { value: "e".to_owned() });
+        let path = "/atomix.protocols.rsm.set.v1.Set/Remove";
+        let input = rsm::set::v1::RemoveInput { element };
+        let removed: rsm::set::v1::RemoveOutput =
+            session.command(tags, path, input).await.expect("no gRPC error").expect("a result");
+        assert_eq!(removed.removed, changed);
+    }
+    let said = session.add(tags + 999, "e").await.expect_err("no such primitive");
+    assert_eq!(said.0, Said::Forbidden);
 }
 
 /// primitives.md 7.3: the drivers wait for it. It is numbered, and kept until it is acknowledged.
@@ -348,6 +417,13 @@ impl Rsm {
         let input =
             rsm_map::PutInput { key: key.to_owned(), value: value.to_owned().into(), ..default() };
         let path = "/atomix.protocols.rsm.map.v1.Map/Put";
+        self.command(id, path, input).await.expect("no gRPC error")
+    }
+
+    async fn add(&mut self, id: u64, element: &str) -> Outcome<rsm::set::v1::AddOutput> {
+        let element = Some(rsm::set::v1::Element { value: element.to_owned() });
+        let path = "/atomix.protocols.rsm.set.v1.Set/Add";
+        let input = rsm::set::v1::AddInput { element, ttl: None };
         self.command(id, path, input).await.expect("no gRPC error")
     }
 

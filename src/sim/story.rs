@@ -543,23 +543,30 @@ fn line(person: &mut Person, what: &Purpose, heard: &Heard) -> Option<String> {
             person.primitives.insert((*kind, name.clone()), output.primitive_id);
             None
         }
-        Purpose::Command(_, op) if op.is_stream() && opens(op.kind(), bytes) => {
-            Some(format!("opened at {index}"))
+        Purpose::Command(_, op) | Purpose::Query(op) => {
+            if let Some(key) = opens(op, bytes) {
+                return Some(format!("opened {key:?} at {index}"));
+            }
+            Some(match outcome(op, *status, bytes) {
+                Ok(answer) => format!("{answer} at {index}"),
+                Err((_, why)) => why,
+            })
         }
-        Purpose::Command(_, op) | Purpose::Query(op) => Some(match outcome(op, *status, bytes) {
-            Ok(answer) => format!("{answer} at {index}"),
-            Err((_, why)) => why,
-        }),
     }
 }
 
-/// Whether an `EventsOutput` has an event that tells of nothing, but perhaps names its key.
-fn opens(kind: Kind, bytes: &[u8]) -> bool {
-    let Ok(Some((1, event))) = member(bytes) else { return false };
+/// The key, empty for none, of the event in an `EventsOutput` that tells of nothing.
+fn opens(op: &Op, bytes: &[u8]) -> Option<String> {
+    let Ok(Some((1, event))) = member(bytes) else { return None };
+    if op.is_query() || !op.is_stream() {
+        return None;
+    }
     match member(event) {
-        Ok(None) => true,
-        Ok(Some((1, _))) => has_keyed_events(kind),
-        Ok(Some(_)) | Err(_) => false,
+        Ok(None) => Some(String::new()),
+        Ok(Some((1, key))) if has_keyed_events(op.kind()) => {
+            Some(String::from_utf8_lossy(key).into_owned())
+        }
+        Ok(Some(_)) | Err(_) => None,
     }
 }
 

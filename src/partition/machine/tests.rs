@@ -340,6 +340,33 @@ fn an_opening_event_is_an_output_like_any_other() {
     assert!(matches!(again[..], [Said::Out(6, 2, Status::Ok, _)]), "{again:?}");
 }
 
+/// The key stands in it where events are about keys, and nowhere else: in an event of a set its
+/// field is a member of the oneof.
+#[test]
+fn an_opening_event_has_a_key_where_events_have_one() {
+    let (with_key, without) = (&[0x0A, 3, 0x0A, 1, b'k'][..], &[0x0A, 0][..]);
+    for (kind, tag, bytes) in [
+        (Kind::CounterMap, 13, with_key),
+        (Kind::IndexedMap, 12, with_key),
+        (Kind::Map, 11, with_key),
+        (Kind::MultiMap, 11, with_key),
+        (Kind::Set, 7, without),
+        (Kind::Value, 7, without),
+    ] {
+        if Primitive::new(kind).is_none() {
+            continue;
+        }
+        let mut rig = Rig::new();
+        let session = rig.open(MINUTE);
+        let primitive = rig.create(session, 1, kind, "p");
+        let mut input = Vec::new();
+        put_bytes(&mut input, 1, b"j");
+        put_bytes(&mut input, 1, b"k");
+        let said = rig.run(command_opening(session, 2, primitive, &Op(kind, tag, input)));
+        assert_eq!(said, [Said::Out(3, 1, Status::Ok, bytes.to_vec())], "{kind}");
+    }
+}
+
 #[test]
 fn an_opening_event_that_finds_no_room_ends_the_stream() {
     let bounds = Bounds { streams_bytes_max: EVENT_BYTES + 1, ..Bounds::default() };
