@@ -46,7 +46,8 @@ pub struct Flags {
     /// core there is. [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     shards: Option<String>,
-    /// What clients speak: documented or released. [default: documented]
+    /// What clients speak: documented or released, and rsm besides by its paths.
+    /// [default: documented]
     #[arg(long, value_name = "NAME")]
     dialect: Option<String>,
     /// Where clients come in besides, and what they speak there, as released=127.0.0.1:5680.
