@@ -50,9 +50,11 @@ pub fn compose(
     into: &mut Vec<u8>,
 ) {
     match method.what {
-        What::Command(_) | What::Life(_) => {
-            put_operation(into, dialect, output, output.number, bytes);
-        }
+        What::Command(operation) => match dialect.changed(operation, output.status) {
+            Some(changed) => put_changed(into, dialect, output, changed, bytes),
+            None => put_operation(into, dialect, output, output.number, bytes),
+        },
+        What::Life(_) => put_operation(into, dialect, output, output.number, bytes),
         What::Query(_) => put_operation(into, dialect, output, 0, bytes),
         What::Session(_) => {
             put_head(into, 1, uint_bytes(1, output.index.0));
@@ -84,7 +86,7 @@ pub fn event(
             let Some(event) = node_event(partition_id, &event.what) else { return false };
             proto::v1::Event { timestamp, event: Some(event) }.encode(into)
         }
-        (_, Dialect::Released) => {
+        (_, Dialect::Released | Dialect::Rsm) => {
             let Some(event) = released_event(partition_id, local, &event.what) else {
                 return false;
             };
@@ -95,28 +97,27 @@ pub fn event(
     true
 }
 
-/// The status with which a call of `method` ends that was refused; `None` is the regular end of a
-/// stream.
+/// The status with which a call of `method` in `dialect` ends that was refused; `None` is the
+/// regular end of a stream.
 #[must_use]
-pub fn refusal(method: &Method, refusal: &Refusal) -> Option<Failure> {
+pub fn refusal(method: &Method, dialect: Dialect, refusal: &Refusal) -> Option<Failure> {
     let streaming = method.streaming;
     let (status, text) = match refusal {
         Refusal::UnknownPartition(partition) => {
             let status = match method.what {
                 What::WatchPartition => Code::Unavailable,
-                _ => Code::PermissionDenied,
+                _ => dialect.unknown_partition(),
             };
             (status, Cow::from(format!("unknown partition {partition}")))
         }
-        Refusal::UnknownSession(_) => (Code::PermissionDenied, "session not found".into()),
+        Refusal::UnknownSession(_) => (dialect.unknown_session(), "session not found".into()),
         Refusal::Unavailable(text) => (Code::Unavailable, (*text).into()),
         Refusal::Full(text) => (Code::ResourceExhausted, (*text).into()),
         Refusal::Overtaken if streaming => {
             (Code::Unavailable, "another call with this number took over".into())
         }
         Refusal::Overtaken => (Code::Aborted, "another call with this number took over".into()),
-        Refusal::Cancelled if streaming => return None,
-        Refusal::Cancelled => (Code::Cancelled, "stream closed".into()),
+        Refusal::Cancelled => return end(method),
         Refusal::Deadline => (Code::DeadlineExceeded, "the deadline passed".into()),
         Refusal::Malformed(text) => (Code::InvalidArgument, text.clone().into()),
         Refusal::NotFound(text) => (Code::NotFound, text.clone().into()),
@@ -129,7 +130,20 @@ pub fn refusal(method: &Method, refusal: &Refusal) -> Option<Failure> {
 /// The status with which a call ends whose stream ended regularly; `None` is gRPC's OK.
 #[must_use]
 pub fn end(method: &Method) -> Option<Failure> {
-    refusal(method, &Refusal::Cancelled)
+    let failure = Failure { status: Code::Cancelled, text: "stream closed".into() };
+    (!method.streaming).then_some(failure)
+}
+
+/// An output that says in field 1 whether anything changed, also where that is a failure in other
+/// dialects. Cold beside the others: a few bytes are put together first.
+fn put_changed(into: &mut Vec<u8>, dialect: Dialect, output: &Output, changed: bool, bytes: &[u8]) {
+    let mut payload = match output.status {
+        Status::Ok => bytes.to_vec(),
+        _ => Vec::new(),
+    };
+    put_uint(&mut payload, 1, u64::from(changed));
+    let output = Output { status: Status::Ok, ..output.clone() };
+    put_operation(into, dialect, &output, output.number, &payload);
 }
 
 fn put_operation(into: &mut Vec<u8>, dialect: Dialect, output: &Output, number: u64, bytes: &[u8]) {

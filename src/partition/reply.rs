@@ -85,9 +85,11 @@ pub enum Status {
 /// Why a call ends without a value, and what its sender should do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// This node has no such partition: PERMISSION_DENIED "unknown partition N" (core.md 4.5).
+    /// This node has no such partition: "unknown partition N", with the code of the dialect
+    /// (core.md 4.5).
     UnknownPartition(PartitionId),
-    /// Open a session; this one is gone or never was: PERMISSION_DENIED "session not found".
+    /// Open a session; this one is gone or never was: "session not found", with the code of the
+    /// dialect.
     UnknownSession(SessionId),
     /// Send it again, same sequence number, here or elsewhere: UNAVAILABLE with this text.
     Unavailable(&'static str),

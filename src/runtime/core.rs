@@ -49,8 +49,8 @@ pub struct Core {
     pub gate: Receiver<()>,
     /// Told when the last connection has gone.
     pub drained: Sender<ShardId>,
-    /// Taken, not listening.
-    pub api_socket: OwnedFd,
+    /// Where clients come in, and what they speak there: addresses taken, not listening.
+    pub listeners: Vec<(OwnedFd, config::Dialect)>,
     /// Listening; one core has it.
     pub peer_socket: Option<OwnedFd>,
 }
@@ -117,14 +117,19 @@ impl Core {
         }
 
         front.borrow_mut().serve();
-        tcp::listen(&self.api_socket).map_err(|error| Fatal::Address(self.api, error))?;
+        for (socket, _) in &self.listeners {
+            let here = tcp::local_address(socket).unwrap_or(self.api);
+            tcp::listen(socket).map_err(|error| Fatal::Address(here, error))?;
+        }
         let _ = ready.send(Report::Listening);
-        let dialect = match self.config.dialect {
-            config::Dialect::Documented => Dialect::Documented,
-            config::Dialect::Released => Dialect::Released,
-        };
-        let accept = frontend::accept(front, tcp::listener(self.api_socket), dialect);
-        pump.run(vec![glommio::spawn_local(accept)]).await;
+        let accept = self.listeners.into_iter().map(|(socket, dialect)| {
+            let dialect = match dialect {
+                config::Dialect::Documented => Dialect::Documented,
+                config::Dialect::Released => Dialect::Released,
+            };
+            glommio::spawn_local(frontend::accept(front.clone(), tcp::listener(socket), dialect))
+        });
+        pump.run(accept.collect()).await;
         drop(peers);
         Ok(())
     }
