@@ -13,7 +13,7 @@ use prost::Message;
 use crate::edge::dialect::Dialect;
 use crate::edge::method::{Method, What};
 use crate::id::NodeId;
-use crate::partition::reply::{Event, Happening, Output, Refusal, Status};
+use crate::partition::reply::{Elsewhere, Event, Happening, Output, Refusal, Status};
 use crate::wire::field::{delimited_bytes, put_head, put_uint, uint_bytes};
 use crate::wire::grpc::Status as Code;
 use crate::wire::{proto, released};
@@ -79,7 +79,7 @@ pub fn event(
     let partition_id = event.partition.0;
     let encoded = match (method.what, dialect) {
         (What::WatchPartition, _) => {
-            let event = partition_event(&event.what);
+            let Some(event) = partition_event(&event.what) else { return false };
             proto::v1::PartitionEvent { timestamp, partition_id, event: Some(event) }.encode(into)
         }
         (_, Dialect::Documented) => {
@@ -123,6 +123,10 @@ pub fn refusal(method: &Method, dialect: Dialect, refusal: &Refusal) -> Option<F
         Refusal::NotFound(text) => (Code::NotFound, text.clone().into()),
         Refusal::Precondition(text) => (Code::FailedPrecondition, text.clone().into()),
         Refusal::Unimplemented(text) => (Code::Unimplemented, (*text).into()),
+        Refusal::Elsewhere(Elsewhere::Unavailable, text) => {
+            (Code::Unavailable, text.clone().into())
+        }
+        Refusal::Elsewhere(Elsewhere::Full, text) => (Code::ResourceExhausted, text.clone().into()),
     };
     Some(Failure { status, text })
 }
@@ -215,10 +219,10 @@ fn timestamp(at: Option<u64>) -> prost_types::Timestamp {
     }
 }
 
-fn partition_event(what: &Happening) -> proto::v1::partition_event::Event {
+fn partition_event(what: &Happening) -> Option<proto::v1::partition_event::Event> {
     use proto::v1::partition_event as wire;
     use wire::Event as On;
-    match what {
+    Some(match what {
         Happening::MemberReady { node } => {
             On::MemberReady(wire::MemberReadyEvent { node_id: node.0.into() })
         }
@@ -274,7 +278,10 @@ fn partition_event(what: &Happening) -> proto::v1::partition_event::Event {
             let config = Some(proto::v1::ServiceConfig { leader, followers });
             On::ServiceConfigChanged(proto::v1::ServiceConfigChangedEvent { config })
         }
-    }
+        Happening::ConnectionEstablished { .. } | Happening::ConnectionFailed { .. } => {
+            return None;
+        }
+    })
 }
 
 fn node_event(group_id: u32, what: &Happening) -> Option<proto::v1::event::Event> {
@@ -324,6 +331,14 @@ fn node_event(group_id: u32, what: &Happening) -> Option<proto::v1::event::Event
         }
         Happening::JournalCompacted { index } => {
             On::LogdbCompacted(wire::LogDbCompactedEvent { group_id, index: index.0 })
+        }
+        Happening::ConnectionEstablished { address, snapshot } => {
+            let info = Some(wire::ConnectionInfo { address: address.clone(), snapshot: *snapshot });
+            On::ConnectionEstablished(wire::ConnectionEstablishedEvent { info })
+        }
+        Happening::ConnectionFailed { address, snapshot } => {
+            let info = Some(wire::ConnectionInfo { address: address.clone(), snapshot: *snapshot });
+            On::ConnectionFailed(wire::ConnectionFailedEvent { info })
         }
         Happening::ServiceConfigChanged { .. } => return None,
     })
@@ -381,6 +396,14 @@ fn released_event(
         }
         Happening::JournalCompacted { index } => {
             On::LogdbCompacted(wire::LogDbCompactedEvent { member, index: index.0 })
+        }
+        Happening::ConnectionEstablished { address, snapshot } => {
+            let info = Some(wire::ConnectionInfo { address: address.clone(), snapshot: *snapshot });
+            On::ConnectionEstablished(wire::ConnectionEstablishedEvent { info })
+        }
+        Happening::ConnectionFailed { address, snapshot } => {
+            let info = Some(wire::ConnectionInfo { address: address.clone(), snapshot: *snapshot });
+            On::ConnectionFailed(wire::ConnectionFailedEvent { info })
         }
         Happening::ServiceConfigChanged { .. } => return None,
     })

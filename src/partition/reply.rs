@@ -109,6 +109,17 @@ pub enum Refusal {
     Precondition(String),
     /// Not built: UNIMPLEMENTED with this text.
     Unimplemented(&'static str),
+    /// As another node, to which the call was passed on, says.
+    Elsewhere(Elsewhere, String),
+}
+
+/// What another node says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// UNAVAILABLE.
+    Unavailable,
+    /// RESOURCE_EXHAUSTED.
+    Full,
 }
 
 /// Something that happened to a partition's replica, for `Node.Watch` and `Partition.Watch`.
@@ -168,6 +179,20 @@ pub enum Happening {
     },
     JournalCompacted {
         index: Position,
+    },
+    /// A link to a peer, or from it, came up.
+    ConnectionEstablished {
+        /// Where the peer is.
+        address: String,
+        /// Whether it carries a snapshot.
+        snapshot: bool,
+    },
+    /// Such a link went down.
+    ConnectionFailed {
+        /// Where the peer is.
+        address: String,
+        /// Whether it carried a snapshot.
+        snapshot: bool,
     },
     /// `Partition.Watch` only: API addresses `host:port` of leader (empty: unknown) and followers.
     ServiceConfigChanged {

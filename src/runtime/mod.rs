@@ -17,7 +17,6 @@ mod core;
 pub mod directory;
 pub mod disk;
 pub mod fatal;
-mod peer;
 mod prepare;
 pub mod pump;
 mod ring;
@@ -39,7 +38,9 @@ use crate::id::{NodeId, ShardId};
 use crate::journal::Refused;
 use crate::limits::SHARDS_MAX;
 use crate::mesh;
+use crate::peer::known::Known;
 use crate::prng::Prng;
+use crate::wire::hello::Speaker;
 use clock::Clock;
 use directory::{DataDirectory, DirectoryFault, Founded, Identity};
 use pump::{Phase, Stop};
@@ -130,6 +131,16 @@ impl Node {
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
         let Clients { listeners, api, api_also } = listen_clients(config, shards)?;
 
+        let known = Known::open(directory.path(), shards);
+        let known = Arc::new(known.map_err(|error| {
+            Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
+        })?);
+        let speaker = Speaker {
+            cluster: config.cluster.digest(),
+            node: config.id,
+            incarnation: directory.incarnation(),
+            shards,
+        };
         let clock = Clock::start();
         let mut prng = Prng::new(seed());
         let (meshes, bells) = mesh::new(shards);
@@ -159,6 +170,8 @@ impl Node {
                 config: config.clone(),
                 api,
                 peer,
+                speaker,
+                known: known.clone(),
                 clock,
                 prng: prng.fork(at as u64),
                 mesh,

@@ -36,7 +36,7 @@ use prost::Message;
 
 use crate::id::{Index, Kind, NodeId, PartitionId, ShardId};
 use crate::partition::primitive::{has_keyed_events, member};
-use crate::partition::reply::{Event, Refusal, Status};
+use crate::partition::reply::{Elsewhere, Event, Refusal, Status};
 use crate::shard::inbox::{Ask, DiskRoom, Member, Role};
 use crate::sim::call::{Heard, Parcel};
 use crate::sim::fault::What;
@@ -609,6 +609,8 @@ fn refused(refusal: &Refusal) -> String {
         Refusal::NotFound(why) => format!("not found, {why}"),
         Refusal::Precondition(why) => format!("not now, {why}"),
         Refusal::Unimplemented(why) => format!("not built, {why}"),
+        Refusal::Elsewhere(Elsewhere::Unavailable, why) => format!("unavailable there, {why}"),
+        Refusal::Elsewhere(Elsewhere::Full, why) => format!("full there, {why}"),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod bloom;
 pub mod bundle;
 pub mod field;
 pub mod grpc;
+pub mod hello;
 pub mod http2;
 pub mod shape;
 

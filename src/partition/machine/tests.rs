@@ -353,9 +353,6 @@ fn an_opening_event_has_a_key_where_events_have_one() {
         (Kind::Set, 7, without),
         (Kind::Value, 7, without),
     ] {
-        if Primitive::new(kind).is_none() {
-            continue;
-        }
         let mut rig = Rig::new();
         let session = rig.open(MINUTE);
         let primitive = rig.create(session, 1, kind, "p");
