@@ -352,7 +352,10 @@ impl Map {
         }
         if let Some(due) = entry.expire {
             cx.arm(due, entry.index, entry.token())?;
-            self.expiring.insert(entry.token(), key.into());
+            let old = self.expiring.insert(entry.token(), key.into());
+            if old.is_some() || entry.index.0 >> (64 - PLACE_BITS) > 0 {
+                return Err(Broken::Malformed("two entries of a map have one timer"));
+            }
         }
         self.grow(entry_bytes(key, &entry), 0);
         if self.entries.insert(key.into(), entry).is_some() {
