@@ -7,6 +7,7 @@ pub mod bloom;
 pub mod bundle;
 pub mod field;
 pub mod grpc;
+pub mod hello;
 pub mod http2;
 pub mod shape;
 
@@ -29,4 +30,20 @@ pub mod released {
     include!(concat!(env!("OUT_DIR"), "/released/messages.rs"));
 }
 
+/// The messages of the rsm dialect, as generated from `proto/rsm`.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod rsm {
+    include!(concat!(env!("OUT_DIR"), "/rsm/messages.rs"));
+    pub use self::atomix::protocols::rsm::*;
+}
+
+/// The messages of gRPC's own services, as generated from `proto/grpc`. Reflection's `v1alpha` has
+/// the octets of `v1`.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod grpc_services {
+    include!(concat!(env!("OUT_DIR"), "/grpc/messages.rs"));
+}
+
+pub use self::grpc_services::grpc::health::v1 as health;
+pub use self::grpc_services::grpc::reflection::v1 as reflection;
 pub use documented::atomix::multiraft as proto;

@@ -136,6 +136,7 @@ impl fmt::Display for Answer {
                     write!(f, "{at}:")?;
                 }
                 match value {
+                    Some(held) if *held == Held::default() => f.write_str(key),
                     Some(held) => write!(f, "{key} = {held}"),
                     None => write!(f, "{key} is gone"),
                 }
@@ -148,7 +149,11 @@ impl fmt::Display for Answer {
             Answer::Event { key, change, value, before } => {
                 let change = format!("{change:?}").to_lowercase();
                 let space = if key.is_empty() { "" } else { " " };
-                write!(f, "{change}{space}{key} {value}")?;
+                write!(f, "{change}{space}{key}")?;
+                // A set's elements have no value.
+                if *value != Held::default() {
+                    write!(f, " {value}")?;
+                }
                 before.as_ref().map_or(Ok(()), |before| write!(f, ", was {before}"))
             }
         }
@@ -213,6 +218,10 @@ fn read_counter_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
         }
         Op::CounterMapGet { .. } => Answer::Number(countermap::GetOutput::decode(bytes)?.value),
         Op::CounterMapSize => Answer::Size(countermap::SizeOutput::decode(bytes)?.size),
+        Op::CounterMapEntries { .. } => {
+            let it = countermap::EntriesOutput::decode(bytes)?.entry.unwrap_or_default();
+            Answer::Entry { key: it.key, at: 0, value: Some(held(it.value)) }
+        }
         Op::CounterMapEvents { .. } => {
             let event = countermap::EventsOutput::decode(bytes)?.event.unwrap_or_default();
             let (change, value, before) = match event.event {
@@ -448,6 +457,7 @@ fn read_indexed_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
         Op::IndexedLast => indexedmap::LastEntryOutput::decode(bytes)?.entry,
         Op::IndexedNext(_) => indexedmap::NextEntryOutput::decode(bytes)?.entry,
         Op::IndexedPrev(_) => indexedmap::PrevEntryOutput::decode(bytes)?.entry,
+        Op::IndexedEntries { .. } => indexedmap::EntriesOutput::decode(bytes)?.entry,
         Op::IndexedSize => {
             return Ok(Answer::Size(indexedmap::SizeOutput::decode(bytes)?.size));
         }

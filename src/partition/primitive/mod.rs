@@ -9,11 +9,15 @@
 //! primitive sees each command once.
 
 pub mod counter;
+pub mod counter_map;
 pub mod election;
+pub mod indexed_map;
 pub mod listeners;
 pub mod lock;
 pub mod map;
 pub mod multimap;
+pub mod set;
+pub mod value;
 
 use std::fmt::{self, Write as _};
 
@@ -39,12 +43,11 @@ macro_rules! kinds {
         }
 
         impl Primitive {
-            /// A new one; `None` for a kind that is not served.
+            /// A new one.
             #[must_use]
-            pub fn new(kind: Kind) -> Option<Primitive> {
+            pub fn new(kind: Kind) -> Primitive {
                 match kind {
-                    $(Kind::$kind => Some(Primitive::$kind(<$state>::default())),)*
-                    _ => None,
+                    $(Kind::$kind => Primitive::$kind(<$state>::default()),)*
                 }
             }
 
@@ -61,7 +64,6 @@ macro_rules! kinds {
         fn mode(kind: Kind, tag: u32) -> Option<Mode> {
             match kind {
                 $(Kind::$kind => <$state as Shape>::mode(tag),)*
-                _ => None,
             }
         }
 
@@ -77,10 +79,14 @@ macro_rules! kinds {
 
 kinds! {
     Counter => counter::Counter,
+    CounterMap => counter_map::CounterMap,
     LeaderElection => election::Election,
+    IndexedMap => indexed_map::IndexedMap,
     Lock => lock::Lock,
     Map => map::Map,
     MultiMap => multimap::MultiMap,
+    Set => set::Set,
+    Value => value::Value,
 }
 
 /// What every kind of primitive does. The inputs are client bytes: an undecodable one is INVALID.
@@ -388,6 +394,12 @@ pub fn kind_of_service(service: &str) -> Option<Kind> {
         .find_map(|package| service.strip_prefix(package))?;
     let (package, name) = name.split_once(".v1.")?;
     Kind::ALL.into_iter().find(|kind| kind.name() == name && package_of(*kind) == package)
+}
+
+/// Whether a kind's events are about a key, which `EventsInput` and `Event` have in field 1.
+#[must_use]
+pub fn has_keyed_events(kind: Kind) -> bool {
+    matches!(kind, Kind::CounterMap | Kind::IndexedMap | Kind::Map | Kind::MultiMap)
 }
 
 /// The name by which snapshots name a kind.
