@@ -124,7 +124,7 @@ impl Node {
         // Pinned only when each shard has a core to itself: two on one core would starve each
         // other. Nodes of one host begin at different cores, as far as there are any.
         let pinned = usize::from(shards) <= cores.len();
-        if usize::from(shards) > cores.len() {
+        if !pinned {
             tracing::warn!(shards, cores = cores.len(), "more shards than cores: they will wait");
         }
         let directory = open_directory(config, shards)?;
@@ -132,8 +132,7 @@ impl Node {
         let Clients { listeners, api, api_also } = listen_clients(config, shards)?;
 
         let (speaker, known) = introduce(config, &directory, shards)?;
-        let clock = Clock::start();
-        let mut prng = Prng::new(seed());
+        let (clock, mut prng) = (Clock::start(), Prng::new(seed()));
         let (meshes, bells) = mesh::new(shards);
         let stop = Arc::new(Stop::new(bells));
         let (tell_ready, hear_ready) = channel();
