@@ -40,8 +40,20 @@ pub struct Rules {
     pub session_timeout_default: Span,
     /// A longer one is cut to this.
     pub session_timeout_max: Span,
-    /// Who this node is: the member that the released dialect calls local must be it.
+    /// Who this node is.
     pub node: NodeId,
+    /// By what name groups of the released dialect know it.
+    pub naming: Naming,
+}
+
+/// By what name a group of the released dialect knows this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Naming {
+    /// By its id: the member that the group calls local must be it.
+    ByNode,
+    /// By the one that the group calls local, whatever the others call it. Who names members so
+    /// keeps two nodes from taking themselves for one.
+    ByGroup,
 }
 
 /// Reads a request of `method`.
@@ -130,7 +142,9 @@ impl Call<'_> {
             }),
             Form::WatchPartition => push(Ask::WatchPartition, &|_| {}),
             Form::WatchNode => push(Ask::WatchNode, &|_| {}),
-            Form::Bootstrap(members) => push(Ask::Bootstrap(members), &|_| {}),
+            Form::Bootstrap(local, members) => {
+                push(Ask::Bootstrap { local, members }, &|_| {});
+            }
             Form::Leave => push(Ask::Leave, &|_| {}),
         }
     }
@@ -146,7 +160,7 @@ enum Form<'a> {
     Close { input: Input<'a> },
     WatchPartition,
     WatchNode,
-    Bootstrap(Vec<Member>),
+    Bootstrap(NodeId, Vec<Member>),
     Leave,
 }
 
@@ -495,12 +509,12 @@ fn node_call(
 ) -> Result<Call<'static>, Refusal> {
     match node {
         Node::Bootstrap => {
-            let (group, members) = match dialect {
-                Dialect::Documented => documented_group(message)?,
-                Dialect::Released => released_group(message, rules.node)?,
+            let (group, local, members) = match dialect {
+                Dialect::Documented => documented_group(message, rules.node)?,
+                Dialect::Released => released_group(message, rules)?,
             };
             check_group(group, &members)?;
-            Ok(Call { partition: PartitionId(group), form: Form::Bootstrap(members) })
+            Ok(Call { partition: PartitionId(group), form: Form::Bootstrap(local, members) })
         }
         Node::Join => Err(Refusal::Unimplemented(
             "joining a running group is not built: found it with Bootstrap on every member",
@@ -516,7 +530,10 @@ fn node_call(
     }
 }
 
-fn documented_group(message: &[u8]) -> Result<(u32, Vec<Member>), Refusal> {
+/// A group's id, which of its members is here, and all of them.
+type Group = (u32, NodeId, Vec<Member>);
+
+fn documented_group(message: &[u8], here: NodeId) -> Result<Group, Refusal> {
     use proto::v1::member_config::Role as Wire;
     let group = decode::<proto::v1::BootstrapRequest>(message)?.group.ok_or_else(no_group)?;
     let members = group.members.into_iter().map(|member| {
@@ -529,15 +546,19 @@ fn documented_group(message: &[u8]) -> Result<(u32, Vec<Member>), Refusal> {
         let node = NodeId(member.node_id);
         Ok(Member { node, host: member.host, port: port(member.port)?, role })
     });
-    Ok((group.group_id, members.collect::<Result<_, _>>()?))
+    Ok((group.group_id, here, members.collect::<Result<_, _>>()?))
 }
 
-/// The released dialect gives one role, that of the member it calls local. Were that another than
-/// this node, two nodes could take themselves for one member.
-fn released_group(message: &[u8], here: NodeId) -> Result<(u32, Vec<Member>), Refusal> {
+/// The released dialect gives one role, that of the member it calls local. Where nodes have names
+/// of their own it must be this one's, or two nodes could take themselves for one member.
+fn released_group(message: &[u8], rules: &Rules) -> Result<Group, Refusal> {
     use released::atomix::multiraft::v1 as wire;
     let group = decode::<wire::BootstrapRequest>(message)?.group.ok_or_else(no_group)?;
-    if group.member_id != here.0 {
+    if group.member_id == 0 {
+        return Err(Refusal::Malformed("member_id 0 names nobody".to_owned()));
+    }
+    let here = rules.node;
+    if rules.naming == Naming::ByNode && group.member_id != here.0 {
         let text = format!("member_id {} is not this node's, which is {here}", group.member_id);
         return Err(Refusal::Malformed(text));
     }
@@ -552,7 +573,8 @@ fn released_group(message: &[u8], here: NodeId) -> Result<(u32, Vec<Member>), Re
         let node = NodeId(member.member_id);
         Ok(Member { node, host: member.host, port: port(member.port)?, role })
     });
-    Ok((group.group_id, members.collect::<Result<_, _>>()?))
+    let local = NodeId(group.member_id);
+    Ok((group.group_id, local, members.collect::<Result<_, _>>()?))
 }
 
 /// What would take the process of the reference down is refused (core.md 2.2).

@@ -18,7 +18,7 @@ use super::pump::{NOBODY, Parts, Pump, Stop, Turn};
 use super::{Fatal, peer, tcp};
 use crate::config::{self, NodeConfig};
 use crate::edge::dialect::Dialect;
-use crate::edge::request::Rules;
+use crate::edge::request::{Naming, Rules};
 use crate::frontend::{self, Front};
 use crate::id::{PartitionId, ShardId, Ticket};
 use crate::journal::{self, Layout, Owner, Recovered};
@@ -162,7 +162,8 @@ impl Core {
         let mut requests = Requests::default();
         let ticket = Ticket { shard: self.shard, slot: NOBODY, generation: 0 };
         for id in partitions {
-            requests.push(ticket, *id, None, Ask::Bootstrap(vec![member.clone()]), |_| {});
+            let ask = Ask::Bootstrap { local: self.config.id, members: vec![member.clone()] };
+            requests.push(ticket, *id, None, ask, |_| {});
         }
         requests
     }
@@ -200,13 +201,13 @@ impl Core {
         let cluster = &self.config.cluster;
         let connections_max = self.config.connections_max as usize;
         frontend::Settings {
-            node: self.config.id,
             shard: self.shard,
             shards: self.shards,
             rules: Rules {
                 session_timeout_default: cluster.session_default,
                 session_timeout_max: cluster.session_max,
                 node: self.config.id,
+                naming: Naming::ByNode,
             },
             http2: http2::Limits {
                 streams: self.config.streams_max,

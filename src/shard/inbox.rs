@@ -98,8 +98,13 @@ pub enum Ask {
     /// `Node.Watch`. Comes on the watcher's core, which asks every other shard with the same
     /// ticket.
     WatchNode,
-    /// `Node.Bootstrap`: found the group here with these members.
-    Bootstrap(Vec<Member>),
+    /// `Node.Bootstrap`: found the group here.
+    Bootstrap {
+        /// Which of the members this node is.
+        local: NodeId,
+        /// All of them.
+        members: Vec<Member>,
+    },
     /// `Node.Leave`.
     Leave,
 }
@@ -107,7 +112,7 @@ pub enum Ask {
 /// One founding member of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its node.
+    /// Its name in the group, which is its node's id unless the group was named otherwise (roster.rs).
     pub node: NodeId,
     /// Where its peers reach it.
     pub host: String,

@@ -200,10 +200,12 @@ impl Shard {
                 return;
             }
             Ask::WatchNode => {
-                self.roster.watch(ticket, &mut self.effects.replies);
+                self.roster.watch(ticket, &self.settings, &mut self.effects.replies);
                 return;
             }
-            Ask::Bootstrap(members) => self.bootstrap(request.partition, members, ticket, now),
+            Ask::Bootstrap { local, members } => {
+                self.bootstrap(request.partition, *local, members, ticket, now)
+            }
             Ask::Leave => self.leave(request.partition, ticket, now),
         };
         match taken {
@@ -242,23 +244,24 @@ impl Shard {
     fn bootstrap(
         &mut self,
         id: PartitionId,
+        local: NodeId,
         members: &[Member],
         ticket: Ticket,
         now: Now,
     ) -> Result<(), Refusal> {
-        if self.roster.check(id, members, &self.settings)? == Founding::Known {
+        if self.roster.check(id, local, members, &self.settings)? == Founding::Known {
             self.asked.push(ticket);
             return Ok(());
         }
-        let founding = ledger::founding(self.settings.node, members);
+        let founding = ledger::founding(local, members);
         if !self.journal.has_room_for(&founding) {
             return Err(Refusal::Full("the journal's segments are too small for another group"));
         }
         self.journal.founded(id, &founding);
-        let partition = Partition::found(&ledger::group(id, members), &self.rules);
+        let partition = Partition::found(&ledger::group(id, local, members), &self.rules);
         self.roster.add(partition, members.to_vec());
         let events = &mut self.effects.events;
-        roster::founded(id, self.settings.node, members, now.wall.0, events);
+        roster::founded(id, local, members, now.wall.0, events);
         self.asked.push(ticket);
         self.set_tick(now);
         Ok(())

@@ -12,6 +12,7 @@ const RULES: Rules = Rules {
     session_timeout_default: Span::secs(30),
     session_timeout_max: Span::secs(24 * 3600),
     node: NodeId(2),
+    naming: Naming::ByNode,
 };
 const TICKET: Ticket = Ticket { shard: ShardId(0), slot: 1, generation: 2 };
 
@@ -204,8 +205,9 @@ fn groups_that_would_take_a_node_down_are_refused() {
         assert!(matches!(refusal, Refusal::Malformed(_)), "{refusal:?}");
     }
     let requests = ask(4, vec![member(1, "a", 1), member(2, "a", 2)]).expect("read");
-    let Ask::Bootstrap(members) = &requests.list[0].ask else { panic!("a founding") };
+    let Ask::Bootstrap { local, members } = &requests.list[0].ask else { panic!("a founding") };
     assert_eq!((requests.list[0].partition, members.len()), (PartitionId(4), 2));
+    assert_eq!(*local, RULES.node);
 }
 
 #[test]
@@ -225,12 +227,22 @@ fn released_groups_name_their_members_otherwise() {
         let refusal = put(path, &request, Dialect::Released, None).expect_err("another node");
         assert!(matches!(refusal, Refusal::Malformed(_)), "{refusal:?}");
     }
-    let request = wire::BootstrapRequest { group: Some(group) }.encode_to_vec();
+    let request = wire::BootstrapRequest { group: Some(group.clone()) }.encode_to_vec();
     let requests = put(path, &request, Dialect::Released, None).expect("read");
-    let Ask::Bootstrap(members) = &requests.list[0].ask else { panic!("a founding") };
-    assert_eq!(requests.list[0].partition, PartitionId(6));
+    let Ask::Bootstrap { local, members } = &requests.list[0].ask else { panic!("a founding") };
+    assert_eq!((requests.list[0].partition, *local), (PartitionId(6), NodeId(2)));
     let roles: Vec<_> = members.iter().map(|member| (member.node, member.role)).collect();
     assert_eq!(roles, [(NodeId(1), Role::Member), (NodeId(2), Role::Observer)]);
+
+    // Where the node has no name of its own, each group gives it one.
+    let method = method::get(method::find(path.as_bytes()).expect("served"));
+    let rules = Rules { naming: Naming::ByGroup, ..RULES };
+    for member_id in [0, 1, 7] {
+        let group = Some(wire::GroupConfig { member_id, ..group.clone() });
+        let request = wire::BootstrapRequest { group }.encode_to_vec();
+        let read = read(method, &request, Dialect::Released, &rules);
+        assert_eq!(read.is_ok(), member_id != 0, "{member_id}");
+    }
 }
 
 /// Random requests of every method, then mutated: whatever is accepted is what prost reads, and
