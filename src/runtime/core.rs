@@ -16,7 +16,7 @@ use super::clock::Clock;
 use super::disk::{self, Disk};
 use super::pump::{NOBODY, Parts, Pump, Stop, Turn};
 use super::{Fatal, peer, tcp};
-use crate::config::{self, NodeConfig};
+use crate::config::{self, Address, InPlace, NodeConfig};
 use crate::edge::dialect::Dialect;
 use crate::edge::request::{Naming, Rules};
 use crate::frontend::{self, Front};
@@ -155,7 +155,7 @@ impl Core {
     fn founding(&self, partitions: &[PartitionId]) -> Requests {
         let member = Member {
             node: self.config.id,
-            host: self.config.peer_listen.host.clone(),
+            host: self.reached(&self.config.peer_listen),
             port: self.peer.port(),
             role: Role::Member,
         };
@@ -168,6 +168,15 @@ impl Core {
         requests
     }
 
+    /// By what host others reach one of this node's listeners.
+    fn reached(&self, listens: &Address) -> String {
+        match &self.config.in_place {
+            Some(InPlace { raft }) if !raft.host.is_empty() => raft.host.clone(),
+            _ if listens.host.is_empty() => "localhost".to_owned(),
+            _ => listens.host.clone(),
+        }
+    }
+
     fn shard_settings(&self) -> Settings {
         let (config, cluster) = (&self.config, &self.config.cluster);
         let ticks = |span: Span| (span.0 / cluster.tick.0.max(1)) as usize;
@@ -178,7 +187,7 @@ impl Core {
             shards: self.shards,
             seed: self.prng.clone().next_u64(),
             peers: Peers::Alone,
-            api_address: format!("{}:{}", config.listen.host, self.api.port()),
+            api_address: format!("{}:{}", self.reached(&config.listen), self.api.port()),
             api_port: self.api.port(),
             tick: cluster.tick,
             election_ticks: ticks(cluster.election).max(3),
@@ -207,7 +216,10 @@ impl Core {
                 session_timeout_default: cluster.session_default,
                 session_timeout_max: cluster.session_max,
                 node: self.config.id,
-                naming: Naming::ByNode,
+                naming: match self.config.in_place {
+                    Some(_) => Naming::ByGroup,
+                    None => Naming::ByNode,
+                },
             },
             http2: http2::Limits {
                 streams: self.config.streams_max,

@@ -112,7 +112,7 @@ pub enum Ask {
 /// One founding member of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its name in the group, which is its node's id unless the group was named otherwise (roster.rs).
+    /// Its name in the group: its node's id, unless that was founded otherwise (roster.rs).
     pub node: NodeId,
     /// Where its peers reach it.
     pub host: String,

@@ -390,12 +390,12 @@ fn each_group_has_a_name_of_its_own_for_this_node() {
     }
     let leads = |ticket, world: &World| {
         let told = world.replies(ticket).iter().filter_map(|reply| match &reply.body {
-            Body::Event(Event { partition, local, what, .. }) => match what {
-                Happening::LeaderUpdated { leader: Some(leader), .. } => {
-                    Some((*partition, local.0, leader.0))
-                }
-                _ => None,
-            },
+            Body::Event(Event {
+                partition,
+                local,
+                what: Happening::LeaderUpdated { leader: Some(leader), .. },
+                ..
+            }) => Some((*partition, local.0, leader.0)),
             _ => None,
         });
         told.collect::<Vec<_>>()
