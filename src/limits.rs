@@ -199,10 +199,20 @@ impl Default for Bounds {
     }
 }
 
-/// Bytes of a key of a map. The reference has no bound but the request's.
+/// Bytes of a key and of an element of a set; one more is INVALID_ARGUMENT. The reference has no
+/// bound but the request's.
 pub const KEY_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes of a primitive's namespace, of its name, and of a candidate's name.
+/// Bytes of a stored value; one more is INVALID_ARGUMENT. It is what a request carries beside its
+/// headers and a short key, so that an answer with it fits the 4 MiB that clients take by default.
+pub const VALUE_BYTES_MAX: usize = REQUEST_BYTES_MAX - (1 << 10);
+
+/// Seconds of a duration, of either sign: what `google.protobuf.Duration` allows, 10 000 years.
+/// More is INVALID_ARGUMENT. Log time ends before (in 2554): what is due later never is.
+pub const DURATION_SECONDS_MAX: u64 = 315_576_000_000;
+
+/// Bytes of a primitive's namespace and of its name, where one more is INVALID in the header, and
+/// of a candidate's name, where it is INVALID_ARGUMENT.
 pub const NAME_BYTES_MAX: usize = 1024;
 
 /// Bytes of the JSON text of a keep-alive's filter: 1 MiB of words in base64, and the rest of the

@@ -4,6 +4,7 @@
 use super::*;
 use crate::edge::method::{self, SERVICES};
 use crate::id::{Kind, ShardId};
+use crate::limits::DURATION_SECONDS_MAX;
 use crate::prng::Prng;
 use crate::wire::field::put_varint;
 use proto::v1::{session_proposal_input, state_machine_proposal_input};
@@ -156,17 +157,20 @@ fn session_timeouts_are_put_in_range() {
     assert_eq!(at(duration(0, 1)), Some(Span(1)));
     assert_eq!(at(duration(5, 500)), Some(Span(5_000_000_500)));
     assert_eq!(at(duration(24 * 3600, 1)), Some(Span::secs(24 * 3600)));
-    assert_eq!(at(duration(DURATION_SECONDS_MAX, 0)), Some(Span::secs(24 * 3600)));
-    for (seconds, nanos) in
-        [(-1, 0), (0, -1), (1, -1), (0, 1_000_000_000), (DURATION_SECONDS_MAX + 1, 0)]
-    {
-        assert_eq!(at(duration(seconds, nanos)), None, "{seconds} {nanos}");
-    }
-    let request = proto::v1::OpenSessionRequest {
-        headers: Some(proto::v1::PartitionRequestHeaders { partition_id: 3 }),
-        input: Some(proto::v1::OpenSessionInput { timeout: duration(5, 7) }),
-    };
+    assert_eq!(at(duration(DURATION_SECONDS_MAX as i64, 0)), Some(Span::secs(24 * 3600)));
     let path = "/atomix.multiraft.v1.Partition/OpenSession";
+    let asking = |seconds, nanos| proto::v1::OpenSessionRequest {
+        headers: Some(proto::v1::PartitionRequestHeaders { partition_id: 3 }),
+        input: Some(proto::v1::OpenSessionInput { timeout: duration(seconds, nanos) }),
+    };
+    for (seconds, nanos) in
+        [(-1, 0), (0, -1), (1, -1), (0, 1_000_000_000), (DURATION_SECONDS_MAX as i64 + 1, 0)]
+    {
+        let request = asking(seconds, nanos).encode_to_vec();
+        let refusal = put(path, &request, Dialect::Documented, None).expect_err("out of range");
+        assert!(matches!(refusal, Refusal::Malformed(_)), "{seconds} {nanos}: {refusal:?}");
+    }
+    let request = asking(5, 7);
     let requests = put(path, &request.encode_to_vec(), Dialect::Documented, None);
     let requests = requests.expect("read");
     let body = requests.body(&requests.list[0]);
@@ -275,7 +279,7 @@ fn mutated_requests_are_read_as_prost_reads_them() {
                 let Ok(envelope) = decoded else { continue };
                 let Some(_) = envelope.headers else { continue };
                 let known = matches!(&refusal, Refusal::Malformed(text)
-                    if text == "malformed input" || text.ends_with("UTF-8"));
+                    if text == "malformed input" || ["UTF-8", "range"].iter().any(|end| text.ends_with(end)));
                 assert!(known || has_group(&request), "{what}: {refusal:?}");
             }
         }
@@ -365,6 +369,13 @@ fn random_part(prng: &mut Prng, field: u32, part: shape::Part, into: &mut Vec<u8
         }
         shape::Part::Text => bytes.extend_from_slice(prng.pick(&["", "key", "kä", "x"]).as_bytes()),
         shape::Part::Bytes => bytes.resize(prng.below(200) as usize, 0xFF),
+        shape::Part::Duration => {
+            for (number, range) in [(1, 1 << 39), (2, 1 << 30)] {
+                let sign = prng.below(8) == 0;
+                let value = prng.below(range) as i64;
+                put_uint(&mut bytes, number, if sign { -value } else { value } as u64);
+            }
+        }
         shape::Part::Message(inner) => {
             for (field, part) in inner {
                 random_part(prng, *field, *part, &mut bytes);

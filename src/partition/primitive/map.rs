@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use crate::id::Index;
 use crate::partition::primitive::listeners::Listeners;
 use crate::partition::primitive::{
-    Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, expiry, undecodable,
+    Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, checked_value, expiry,
+    undecodable,
 };
 use crate::partition::reply::{Refusal, Status};
 use crate::partition::snapshot::{Broken, Restoring};
@@ -73,6 +74,9 @@ impl Shape for Map {
             Ok(key) => key,
             Err(refusal) => return Answer::Refused(refusal),
         };
+        if let Err(refusal) = checked_value(input.value) {
+            return Answer::Refused(refusal);
+        }
         match tag {
             PUT => self.put(cx, call.index, key, &input),
             INSERT => self.insert(cx, call.index, key, &input),
