@@ -211,6 +211,20 @@ pub const VALUE_BYTES_MAX: usize = REQUEST_BYTES_MAX - (1 << 10);
 /// More is INVALID_ARGUMENT. Log time ends before (in 2554): what is due later never is.
 pub const DURATION_SECONDS_MAX: u64 = 315_576_000_000;
 
+/// Values of one key of a multimap; one more is RESOURCE_EXHAUSTED. Get, Replace and each watcher
+/// walk them all, about 100 ns each: 7 ms.
+pub const VALUES_MAX: usize = 64 << 10;
+
+/// What the values of one key of a multimap take in a message, their lengths included. Beside them
+/// stand the key, the response's headers and a handful of lengths; and a client takes no larger
+/// message than we do, so that no key becomes one that nobody can read. More is RESOURCE_EXHAUSTED.
+pub const VALUES_BYTES_MAX: usize = REQUEST_BYTES_MAX - KEY_BYTES_MAX - 1024;
+
+/// Keys and values that one request to a multimap names: two full keys. One more is
+/// INVALID_ARGUMENT; else a request could name two million, which hold their shard for as long as
+/// they take.
+pub const REQUEST_ITEMS_MAX: usize = 2 * VALUES_MAX;
+
 /// Bytes of a primitive's namespace and of its name, where one more is INVALID in the header, and
 /// of a candidate's name, where it is INVALID_ARGUMENT.
 pub const NAME_BYTES_MAX: usize = 1024;
@@ -240,8 +254,8 @@ pub const SWEEP_RANGE_MAX: u64 = 16 << 20;
 /// finished.
 pub const OPEN_NUMBERS_MAX: usize = 1 << 20;
 
-/// Chunks of outputs and entries of cleared maps that the application of one entry gives back to
-/// the allocator: about 100 ns each.
+/// Chunks of outputs, entries of cleared maps and values of cleared multimaps that the application
+/// of one entry gives back to the allocator: about 100 ns each.
 pub const RUBBLE_PARTS_MAX: usize = 1024;
 
 /// Bytes of replies in one batch past which a stream is told to come back instead of being served
@@ -362,8 +376,8 @@ pub const STREAM_HELD_BYTES_MAX: usize = 8 << 20;
 pub const REFLECTION_REQUEST_BYTES_MAX: usize = 4 << 10;
 
 /// Bytes of answers that a client of server reflection may leave unread, beyond its flow control
-/// window; past it the stream ends. An answer is below 100 KiB (`edge/reflect.rs` asserts it), and
-/// clients read each before they ask again.
+/// window; past it the stream ends. A whole descriptor set fits (`edge/reflect.rs` asserts it), an
+/// answer is a part of one, and clients read each before they ask again.
 pub const REFLECTION_HELD_BYTES_MAX: usize = 1 << 20;
 
 /// What one core reads at once from one connection.

@@ -19,7 +19,7 @@ use ringraft::edge::method::{Method, SERVICES, What};
 use ringraft::id::Kind;
 use ringraft::limits::{
     DURATION_SECONDS_MAX, HOST_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, REPLICAS_MAX,
-    REQUEST_BYTES_MAX, VALUE_BYTES_MAX,
+    REQUEST_BYTES_MAX, REQUEST_ITEMS_MAX, VALUE_BYTES_MAX, VALUES_BYTES_MAX, VALUES_MAX,
 };
 use ringraft::wire::field::{Fields, put_bytes, put_uint};
 use ringraft::wire::proto::v1::*;
@@ -41,10 +41,6 @@ async fn keys_names_values_and_durations_end_where_they_say() {
     let mut kinds = 0;
     for service in SERVICES.iter().filter(|service| service.name.starts_with("atomix.multiraft.")) {
         let Some(kind) = service.methods.first().and_then(kind_of) else { continue };
-        if lab.fresh(kind).await.is_none() {
-            eprintln!("{kind} is not served yet");
-            continue;
-        }
         kinds += 1;
         for method in service.methods {
             let path = format!("/{}/{}", service.name, method.name);
@@ -54,7 +50,7 @@ async fn keys_names_values_and_durations_end_where_they_say() {
             }
         }
     }
-    assert!(kinds >= 7, "{kinds} kinds were tried");
+    assert_eq!(kinds, Kind::ALL.len());
 }
 
 /// A delta of either sign counts; a number that leaves 64 bits changes nothing.
@@ -82,7 +78,7 @@ async fn numbers_that_leave_64_bits_are_refused_and_change_nothing() {
             (5, "Decrement", -7, Some(12)),
         ] {
             let what = format!("{kind}: {value} {method} {delta}");
-            let id = lab.fresh(kind).await.unwrap();
+            let id = lab.fresh(kind).await;
             let input = |number: i64| {
                 let mut input = Vec::new();
                 put_uint(&mut input, first, number as u64);
@@ -96,6 +92,55 @@ async fn numbers_that_leave_64_bits_are_refused_and_change_nothing() {
             let output = lab.get(&path(kind, "Get"), id, &[]).await.expect(&what);
             assert_eq!(number_in(&output), after.unwrap_or(value), "{what}");
         }
+    }
+}
+
+/// What a key of a multimap holds and what a request names are counted together.
+#[tokio::test]
+async fn multimaps_hold_so_much_for_a_key_and_take_so_much_at_once() {
+    if !possible() {
+        return;
+    }
+    let dir = data_dir();
+    let node = Node::start(dir.path(), &[]);
+    let mut lab = Lab::at(&node.api).await;
+    let full = Outcome::Refused(FULL);
+    let id = lab.fresh(Kind::MultiMap).await;
+    let values = |range: std::ops::Range<usize>| {
+        let mut input = text_and("k", &[]);
+        range.for_each(|at| put_bytes(&mut input, 2, at.to_string().as_bytes()));
+        input
+    };
+    for method in ["PutAll", "Replace"] {
+        let put = path(Kind::MultiMap, method);
+        assert_eq!(lab.command(&put, id, &values(0..VALUES_MAX + 1)).await, full, "{method}");
+        assert_eq!(lab.command(&put, id, &values(0..VALUES_MAX)).await, Outcome::OK, "{method}");
+    }
+    let put = path(Kind::MultiMap, "Put");
+    assert_eq!(lab.command(&put, id, &values(VALUES_MAX..VALUES_MAX + 1)).await, full);
+
+    // One byte of tag and four of length belong to a value in a message, or three of length.
+    let most = VALUES_BYTES_MAX - 5;
+    let id = lab.fresh(Kind::MultiMap).await;
+    assert_eq!(lab.command(&put, id, &text_and("k", &vec![b'v'; most + 1])).await, full);
+    assert_eq!(lab.command(&put, id, &text_and("k", &vec![b'v'; most])).await, Outcome::OK);
+    let output = lab.get(&path(Kind::MultiMap, "Get"), id, &text_and("k", &[])).await;
+    assert_eq!(output.expect("values").len(), VALUES_BYTES_MAX);
+
+    for method in ["PutEntries", "RemoveEntries"] {
+        let many = path(Kind::MultiMap, method);
+        for (count, outcome) in
+            [(REQUEST_ITEMS_MAX, Outcome::OK), (REQUEST_ITEMS_MAX + 1, Outcome::INVALID)]
+        {
+            // Entries without key or value.
+            let input = [0x0A, 0].repeat(count);
+            assert_eq!(lab.command(&many, id, &input).await, outcome, "{method} {count}");
+        }
+    }
+    let many = [text_and("k", &[]), [0x12, 0].repeat(REQUEST_ITEMS_MAX)].concat();
+    for method in ["PutAll", "RemoveAll", "Replace", "Put", "Remove"] {
+        let outcome = lab.command(&path(Kind::MultiMap, method), id, &many).await;
+        assert_eq!(outcome, Outcome::INVALID, "{method}");
     }
 }
 
@@ -203,7 +248,7 @@ async fn sessions_groups_and_whole_requests_have_bounds() {
     }
 
     // Padding that readers skip makes a request as large as may be, and one larger.
-    let id = lab.fresh(Kind::Value).await.unwrap();
+    let id = lab.fresh(Kind::Value).await;
     for (size, code) in [(REQUEST_BYTES_MAX, None), (REQUEST_BYTES_MAX + 1, Some(FULL))] {
         let mut request = lab.order(id, &text_and("v", &[]));
         // Two bytes of tag, four of length.
@@ -313,12 +358,16 @@ impl Trial {
 
     /// The outcome with a primitive of its own: what an earlier trial left is not in the way.
     async fn outcome(&self, lab: &mut Lab, place: &[u32], bytes: &[u8]) -> Outcome {
-        let id = lab.fresh(self.kind).await.unwrap();
+        let id = lab.fresh(self.kind).await;
         let mut input = bytes.to_vec();
         for number in place.iter().rev() {
             let mut outer = Vec::new();
             put_bytes(&mut outer, *number, &input);
             input = outer;
+        }
+        if (self.kind, self.method.name) == (Kind::IndexedMap, "Update") {
+            // Without an index, an update needs a key.
+            put_uint(&mut input, 2, 1);
         }
         match self.method.what {
             What::Command(_) if self.method.streaming => lab.stream(&self.path, id, &input).await,
@@ -371,11 +420,11 @@ impl Lab {
         Lab { channel, session, made: 0 }
     }
 
-    /// A new primitive; `None` when its kind is not served.
-    async fn fresh(&mut self, kind: Kind) -> Option<u64> {
+    /// A new primitive.
+    async fn fresh(&mut self, kind: Kind) -> u64 {
         self.made += 1;
         let name = format!("{kind} {}", self.made);
-        self.create(kind, "fresh", &name).await.ok()
+        self.create(kind, "fresh", &name).await.expect("a primitive")
     }
 
     async fn create(&mut self, kind: Kind, namespace: &str, name: &str) -> Result<u64, Outcome> {

@@ -222,13 +222,27 @@ fn multi_map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
         "replace" => Op::MultiMapReplace { key: key()?, values: values() },
         "remove" => Op::MultiMapRemove { key: key()?, value: value()? },
         "remove-all" => Op::MultiMapRemoveAll { key: key()?, values: values() },
+        "put-entries" => Op::MultiMapPutEntries { entries: entries(&words.rest(at + 1))? },
+        "remove-entries" => Op::MultiMapRemoveEntries { entries: entries(&words.rest(at + 1))? },
         "clear" => Op::MultiMapClear,
         "contains" => Op::MultiMapContains { key: key()?, value: value()? },
         "get" => Op::MultiMapGet { key: key()? },
         "size" => Op::MultiMapSize,
+        "entries" => Op::MultiMapEntries { watch: false },
+        "watch" => Op::MultiMapEntries { watch: true },
         "events" => Op::MultiMapEvents { key: key().unwrap_or_default() },
         _ => return Ok(None),
     }))
+}
+
+/// Keys with values: `k:a,b l: m:c`.
+fn entries(words: &[String]) -> Result<Vec<(String, Vec<String>)>, String> {
+    let entry = |word: &String| {
+        let (key, values) = word.split_once(':').ok_or(format!("{word} has no colon"))?;
+        let values = values.split(',').filter(|value| !value.is_empty());
+        Ok((key.to_owned(), values.map(str::to_owned).collect()))
+    };
+    words.iter().map(entry).collect()
 }
 
 fn set(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
@@ -252,7 +266,9 @@ fn value(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
     Ok(Some(match verb {
         "set" => Op::ValueSet { value: value()?, ttl: words.span_named("ttl")? },
         "insert" => Op::ValueInsert { value: value()?, ttl: words.span_named("ttl")? },
-        "update" => Op::ValueUpdate { value: value()?, prev: prev()? },
+        "update" => {
+            Op::ValueUpdate { value: value()?, ttl: words.span_named("ttl")?, prev: prev()? }
+        }
         "delete" => Op::ValueDelete { prev: prev()? },
         "get" => Op::ValueGet,
         "watch" => Op::ValueWatch,
@@ -278,23 +294,27 @@ fn election(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
 
 fn indexed_map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
     let key = || words.word(at + 1).map(str::to_owned).unwrap_or_default();
-    let bytes = |place| words.word(place).map(|word| Bytes::copy_from_slice(word.as_bytes()));
+    let bytes = |place| words.word(place).map(bytes);
+    let ttl = || words.span_named("ttl");
     let index = || words.number_named("index", 0);
     let prev = || words.number_named("prev", 0);
     Ok(Some(match verb {
-        "append" => {
-            let ttl = words.span_named("ttl")?;
-            Op::IndexedAppend { key: key(), value: bytes(at + 2)?, ttl }
-        }
-        "update" if index()? > 0 => Op::IndexedUpdate {
+        "append" => Op::IndexedAppend { key: key(), value: bytes(at + 2)?, ttl: ttl()? },
+        // By index, by key, or by both.
+        "update" if words.word(at + 2).is_err() => Op::IndexedUpdate {
             key: String::new(),
             index: index()?,
             value: bytes(at + 1)?,
+            ttl: ttl()?,
             prev: prev()?,
         },
-        "update" => {
-            Op::IndexedUpdate { key: key(), index: 0, value: bytes(at + 2)?, prev: prev()? }
-        }
+        "update" => Op::IndexedUpdate {
+            key: key(),
+            index: index()?,
+            value: bytes(at + 2)?,
+            ttl: ttl()?,
+            prev: prev()?,
+        },
         "remove" => Op::IndexedRemove { key: key(), index: index()?, prev: prev()? },
         "clear" => Op::IndexedClear,
         "get" => Op::IndexedGet { key: key(), index: index()? },
@@ -303,6 +323,8 @@ fn indexed_map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
         "next" => Op::IndexedNext(words.number(at + 1)?),
         "prev" => Op::IndexedPrev(words.number(at + 1)?),
         "size" => Op::IndexedSize,
+        "entries" => Op::IndexedEntries { watch: false },
+        "watch" => Op::IndexedEntries { watch: true },
         "events" => Op::IndexedEvents { key: key() },
         _ => return Ok(None),
     }))

@@ -23,40 +23,33 @@ pub enum Mix {
     MapAll,
     /// A single value, written and read.
     Values,
+    /// Entries appended, changed, removed, looked at from both sides.
+    Indexed,
     /// Elements that come and go.
     Sets,
     /// Keys with numbers.
     CounterMaps,
     /// Acquire, release, look.
     Locks,
+    /// Keys with many values, of which some come and go together.
+    MultiMaps,
     /// Candidates that enter, withdraw, are promoted and evicted.
     Elections,
 }
 
 impl Mix {
     /// All of them.
-    pub const ALL: [Mix; 9] = [
+    pub const ALL: [Mix; 11] = [
         Mix::Counters,
         Mix::CounterAll,
         Mix::Puts,
         Mix::MapAll,
         Mix::Values,
+        Mix::Indexed,
         Mix::Sets,
         Mix::CounterMaps,
         Mix::Locks,
-        Mix::Elections,
-    ];
-
-    /// Those on kinds that this build serves.
-    pub const SERVED: [Mix; 9] = [
-        Mix::Counters,
-        Mix::CounterAll,
-        Mix::Puts,
-        Mix::MapAll,
-        Mix::Sets,
-        Mix::CounterMaps,
-        Mix::Values,
-        Mix::Locks,
+        Mix::MultiMaps,
         Mix::Elections,
     ];
 
@@ -69,9 +62,11 @@ impl Mix {
             Mix::Puts => "puts",
             Mix::MapAll => "map-all",
             Mix::Values => "values",
+            Mix::Indexed => "indexed",
             Mix::Sets => "sets",
             Mix::CounterMaps => "counter-maps",
             Mix::Locks => "locks",
+            Mix::MultiMaps => "multi-maps",
             Mix::Elections => "elections",
         }
     }
@@ -89,9 +84,11 @@ impl Mix {
             Mix::Counters | Mix::CounterAll => Kind::Counter,
             Mix::Puts | Mix::MapAll => Kind::Map,
             Mix::Values => Kind::Value,
+            Mix::Indexed => Kind::IndexedMap,
             Mix::Sets => Kind::Set,
             Mix::CounterMaps => Kind::CounterMap,
             Mix::Locks => Kind::Lock,
+            Mix::MultiMaps => Kind::MultiMap,
             Mix::Elections => Kind::LeaderElection,
         }
     }
@@ -110,6 +107,7 @@ impl Mix {
             Mix::Puts => Op::MapGet { key },
             Mix::MapAll => map(prng, roll, key, value, seen),
             Mix::Values => single(prng, roll, value, seen),
+            Mix::Indexed => indexed(prng, roll, key, value, seen),
             Mix::Sets => match roll {
                 0..35 => Op::SetAdd { element: key, ttl: lifetime(prng) },
                 35..65 => Op::SetRemove { element: key },
@@ -122,6 +120,7 @@ impl Mix {
                 45..85 => Op::LockRelease,
                 _ => Op::LockGet,
             },
+            Mix::MultiMaps => multi_map(prng, roll, key),
             Mix::Elections => election(prng, roll, who),
         }
     }
@@ -168,13 +167,64 @@ fn map(prng: &mut Prng, roll: u64, key: String, value: Bytes, seen: u64) -> Op {
 
 fn single(prng: &mut Prng, roll: u64, value: Bytes, seen: u64) -> Op {
     let prev = if prng.chance(400) { seen } else { 0 };
+    let ttl = lifetime(prng);
     match roll {
-        0..25 => Op::ValueSet { value, ttl: lifetime(prng) },
-        25..35 => Op::ValueInsert { value, ttl: None },
-        35..50 => Op::ValueUpdate { value, prev },
+        0..25 => Op::ValueSet { value, ttl },
+        25..35 => Op::ValueInsert { value, ttl },
+        35..50 => Op::ValueUpdate { value, ttl, prev },
         50..60 => Op::ValueDelete { prev },
         _ => Op::ValueGet,
     }
+}
+
+fn indexed(prng: &mut Prng, roll: u64, key: String, value: Bytes, seen: u64) -> Op {
+    let prev = if prng.chance(300) { seen } else { 0 };
+    // As many as a run appends, more or less.
+    let any = prng.below(40);
+    let (index, ttl) = (if prng.chance(300) { any } else { 0 }, lifetime(prng));
+    let named = if index > 0 && prng.chance(500) { String::new() } else { key.clone() };
+    match roll {
+        0..35 => Op::IndexedAppend { key, value, ttl },
+        35..47 => Op::IndexedUpdate { key: named, index, value, ttl, prev },
+        47..63 => Op::IndexedRemove { key, index, prev },
+        63..65 => Op::IndexedClear,
+        65..75 => Op::IndexedGet { key, index },
+        75..80 => Op::IndexedFirst,
+        80..85 => Op::IndexedLast,
+        85..91 => Op::IndexedNext(any),
+        91..97 => Op::IndexedPrev(any),
+        _ => Op::IndexedSize,
+    }
+}
+
+fn multi_map(prng: &mut Prng, roll: u64, key: String) -> Op {
+    let value = some_value(prng);
+    match roll {
+        0..15 => Op::MultiMapPut { key, value },
+        15..25 => Op::MultiMapPutAll { key, values: some_values(prng) },
+        25..32 => Op::MultiMapReplace { key, values: some_values(prng) },
+        32..47 => Op::MultiMapRemove { key, value },
+        47..55 => Op::MultiMapRemoveAll { key, values: some_values(prng) },
+        55..60 => Op::MultiMapPutEntries { entries: some_entries(prng) },
+        60..65 => Op::MultiMapRemoveEntries { entries: some_entries(prng) },
+        65..67 => Op::MultiMapClear,
+        67..75 => Op::MultiMapContains { key, value },
+        _ => Op::MultiMapGet { key },
+    }
+}
+
+fn some_entries(prng: &mut Prng) -> Vec<(String, Vec<String>)> {
+    let keys = (0..prng.below(3)).map(|_| (*prng.pick(&KEYS)).to_owned()).collect::<Vec<_>>();
+    keys.into_iter().map(|key| (key, some_values(prng))).collect()
+}
+
+/// None, one or a few, now and then one twice.
+fn some_values(prng: &mut Prng) -> Vec<String> {
+    (0..prng.below(4)).map(|_| some_value(prng)).collect()
+}
+
+fn some_value(prng: &mut Prng) -> String {
+    (*prng.pick(&["one", "two", "three", "four"])).to_owned()
 }
 
 fn election(prng: &mut Prng, roll: u64, who: &str) -> Op {
@@ -203,7 +253,26 @@ pub fn last_reads(kind: Kind) -> Vec<Op> {
         Kind::Value => vec![Op::ValueGet],
         Kind::Lock => vec![Op::LockGet],
         Kind::LeaderElection => vec![Op::ElectionGetTerm],
-        Kind::MultiMap | Kind::IndexedMap => Vec::new(),
+        Kind::IndexedMap => {
+            let each = keys().map(|key| Op::IndexedGet { key, index: 0 });
+            each.chain([Op::IndexedFirst, Op::IndexedLast, Op::IndexedSize]).collect()
+        }
+        Kind::MultiMap => keys().map(|key| Op::MultiMapGet { key }).collect(),
+    }
+}
+
+/// What tells all changes of a primitive, if its kind can.
+#[must_use]
+pub fn all_events(kind: Kind) -> Option<Op> {
+    let key = String::new();
+    match kind {
+        Kind::CounterMap => Some(Op::CounterMapEvents { key }),
+        Kind::IndexedMap => Some(Op::IndexedEvents { key }),
+        Kind::Map => Some(Op::MapEvents { key }),
+        Kind::MultiMap => Some(Op::MultiMapEvents { key }),
+        Kind::Set => Some(Op::SetEvents),
+        Kind::Value => Some(Op::ValueEvents),
+        Kind::Counter | Kind::LeaderElection | Kind::Lock => None,
     }
 }
 

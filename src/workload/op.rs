@@ -50,7 +50,7 @@ pub enum Op {
     MapEvents { key: String },
     ValueSet { value: Bytes, ttl: Option<Span> },
     ValueInsert { value: Bytes, ttl: Option<Span> },
-    ValueUpdate { value: Bytes, prev: u64 },
+    ValueUpdate { value: Bytes, ttl: Option<Span>, prev: u64 },
     ValueDelete { prev: u64 },
     ValueGet,
     ValueWatch,
@@ -78,13 +78,16 @@ pub enum Op {
     MultiMapReplace { key: String, values: Vec<String> },
     MultiMapRemove { key: String, value: String },
     MultiMapRemoveAll { key: String, values: Vec<String> },
+    MultiMapPutEntries { entries: Vec<(String, Vec<String>)> },
+    MultiMapRemoveEntries { entries: Vec<(String, Vec<String>)> },
     MultiMapClear,
     MultiMapContains { key: String, value: String },
     MultiMapGet { key: String },
     MultiMapSize,
+    MultiMapEntries { watch: bool },
     MultiMapEvents { key: String },
     IndexedAppend { key: String, value: Bytes, ttl: Option<Span> },
-    IndexedUpdate { key: String, index: u64, value: Bytes, prev: u64 },
+    IndexedUpdate { key: String, index: u64, value: Bytes, ttl: Option<Span>, prev: u64 },
     IndexedRemove { key: String, index: u64, prev: u64 },
     IndexedClear,
     IndexedGet { key: String, index: u64 },
@@ -93,82 +96,42 @@ pub enum Op {
     IndexedNext(u64),
     IndexedPrev(u64),
     IndexedSize,
+    IndexedEntries { watch: bool },
     IndexedEvents { key: String },
 }
 
 impl Op {
     /// The kind of primitive it is for.
+    // Filled lines: one arm of this would fill a screen.
+    #[rustfmt::skip]
     #[must_use]
     pub fn kind(&self) -> Kind {
         use Op::*;
         match self {
-            CounterSet(_)
-            | CounterUpdate { .. }
-            | CounterIncrement(_)
-            | CounterDecrement(_)
+            CounterSet(_) | CounterUpdate { .. } | CounterIncrement(_) | CounterDecrement(_)
             | CounterGet => Kind::Counter,
-            CounterMapSet { .. }
-            | CounterMapInsert { .. }
-            | CounterMapUpdate { .. }
-            | CounterMapIncrement { .. }
-            | CounterMapDecrement { .. }
-            | CounterMapRemove { .. }
-            | CounterMapClear
-            | CounterMapLock
-            | CounterMapGet { .. }
-            | CounterMapSize
-            | CounterMapEntries { .. }
-            | CounterMapEvents { .. } => Kind::CounterMap,
-            MapPut { .. }
-            | MapInsert { .. }
-            | MapUpdate { .. }
-            | MapRemove { .. }
-            | MapClear
-            | MapLock
-            | MapGet { .. }
-            | MapSize
-            | MapEntries { .. }
-            | MapEvents { .. } => Kind::Map,
-            ValueSet { .. }
-            | ValueInsert { .. }
-            | ValueUpdate { .. }
-            | ValueDelete { .. }
-            | ValueGet
-            | ValueWatch
-            | ValueEvents => Kind::Value,
-            SetAdd { .. }
-            | SetRemove { .. }
-            | SetClear
-            | SetContains { .. }
-            | SetSize
-            | SetElements { .. }
-            | SetEvents => Kind::Set,
+            CounterMapSet { .. } | CounterMapInsert { .. } | CounterMapUpdate { .. }
+            | CounterMapIncrement { .. } | CounterMapDecrement { .. } | CounterMapRemove { .. }
+            | CounterMapClear | CounterMapLock | CounterMapGet { .. } | CounterMapSize
+            | CounterMapEntries { .. } | CounterMapEvents { .. } => Kind::CounterMap,
+            MapPut { .. } | MapInsert { .. } | MapUpdate { .. } | MapRemove { .. } | MapClear
+            | MapLock | MapGet { .. } | MapSize | MapEntries { .. } | MapEvents { .. } => Kind::Map,
+            ValueSet { .. } | ValueInsert { .. } | ValueUpdate { .. } | ValueDelete { .. }
+            | ValueGet | ValueWatch | ValueEvents => Kind::Value,
+            SetAdd { .. } | SetRemove { .. } | SetClear | SetContains { .. } | SetSize
+            | SetElements { .. } | SetEvents => Kind::Set,
             LockAcquire { .. } | LockRelease | LockGet => Kind::Lock,
             ElectionEnter(_) | ElectionWithdraw(_) | ElectionAnoint(_) | ElectionPromote(_)
-            | ElectionDemote(_) | ElectionEvict(_) | ElectionGetTerm | ElectionWatch => {
-                Kind::LeaderElection
-            }
-            MultiMapPut { .. }
-            | MultiMapPutAll { .. }
-            | MultiMapReplace { .. }
-            | MultiMapRemove { .. }
-            | MultiMapRemoveAll { .. }
-            | MultiMapClear
-            | MultiMapContains { .. }
-            | MultiMapGet { .. }
-            | MultiMapSize
+            | ElectionDemote(_) | ElectionEvict(_) | ElectionGetTerm | ElectionWatch
+            => Kind::LeaderElection,
+            MultiMapPut { .. } | MultiMapPutAll { .. } | MultiMapReplace { .. }
+            | MultiMapRemove { .. } | MultiMapRemoveAll { .. } | MultiMapPutEntries { .. }
+            | MultiMapRemoveEntries { .. } | MultiMapClear | MultiMapContains { .. }
+            | MultiMapGet { .. } | MultiMapSize | MultiMapEntries { .. }
             | MultiMapEvents { .. } => Kind::MultiMap,
-            IndexedAppend { .. }
-            | IndexedUpdate { .. }
-            | IndexedRemove { .. }
-            | IndexedClear
-            | IndexedGet { .. }
-            | IndexedFirst
-            | IndexedLast
-            | IndexedNext(_)
-            | IndexedPrev(_)
-            | IndexedSize
-            | IndexedEvents { .. } => Kind::IndexedMap,
+            IndexedAppend { .. } | IndexedUpdate { .. } | IndexedRemove { .. } | IndexedClear
+            | IndexedGet { .. } | IndexedFirst | IndexedLast | IndexedNext(_) | IndexedPrev(_)
+            | IndexedSize | IndexedEntries { .. } | IndexedEvents { .. } => Kind::IndexedMap,
         }
     }
 
@@ -196,12 +159,14 @@ impl Op {
                 | MultiMapContains { .. }
                 | MultiMapGet { .. }
                 | MultiMapSize
+                | MultiMapEntries { .. }
                 | IndexedGet { .. }
                 | IndexedFirst
                 | IndexedLast
                 | IndexedNext(_)
                 | IndexedPrev(_)
                 | IndexedSize
+                | IndexedEntries { .. }
         )
     }
 
@@ -220,7 +185,9 @@ impl Op {
                 | SetElements { .. }
                 | SetEvents
                 | ElectionWatch
+                | MultiMapEntries { .. }
                 | MultiMapEvents { .. }
+                | IndexedEntries { .. }
                 | IndexedEvents { .. }
         )
     }
@@ -254,6 +221,17 @@ impl Op {
             }
             _ => None,
         }
+    }
+
+    /// As much of it as concerns this key.
+    #[must_use]
+    pub fn at(&self, key: &str) -> Op {
+        let mut op = self.clone();
+        if let Op::MultiMapPutEntries { entries } | Op::MultiMapRemoveEntries { entries } = &mut op
+        {
+            entries.retain(|(of, _)| of == key);
+        }
+        op
     }
 
     /// The serialised `<P>Input`.
@@ -352,9 +330,11 @@ impl Op {
             Op::ValueInsert { value, ttl } => {
                 Input::Insert(value::InsertInput { value, ttl: ttl.map(duration) })
             }
-            Op::ValueUpdate { value, prev } => {
-                Input::Update(value::UpdateInput { value, prev_index: prev, ttl: None })
-            }
+            Op::ValueUpdate { value, ttl, prev } => Input::Update(value::UpdateInput {
+                value,
+                prev_index: prev,
+                ttl: ttl.map(duration),
+            }),
             Op::ValueDelete { prev } => Input::Delete(value::DeleteInput { prev_index: prev }),
             Op::ValueWatch => Input::Watch(value::WatchInput {}),
             Op::ValueEvents => Input::Events(value::EventsInput {}),
@@ -413,6 +393,9 @@ impl Op {
 
     fn multi_map(&self) -> Vec<u8> {
         use multimap::multi_map_input::Input;
+        let of = |entries: Vec<(String, Vec<String>)>| {
+            entries.into_iter().map(|(key, values)| multimap::Entry { key, values }).collect()
+        };
         let input = match self.clone() {
             Op::MultiMapPut { key, value } => Input::Put(multimap::PutInput { key, value }),
             Op::MultiMapPutAll { key, values } => {
@@ -427,11 +410,18 @@ impl Op {
             Op::MultiMapRemoveAll { key, values } => {
                 Input::RemoveAll(multimap::RemoveAllInput { key, values })
             }
+            Op::MultiMapPutEntries { entries } => {
+                Input::PutEntries(multimap::PutEntriesInput { entries: of(entries) })
+            }
+            Op::MultiMapRemoveEntries { entries } => {
+                Input::RemoveEntries(multimap::RemoveEntriesInput { entries: of(entries) })
+            }
             Op::MultiMapClear => Input::Clear(multimap::ClearInput {}),
             Op::MultiMapContains { key, value } => {
                 Input::Contains(multimap::ContainsInput { key, value })
             }
             Op::MultiMapGet { key } => Input::Get(multimap::GetInput { key }),
+            Op::MultiMapEntries { watch } => Input::Entries(multimap::EntriesInput { watch }),
             Op::MultiMapEvents { key } => Input::Events(multimap::EventsInput { key }),
             _ => Input::Size(multimap::SizeInput {}),
         };
@@ -444,13 +434,13 @@ impl Op {
             Op::IndexedAppend { key, value, ttl } => {
                 Input::Append(indexedmap::AppendInput { key, value, ttl: ttl.map(duration) })
             }
-            Op::IndexedUpdate { key, index, value, prev } => {
+            Op::IndexedUpdate { key, index, value, ttl, prev } => {
                 let prev_version = prev;
                 Input::Update(indexedmap::UpdateInput {
                     key,
                     index,
                     value,
-                    ttl: None,
+                    ttl: ttl.map(duration),
                     prev_version,
                 })
             }
@@ -463,6 +453,7 @@ impl Op {
             Op::IndexedLast => Input::LastEntry(indexedmap::LastEntryInput {}),
             Op::IndexedNext(index) => Input::NextEntry(indexedmap::NextEntryInput { index }),
             Op::IndexedPrev(index) => Input::PrevEntry(indexedmap::PrevEntryInput { index }),
+            Op::IndexedEntries { watch } => Input::Entries(indexedmap::EntriesInput { watch }),
             Op::IndexedEvents { key } => Input::Events(indexedmap::EventsInput { key }),
             _ => Input::Size(indexedmap::SizeInput {}),
         };

@@ -22,9 +22,11 @@
 pub mod counter;
 pub mod counter_map;
 pub mod election;
+pub mod indexed_map;
 pub mod listeners;
 pub mod lock;
 pub mod map;
+pub mod multimap;
 pub mod set;
 pub mod value;
 
@@ -52,12 +54,11 @@ macro_rules! kinds {
         }
 
         impl Primitive {
-            /// A new one; `None` for a kind that is not served.
+            /// A new one.
             #[must_use]
-            pub fn new(kind: Kind) -> Option<Primitive> {
+            pub fn new(kind: Kind) -> Primitive {
                 match kind {
-                    $(Kind::$kind => Some(Primitive::$kind(<$state>::default())),)*
-                    _ => None,
+                    $(Kind::$kind => Primitive::$kind(<$state>::default()),)*
                 }
             }
 
@@ -74,7 +75,6 @@ macro_rules! kinds {
         fn mode(kind: Kind, tag: u32) -> Option<Mode> {
             match kind {
                 $(Kind::$kind => <$state as Shape>::mode(tag),)*
-                _ => None,
             }
         }
 
@@ -92,8 +92,10 @@ kinds! {
     Counter => counter::Counter,
     CounterMap => counter_map::CounterMap,
     LeaderElection => election::Election,
+    IndexedMap => indexed_map::IndexedMap,
     Lock => lock::Lock,
     Map => map::Map,
+    MultiMap => multimap::MultiMap,
     Set => set::Set,
     Value => value::Value,
 }
@@ -314,6 +316,8 @@ pub struct Place {
     pub index: u64,
     /// The last key written.
     pub key: Option<Box<str>>,
+    /// The last part of that key written, when a record did not hold all of them.
+    pub part: Option<Box<str>>,
 }
 
 impl Context<'_> {
