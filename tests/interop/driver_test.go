@@ -1,0 +1,39 @@
+package interop
+
+import (
+	"testing"
+
+	runtimev1 "github.com/atomix/runtime/api/atomix/runtime/v1"
+	"github.com/atomix/runtime/sdk/pkg/runtime"
+)
+
+// TestDriver is one story, for a process has few drivers: each that is closed leaves goroutines
+// that spin (README.md), so that closing comes last.
+func TestDriver(t *testing.T) {
+	conn := connect(t, runtime.NewNetwork())
+	other := connect(t, runtime.NewNetwork())
+	for _, part := range []struct {
+		name string
+		run  func(testing.TB, runtime.Conn, runtime.Conn)
+	}{
+		{"counter", counter},
+		{"countermap", counterMap},
+		{"election", election},
+		{"indexedmap", indexedMap},
+		{"lock", lock},
+		{"map", keyed},
+		{"multimap", multiMap},
+		{"set", set},
+		{"value", value},
+		{"alive", alive},
+		{"silent", silent},
+		{"restart", restarted},
+		{"closed", closed},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.run(t, conn, other) })
+	}
+}
+
+// id names a primitive. The driver keeps them by name only, whatever their kind: so no two kinds
+// have the same.
+func id(name string) runtimev1.PrimitiveId { return runtimev1.PrimitiveId{Name: name} }
