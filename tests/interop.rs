@@ -20,8 +20,7 @@ use harness::{Node, binary, data_dir, lines, possible};
 const SILENCE: Duration = Duration::from_secs(120);
 
 /// Without the primitives that the node does not serve yet.
-const LANDED: &str =
-    "-test.run=TestDriver/^(counter|election|lock|map|alive|silent|restart|closed)$";
+const LANDED: &str = "-test.run=TestDriver/^(counter|countermap|election|lock|map|set|value|alive|silent|restart|closed)$";
 
 #[test]
 fn the_published_driver_finds_what_it_needs() {
