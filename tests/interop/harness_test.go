@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net"
 	"os"
 	"sync"
@@ -51,16 +52,38 @@ func config(t testing.TB) []byte {
 	return []byte(text)
 }
 
-// sessionTimeout is how long the node keeps a silent driver's sessions.
-func sessionTimeout(t testing.TB) time.Duration {
+// known is what the tests have to know of the configuration as well.
+func known(t testing.TB) (known struct {
+	SessionTimeout time.Duration `json:"session_timeout"`
+	Partitions     []json.RawMessage
+}) {
 	t.Helper()
-	var known struct {
-		SessionTimeout time.Duration `json:"session_timeout"`
+	if err := json.Unmarshal(config(t), &known); err != nil {
+		t.Fatal(err)
 	}
-	if err := json.Unmarshal(config(t), &known); err != nil || known.SessionTimeout == 0 {
-		t.Fatalf("no session timeout in %s: %v", config(t), err)
+	if known.SessionTimeout == 0 || len(known.Partitions) < 2 {
+		t.Fatalf("not what the tests are made for: %s", config(t))
 	}
-	return known.SessionTimeout
+	return known
+}
+
+// sessionTimeout is how long the node keeps a silent driver's sessions.
+func sessionTimeout(t testing.TB) time.Duration { return known(t).SessionTimeout }
+
+// neighbour is one of many keys that the driver keeps in the same partition, so that one listener's
+// events of them have an order.
+func neighbour(t testing.TB, number int) string {
+	for i, partitions := 0, len(known(t).Partitions); ; i++ {
+		key, hash := fmt.Sprint("key ", i), fnv.New32a()
+		hash.Write([]byte(key))
+		if hash.Sum32()%uint32(partitions) != 0 {
+			continue
+		}
+		if number == 0 {
+			return key
+		}
+		number--
+	}
 }
 
 // calling is a context for the calls of one test.

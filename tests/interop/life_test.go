@@ -50,6 +50,7 @@ func alive(t testing.TB, conn, other runtime.Conn) {
 	events.settle(func(round int) {
 		must(mine.entries.Put(ctx, &mapv1.PutRequest{ID: id("alive-m"), Key: "a", Value: []byte(fmt.Sprint(round))}))(t)
 	}, isValue)
+	others := listening(t, conn, other, "alive")
 
 	long := 2 * sessionTimeout(t)
 	must(mine.entries.Put(ctx, &mapv1.PutRequest{ID: id("alive-m"), Key: "a", Value: []byte("long"), TTL: &long}))(t)
@@ -59,6 +60,7 @@ func alive(t testing.TB, conn, other runtime.Conn) {
 	equal(t, "leader", must(theirs.election.GetTerm(ctx, &electionv1.GetTermRequest{ID: id("alive-e")}))(t).Term.Leader, "a")
 	must(mine.lock.Unlock(ctx, &lockv1.UnlockRequest{ID: id("alive-l")}))(t)
 	waiting(t)
+	others()
 	equal(t, "counter", must(mine.counter.Increment(ctx, &counterv1.IncrementRequest{ID: id("alive-c"), Delta: 1}))(t).Value, 1)
 }
 
@@ -116,6 +118,7 @@ func restarted(t testing.TB, conn, other runtime.Conn) {
 	}
 	events := mapEvents(t, theirs.entries, "restart-m")
 	events.settle(func(round int) { must(0, put(fmt.Sprint(round)))(t) }, isValue)
+	others := listening(t, conn, other, "restart")
 
 	const counters = 8
 	stop, done := make(chan struct{}), make(chan error, counters+1)
@@ -174,6 +177,7 @@ func restarted(t testing.TB, conn, other runtime.Conn) {
 		term = terms.next().Term
 	}
 	equal(t, "candidates", fmt.Sprint(term.Candidates), "[b]")
+	others()
 }
 
 // closed: a driver that is closed gives up what it holds at once.

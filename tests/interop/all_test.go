@@ -1,0 +1,174 @@
+package interop
+
+import (
+	"fmt"
+	"testing"
+
+	countermapv1 "github.com/atomix/runtime/api/atomix/runtime/countermap/v1"
+	indexedmapv1 "github.com/atomix/runtime/api/atomix/runtime/indexedmap/v1"
+	multimapv1 "github.com/atomix/runtime/api/atomix/runtime/multimap/v1"
+	setv1 "github.com/atomix/runtime/api/atomix/runtime/set/v1"
+	valuev1 "github.com/atomix/runtime/api/atomix/runtime/value/v1"
+	"github.com/atomix/runtime/sdk/pkg/runtime"
+)
+
+// listening opens the five kinds that `open` does not, writes to them, and has a listener at each.
+// What it returns is to be called after whatever they have to outlive: one change of each, which has
+// to be the next that is heard, and what was written has to be there.
+func listening(t testing.TB, conn, other runtime.Conn, name string) func() {
+	t.Helper()
+	checks := []func(){
+		counterMapStays(t, conn, other, name+"-cm"),
+		indexedMapStays(t, conn, other, name+"-im"),
+		multiMapStays(t, conn, other, name+"-mm"),
+		setStays(t, conn, other, name+"-s"),
+		valueStays(t, conn, other, name+"-v"),
+	}
+	return func() {
+		t.Helper()
+		for _, check := range checks {
+			check()
+		}
+	}
+}
+
+func counterMapStays(t testing.TB, conn, other runtime.Conn, name string) func() {
+	ctx, id := calling(t), id(name)
+	m, theirs := must(conn.CounterMap(nil))(t), must(other.CounterMap(nil))(t)
+	must(m.Create(ctx, &countermapv1.CreateRequest{ID: id}))(t)
+	must(theirs.Create(ctx, &countermapv1.CreateRequest{ID: id}))(t)
+	events := streaming(t, func(s *sink[*countermapv1.EventsResponse]) error {
+		return theirs.Events(&countermapv1.EventsRequest{ID: id}, s)
+	})
+	last := int64(0)
+	events.settle(func(int) {
+		last = must(m.Increment(ctx, &countermapv1.IncrementRequest{ID: id, Key: "a", Delta: 1}))(t).PrevValue + 1
+	}, func(e *countermapv1.EventsResponse, _ int) bool {
+		return e.Event.GetInserted().GetValue() == last || e.Event.GetUpdated().GetValue() == last
+	})
+	return func() {
+		t.Helper()
+		must(m.Increment(ctx, &countermapv1.IncrementRequest{ID: id, Key: "a", Delta: 10}))(t)
+		equal(t, "countermap event", events.next().Event.GetUpdated().GetValue(), last+10)
+		equal(t, "countermap", must(theirs.Get(ctx, &countermapv1.GetRequest{ID: id, Key: "a"}))(t).Value, last+10)
+		must(m.Close(ctx, &countermapv1.CloseRequest{ID: id}))(t)
+	}
+}
+
+func indexedMapStays(t testing.TB, conn, other runtime.Conn, name string) func() {
+	ctx, id := calling(t), id(name)
+	m, theirs := must(conn.IndexedMap(nil))(t), must(other.IndexedMap(nil))(t)
+	must(m.Create(ctx, &indexedmapv1.CreateRequest{ID: id}))(t)
+	must(theirs.Create(ctx, &indexedmapv1.CreateRequest{ID: id}))(t)
+	events := streaming(t, func(s *sink[*indexedmapv1.EventsResponse]) error {
+		return theirs.Events(&indexedmapv1.EventsRequest{ID: id}, s)
+	})
+	var last uint64
+	add := func(value string) {
+		key := fmt.Sprint("after ", last)
+		last = must(m.Append(ctx, &indexedmapv1.AppendRequest{ID: id, Key: key, Value: []byte(value)}))(t).Entry.Index
+	}
+	events.settle(func(round int) { add(fmt.Sprint(round)) }, func(e *indexedmapv1.EventsResponse, round int) bool {
+		inserted := e.Event.GetInserted()
+		return inserted != nil && string(inserted.Value.Value) == fmt.Sprint(round)
+	})
+	return func() {
+		t.Helper()
+		before := last
+		add("new")
+		equal(t, "indexedmap event", string(events.next().Event.GetInserted().Value.Value), "new")
+		equal(t, "indexedmap index", last, before+1)
+		equal(t, "indexedmap size", must(theirs.Size(ctx, &indexedmapv1.SizeRequest{ID: id}))(t).Size_, uint32(last))
+		must(m.Close(ctx, &indexedmapv1.CloseRequest{ID: id}))(t)
+	}
+}
+
+func multiMapStays(t testing.TB, conn, other runtime.Conn, name string) func() {
+	ctx, id := calling(t), id(name)
+	m, theirs := must(conn.MultiMap(nil))(t), must(other.MultiMap(nil))(t)
+	must(m.Create(ctx, &multimapv1.CreateRequest{ID: id}))(t)
+	must(theirs.Create(ctx, &multimapv1.CreateRequest{ID: id}))(t)
+	events := streaming(t, func(s *sink[*multimapv1.EventsResponse]) error {
+		return theirs.Events(&multimapv1.EventsRequest{ID: id}, s)
+	})
+	put := func(value string) {
+		must(m.Put(ctx, &multimapv1.PutRequest{ID: id, Key: "a", Value: value}))(t)
+	}
+	rounds := 0
+	events.settle(func(round int) {
+		put(fmt.Sprint(round))
+		rounds = round
+	}, func(e *multimapv1.EventsResponse, round int) bool {
+		return e.Event.GetAdded().GetValue() == fmt.Sprint(round)
+	})
+	return func() {
+		t.Helper()
+		put("new")
+		equal(t, "multimap event", events.next().Event.GetAdded().GetValue(), "new")
+		equal(t, "multimap", len(must(theirs.Get(ctx, &multimapv1.GetRequest{ID: id, Key: "a"}))(t).Values), rounds+1)
+		must(m.Close(ctx, &multimapv1.CloseRequest{ID: id}))(t)
+	}
+}
+
+func setStays(t testing.TB, conn, other runtime.Conn, name string) func() {
+	ctx, id := calling(t), id(name)
+	s, theirs := must(conn.Set(nil))(t), must(other.Set(nil))(t)
+	must(s.Create(ctx, &setv1.CreateRequest{ID: id}))(t)
+	must(theirs.Create(ctx, &setv1.CreateRequest{ID: id}))(t)
+	events := streaming(t, func(s *sink[*setv1.EventsResponse]) error {
+		return theirs.Events(&setv1.EventsRequest{ID: id}, s)
+	})
+	add := func(number int) string {
+		value := neighbour(t, number)
+		must(s.Add(ctx, &setv1.AddRequest{ID: id, Element: setv1.Element{Value: value}}))(t)
+		return value
+	}
+	rounds, last := 0, ""
+	events.settle(func(round int) { rounds, last = round, add(round) }, func(e *setv1.EventsResponse, _ int) bool {
+		return e.Event.GetAdded().Element.Value == last
+	})
+	return func() {
+		t.Helper()
+		equal(t, "set event", add(0), events.next().Event.GetAdded().Element.Value)
+		equal(t, "set", must(theirs.Size(ctx, &setv1.SizeRequest{ID: id}))(t).Size_, uint32(rounds+1))
+		must(s.Close(ctx, &setv1.CloseRequest{ID: id}))(t)
+	}
+}
+
+func valueStays(t testing.TB, conn, other runtime.Conn, name string) func() {
+	ctx, id := calling(t), id(name)
+	v, theirs := must(conn.Value(nil))(t), must(other.Value(nil))(t)
+	must(v.Create(ctx, &valuev1.CreateRequest{ID: id}))(t)
+	must(theirs.Create(ctx, &valuev1.CreateRequest{ID: id}))(t)
+	put := func(value string) {
+		must(v.Set(ctx, &valuev1.SetRequest{ID: id, Value: []byte(value)}))(t)
+	}
+	put("0")
+	events := streaming(t, func(s *sink[*valuev1.EventsResponse]) error {
+		return theirs.Events(&valuev1.EventsRequest{ID: id}, s)
+	})
+	watch := streaming(t, func(s *sink[*valuev1.WatchResponse]) error {
+		return theirs.Watch(&valuev1.WatchRequest{ID: id}, s)
+	})
+	equal(t, "value watch", string(watch.next().Value.Value), "0")
+	last := "0"
+	events.settle(func(round int) {
+		last = fmt.Sprint(round)
+		put(last)
+	}, func(e *valuev1.EventsResponse, _ int) bool { return string(e.Event.GetUpdated().Value.Value) == last })
+	for string(watch.next().Value.Value) != last {
+	}
+	return func() {
+		t.Helper()
+		equal(t, "value", string(must(theirs.Get(ctx, &valuev1.GetRequest{ID: id}))(t).Value.Value), last)
+		put("new")
+		equal(t, "value event", string(events.next().Event.GetUpdated().Value.Value), "new")
+		// A watch is a query: one that had to begin again begins with what is there.
+		seen := string(watch.next().Value.Value)
+		if seen == last {
+			seen = string(watch.next().Value.Value)
+		}
+		equal(t, "value watch", seen, "new")
+		must(v.Close(ctx, &valuev1.CloseRequest{ID: id}))(t)
+	}
+}
