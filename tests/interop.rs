@@ -1,8 +1,8 @@
-//! The published Go driver, unchanged, against a real node: all nine primitives, its sessions, and
-//! a node that is killed under it. The story is told in Go (`tests/interop/`).
+//! The published Go drivers, unchanged, against a real node. The stories are told in Go, a module
+//! each (`tests/interop/`).
 //!
-//! Without Go, or on a host that cannot run a node, it says so in one line and passes. The driver
-//! comes from the Go module proxy when it is not there yet; `go.sum` says what it must be.
+//! Without Go, or on a host that cannot run a node, they say so in one line and pass. The drivers
+//! come from the Go module proxy when they are not there yet; `go.sum` says what they must be.
 #![cfg(feature = "io")]
 #![allow(clippy::unwrap_used)]
 
@@ -19,22 +19,31 @@ use harness::{Node, binary, data_dir, lines, possible};
 /// Nothing is said for as long as this: the story itself gives up earlier.
 const SILENCE: Duration = Duration::from_secs(120);
 
-/// Without the primitives that the node does not serve yet.
-const LANDED: &str = "-test.run=TestDriver/^(counter|countermap|election|lock|map|set|value|alive|silent|restart|closed)$";
-
+/// All nine primitives, the life of sessions, and a node that is killed under it.
 #[test]
-fn the_published_driver_finds_what_it_needs() {
-    if !possible() || !has_driver() {
+fn the_multi_raft_driver_of_2022_finds_what_it_needs() {
+    tell("multiraft", "released");
+}
+
+/// What differs from the driver of 2022, on a listener that need not be told.
+#[test]
+fn the_client_of_2023_finds_what_it_needs() {
+    tell("rsm", "documented");
+}
+
+/// Runs the story of one module with a node whose listener speaks `dialect`.
+fn tell(module: &str, dialect: &str) {
+    if !possible() || !has_driver(module) {
         return;
     }
-    let story = built();
+    let story = built(module);
     let dir = data_dir();
-    let mut node = Node::start(dir.path(), &["--dialect", "released"]);
+    let mut node = Node::start(dir.path(), &["--dialect", dialect]);
     let config = driver_config(&node.api, &["--session-timeout", "4s"]);
     assert!(config.status.success(), "{config:?}");
     let config = String::from_utf8(config.stdout).unwrap();
     let mut child = Command::new(story)
-        .args(["-test.v", "-test.timeout=10m", LANDED])
+        .args(["-test.v", "-test.timeout=10m"])
         .env("INTEROP_CONFIG", config.trim())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -56,7 +65,7 @@ fn the_published_driver_finds_what_it_needs() {
         if line == "@restart" {
             let api = node.api.clone();
             node.kill();
-            node = Node::start(dir.path(), &["--dialect", "released", "--listen", &api]);
+            node = Node::start(dir.path(), &["--dialect", dialect, "--listen", &api]);
             assert_eq!(node.api, api, "where the driver looks for it");
             writeln!(answer, "ready").unwrap();
             restarts += 1;
@@ -98,9 +107,9 @@ fn driver_config(endpoint: &str, more: &[&str]) -> Output {
     command.args(["driver-config", "--endpoint", endpoint]).args(more).output().unwrap()
 }
 
-/// Whether there is Go, and the driver for it; says so when not.
-fn has_driver() -> bool {
-    let why = match go(&["mod", "download"]) {
+/// Whether there is Go, and the driver that the module is about; says so when not.
+fn has_driver(module: &str) -> bool {
+    let why = match go(module, &["mod", "download"]) {
         Ok(got) if got.status.success() => return true,
         Ok(got) => String::from_utf8_lossy(&got.stderr).lines().last().unwrap_or("").to_owned(),
         Err(_) => "there is no Go here".to_owned(),
@@ -110,16 +119,17 @@ fn has_driver() -> bool {
 }
 
 /// The story, compiled.
-fn built() -> PathBuf {
-    let story = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop.test");
+fn built(module: &str) -> PathBuf {
+    let story = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{module}.test"));
     let path = story.to_str().unwrap();
     // The flag: golang.org/x/net of 2022 reaches into a runtime that has closed since.
-    let built = go(&["test", "-c", "-ldflags=-checklinkname=0", "-o", path, "."]).unwrap();
+    let flags = ["test", "-c", "-ldflags=-checklinkname=0", "-o", path, "."];
+    let built = go(module, &flags).unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     story
 }
 
-fn go(arguments: &[&str]) -> std::io::Result<Output> {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
-    Command::new("go").args(arguments).current_dir(module).output()
+fn go(module: &str, arguments: &[&str]) -> std::io::Result<Output> {
+    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
+    Command::new("go").args(arguments).current_dir(modules.join(module)).output()
 }

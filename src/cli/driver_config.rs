@@ -99,7 +99,7 @@ async fn ask_all(
             Ok(one) => {
                 if !one.is_released {
                     note(&format_args!("ringraft: {endpoint} speaks the documented dialect"));
-                    note(&"  the released drivers do not: start it with --dialect released");
+                    note(&"  the drivers of 2022 do not: start it with --dialect released");
                 }
                 told.push(((*endpoint).clone(), one));
             }

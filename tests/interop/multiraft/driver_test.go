@@ -1,10 +1,15 @@
-package interop
+// Package multiraft runs the published multi-raft driver of 2022, unchanged, against a node.
+package multiraft
 
 import (
+	"context"
 	"testing"
 
+	"github.com/atomix/multi-raft-storage/driver"
 	runtimev1 "github.com/atomix/runtime/api/atomix/runtime/v1"
 	"github.com/atomix/runtime/sdk/pkg/runtime"
+
+	. "ringraft.test/interop/harness"
 )
 
 // TestDriver is one story, for a process has few drivers: each that is closed leaves goroutines
@@ -32,6 +37,14 @@ func TestDriver(t *testing.T) {
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, conn, other) })
 	}
+}
+
+// connect is what a proxy does with its store's configuration.
+func connect(t testing.TB, network runtime.Network) runtime.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	return Must(driver.New(network).Connect(ctx, Config(t)))(t)
 }
 
 // id names a primitive. The driver keeps them by name only, whatever their kind: so no two kinds

@@ -1,15 +1,16 @@
-// Package interop runs the published multi-raft driver, unchanged, against a ringraft node.
+// Package harness is what the stories of published clients share.
 //
 // The node, and the driver's configuration in INTEROP_CONFIG, come from tests/interop.rs. That also
 // answers what is asked on standard output: a line "@restart" has the node killed and started again
 // on the same port, and "ready" on standard input says that it serves.
 //
-// The driver is used as an Atomix proxy uses it: Connect, then one server object a primitive. The
-// proxy's own gRPC server is left out, and with it the driver's habit of writing to one of its
+// A driver is used as an Atomix proxy uses it: Connect, then one server object a primitive. The
+// proxy's own gRPC server is left out, and with it the 2022 driver's habit of writing to one of its
 // streams from many goroutines.
 //
-// Waiting is for an event, with a deadline. Absent on purpose: a node of its own.
-package interop
+// Waiting is for an event, with a deadline. Absent on purpose: a node of its own, and any driver,
+// for those of two generations cannot be in one program.
+package harness
 
 import (
 	"bufio"
@@ -24,26 +25,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/atomix/multi-raft-storage/driver"
-	"github.com/atomix/runtime/sdk/pkg/runtime"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// patience bounds every call and every wait: long, for a machine that is busy with other tests.
-const patience = 60 * time.Second
+// Patience bounds every call and every wait: long, for a machine that is busy with other tests.
+const Patience = 60 * time.Second
 
-// connect is what a proxy does with its store's configuration.
-func connect(t testing.TB, network runtime.Network) runtime.Conn {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	return must(driver.New(network).Connect(ctx, config(t)))(t)
-}
-
-// config is the text that `ringraft driver-config` printed.
-func config(t testing.TB) []byte {
+// Config is the text that `ringraft driver-config` printed.
+func Config(t testing.TB) []byte {
 	t.Helper()
 	text, given := os.LookupEnv("INTEROP_CONFIG")
 	if !given {
@@ -58,21 +49,21 @@ func known(t testing.TB) (known struct {
 	Partitions     []json.RawMessage
 }) {
 	t.Helper()
-	if err := json.Unmarshal(config(t), &known); err != nil {
+	if err := json.Unmarshal(Config(t), &known); err != nil {
 		t.Fatal(err)
 	}
 	if known.SessionTimeout == 0 || len(known.Partitions) < 2 {
-		t.Fatalf("not what the tests are made for: %s", config(t))
+		t.Fatalf("not what the tests are made for: %s", Config(t))
 	}
 	return known
 }
 
-// sessionTimeout is how long the node keeps a silent driver's sessions.
-func sessionTimeout(t testing.TB) time.Duration { return known(t).SessionTimeout }
+// SessionTimeout is how long the node keeps a silent driver's sessions.
+func SessionTimeout(t testing.TB) time.Duration { return known(t).SessionTimeout }
 
-// neighbour is one of many keys that the driver keeps in the same partition, so that one listener's
+// Neighbour is one of many keys that the driver keeps in the same partition, so that one listener's
 // events of them have an order.
-func neighbour(t testing.TB, number int) string {
+func Neighbour(t testing.TB, number int) string {
 	for i, partitions := 0, len(known(t).Partitions); ; i++ {
 		key, hash := fmt.Sprint("key ", i), fnv.New32a()
 		hash.Write([]byte(key))
@@ -86,15 +77,15 @@ func neighbour(t testing.TB, number int) string {
 	}
 }
 
-// calling is a context for the calls of one test.
-func calling(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// Calling is a context for the calls of one test.
+func Calling(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// must is the result of a call that has to succeed.
-func must[T any](value T, err error) func(testing.TB) T {
+// Must is the result of a call that has to succeed.
+func Must[T any](value T, err error) func(testing.TB) T {
 	return func(t testing.TB) T {
 		t.Helper()
 		if err != nil {
@@ -104,8 +95,8 @@ func must[T any](value T, err error) func(testing.TB) T {
 	}
 }
 
-// refused takes a call that has to fail with one code.
-func refused(t testing.TB, want codes.Code) func(any, error) {
+// Refused takes a call that has to fail with one code.
+func Refused(t testing.TB, want codes.Code) func(any, error) {
 	return func(value any, err error) {
 		t.Helper()
 		if status.Code(err) != want {
@@ -114,23 +105,26 @@ func refused(t testing.TB, want codes.Code) func(any, error) {
 	}
 }
 
-func equal[T comparable](t testing.TB, what string, got, want T) {
+// Equal compares what is to be the same.
+func Equal[T comparable](t testing.TB, what string, got, want T) {
 	t.Helper()
 	if got != want {
 		t.Fatalf("%s: %v instead of %v", what, got, want)
 	}
 }
 
-// sink is the stream on which a driver tells a proxy's client of events.
-type sink[T any] struct {
+// Sink is the stream on which a driver tells a proxy's client of events.
+type Sink[T any] struct {
 	grpc.ServerStream
 	ctx   context.Context
 	items chan T
 }
 
-func (s *sink[T]) Context() context.Context { return s.ctx }
+// Context ends with the test.
+func (s *Sink[T]) Context() context.Context { return s.ctx }
 
-func (s *sink[T]) Send(item T) error {
+// Send takes what a driver tells.
+func (s *Sink[T]) Send(item T) error {
 	select {
 	case s.items <- item:
 		return nil
@@ -139,34 +133,34 @@ func (s *sink[T]) Send(item T) error {
 	}
 }
 
-// stream is a streaming call that goes on until the test ends or the node ends it.
-type stream[T any] struct {
+// Stream is a streaming call that goes on until the test ends or the node ends it.
+type Stream[T any] struct {
 	t      testing.TB
 	items  chan T
 	ended  chan error
 	cancel context.CancelFunc
 }
 
-// streaming begins one; call is the driver's method with its request.
-func streaming[T any](t testing.TB, call func(*sink[T]) error) *stream[T] {
+// Streaming begins one; call is the driver's method with its request.
+func Streaming[T any](t testing.TB, call func(*Sink[T]) error) *Stream[T] {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	s := &stream[T]{t, make(chan T, 4096), make(chan error, 1), cancel}
-	go func() { s.ended <- call(&sink[T]{ctx: ctx, items: s.items}) }()
+	s := &Stream[T]{t, make(chan T, 4096), make(chan error, 1), cancel}
+	go func() { s.ended <- call(&Sink[T]{ctx: ctx, items: s.items}) }()
 	return s
 }
 
-// next is the next item.
-func (s *stream[T]) next() T {
+// Next is the next item.
+func (s *Stream[T]) Next() T {
 	s.t.Helper()
-	item, arrived := s.within(patience)
+	item, arrived := s.within(Patience)
 	if !arrived {
 		s.t.Fatal("no event")
 	}
 	return item
 }
 
-func (s *stream[T]) within(most time.Duration) (item T, arrived bool) {
+func (s *Stream[T]) within(most time.Duration) (item T, arrived bool) {
 	s.t.Helper()
 	timer := time.NewTimer(most)
 	defer timer.Stop()
@@ -180,11 +174,11 @@ func (s *stream[T]) within(most time.Duration) (item T, arrived bool) {
 	return item, false
 }
 
-// settle waits until the node knows of the listener, which nothing tells: it makes changes until
+// Settle waits until the node knows of the listener, which nothing tells: it makes changes until
 // one of them is told, and leaves the stream behind that one.
-func (s *stream[T]) settle(change func(round int), tells func(item T, round int) bool) {
+func (s *Stream[T]) Settle(change func(round int), tells func(item T, round int) bool) {
 	s.t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(Patience)
 	for round := 1; time.Now().Before(deadline); round++ {
 		change(round)
 		for {
@@ -200,10 +194,10 @@ func (s *stream[T]) settle(change func(round int), tells func(item T, round int)
 	s.t.Fatal("no event of any change")
 }
 
-// all is every item of a stream that ends by itself.
-func all[T any](t testing.TB, call func(*sink[T]) error) []T {
+// All is every item of a stream that ends by itself.
+func All[T any](t testing.TB, call func(*Sink[T]) error) []T {
 	t.Helper()
-	s := streaming(t, call)
+	s := Streaming(t, call)
 	var items []T
 	for {
 		select {
@@ -217,14 +211,14 @@ func all[T any](t testing.TB, call func(*sink[T]) error) []T {
 				items = append(items, <-s.items)
 			}
 			return items
-		case <-time.After(patience):
+		case <-time.After(Patience):
 			t.Fatal("the stream does not end")
 		}
 	}
 }
 
-// background is a call that goes on beside the test.
-func background[T any](call func() (T, error)) func(testing.TB) T {
+// Background is a call that goes on beside the test.
+func Background[T any](call func() (T, error)) func(testing.TB) T {
 	type outcome struct {
 		value T
 		err   error
@@ -238,24 +232,26 @@ func background[T any](call func() (T, error)) func(testing.TB) T {
 		t.Helper()
 		select {
 		case got := <-done:
-			return must(got.value, got.err)(t)
-		case <-time.After(patience):
+			return Must(got.value, got.err)(t)
+		case <-time.After(Patience):
 			t.Fatal("no answer")
 			panic("unreachable")
 		}
 	}
 }
 
-// wire is a network that can be cut, as if the driver's host had gone.
-type wire struct {
+// Wire is a network that can be cut, as if the driver's host had gone.
+type Wire struct {
 	mu    sync.Mutex
 	cut   bool
 	conns []net.Conn
 }
 
-func (w *wire) Listen(string) (net.Listener, error) { return nil, errors.New("nobody listens") }
+// Listen is never asked for.
+func (w *Wire) Listen(string) (net.Listener, error) { return nil, errors.New("nobody listens") }
 
-func (w *wire) Connect(ctx context.Context, address string) (net.Conn, error) {
+// Connect makes a connection that can be cut.
+func (w *Wire) Connect(ctx context.Context, address string) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -268,10 +264,11 @@ func (w *wire) Connect(ctx context.Context, address string) (net.Conn, error) {
 	return conn, err
 }
 
-func (w *wire) set(t testing.TB, cut bool) {
+// Cut ends all connections, and those that are made until it is mended.
+func (w *Wire) Cut(t testing.TB) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.cut = cut
+	w.cut = true
 	for _, conn := range w.conns {
 		if err := conn.Close(); err != nil {
 			t.Log(err)
@@ -280,10 +277,17 @@ func (w *wire) set(t testing.TB, cut bool) {
 	w.conns = nil
 }
 
+// Mend lets connections be made again.
+func (w *Wire) Mend() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = false
+}
+
 var standardInput = bufio.NewReader(os.Stdin)
 
-// restart has the node killed and started again.
-func restart(t testing.TB) {
+// Restart has the node killed and started again.
+func Restart(t testing.TB) {
 	t.Helper()
 	fmt.Println("\n@restart")
 	line, err := standardInput.ReadString('\n')
