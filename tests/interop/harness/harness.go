@@ -43,6 +43,19 @@ func Config(t testing.TB) []byte {
 	return []byte(text)
 }
 
+// Lasting is the same with sessions that outlive every test: what they held and give up, they gave
+// up because they were closed. And none of them sends a keep-alive while it is closed, for which the
+// client of 2023 would end its process.
+func Lasting(t testing.TB) []byte {
+	t.Helper()
+	var all map[string]any
+	if err := json.Unmarshal(Config(t), &all); err != nil {
+		t.Fatal(err)
+	}
+	all["session_timeout"] = time.Hour
+	return Must(json.Marshal(all))(t)
+}
+
 // known is what the tests have to know of the configuration as well.
 func known(t testing.TB) (known struct {
 	SessionTimeout time.Duration `json:"session_timeout"`

@@ -15,8 +15,8 @@ import (
 // TestDriver is one story, for a process has few drivers: each that is closed leaves goroutines
 // that spin (README.md), so that closing comes last.
 func TestDriver(t *testing.T) {
-	conn := connect(t, runtime.NewNetwork())
-	other := connect(t, runtime.NewNetwork())
+	conn := connect(t, runtime.NewNetwork(), Config(t))
+	other := connect(t, runtime.NewNetwork(), Config(t))
 	for _, part := range []struct {
 		name string
 		run  func(testing.TB, runtime.Conn, runtime.Conn)
@@ -40,11 +40,11 @@ func TestDriver(t *testing.T) {
 }
 
 // connect is what a proxy does with its store's configuration.
-func connect(t testing.TB, network runtime.Network) runtime.Conn {
+func connect(t testing.TB, network runtime.Network, config []byte) runtime.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
-	return Must(driver.New(network).Connect(ctx, Config(t)))(t)
+	return Must(driver.New(network).Connect(ctx, config))(t)
 }
 
 // id names a primitive. The driver keeps them by name only, whatever their kind: so no two kinds

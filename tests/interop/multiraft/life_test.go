@@ -70,7 +70,7 @@ func alive(t testing.TB, conn, other runtime.Conn) {
 // when it is back.
 func silent(t testing.TB, _, other runtime.Conn) {
 	ctx, network := Calling(t), &Wire{}
-	mine, theirs := open(t, connect(t, network), "silent"), open(t, other, "silent")
+	mine, theirs := open(t, connect(t, network, Config(t)), "silent"), open(t, other, "silent")
 	Must(mine.lock.Lock(ctx, &lockv1.LockRequest{ID: id("silent-l")}))(t)
 	Must(mine.election.Enter(ctx, &electionv1.EnterRequest{ID: id("silent-e"), Candidate: "mine"}))(t)
 	Must(mine.counter.Set(ctx, &counterv1.SetRequest{ID: id("silent-c"), Value: 7}))(t)
@@ -183,8 +183,8 @@ func restarted(t testing.TB, conn, other runtime.Conn) {
 }
 
 // closed: a driver that is closed gives up what it holds at once.
-func closed(t testing.TB, conn, other runtime.Conn) {
-	ctx := Calling(t)
+func closed(t testing.TB, _, other runtime.Conn) {
+	ctx, conn := Calling(t), connect(t, runtime.NewNetwork(), Lasting(t))
 	mine, theirs := open(t, conn, "closed"), open(t, other, "closed")
 	Must(mine.lock.Lock(ctx, &lockv1.LockRequest{ID: id("closed-l")}))(t)
 	waiting := Background(func() (*lockv1.LockResponse, error) {
@@ -192,5 +192,4 @@ func closed(t testing.TB, conn, other runtime.Conn) {
 	})
 	Must(0, conn.Close(ctx))(t)
 	waiting(t)
-	Must(0, other.Close(ctx))(t)
 }

@@ -32,7 +32,7 @@ import (
 
 // TestClient is one story: clients that are closed leave goroutines that spin.
 func TestClient(t *testing.T) {
-	mine, theirs := connect(t), connect(t)
+	mine, theirs := connect(t, Config(t)), connect(t, Config(t))
 	for _, part := range []struct {
 		name string
 		run  func(testing.TB, *client.ProtocolClient, *client.ProtocolClient)
@@ -49,10 +49,10 @@ func TestClient(t *testing.T) {
 }
 
 // connect is what the driver of 2023 does with its configuration.
-func connect(t testing.TB) *client.ProtocolClient {
+func connect(t testing.TB, text []byte) *client.ProtocolClient {
 	t.Helper()
 	var config protocol.ProtocolConfig
-	Must(0, json.Unmarshal(Config(t), &config))(t)
+	Must(0, json.Unmarshal(text, &config))(t)
 	c := client.NewClient(network.NewDefaultDriver())
 	Must(0, c.Connect(Calling(t), config))(t)
 	return c
@@ -287,8 +287,8 @@ func restarted(t testing.TB, mine, theirs *client.ProtocolClient) {
 }
 
 // closed: a client that is closed gives up what it holds at once.
-func closed(t testing.TB, mine, theirs *client.ProtocolClient) {
-	ctx, id := Calling(t), id("closed")
+func closed(t testing.TB, _, theirs *client.ProtocolClient) {
+	ctx, id, mine := Calling(t), id("closed"), connect(t, Lasting(t))
 	l, waiter := lockclient.NewLock(mine.Protocol, id), lockclient.NewLock(theirs.Protocol, id)
 	Must(0, l.Open(ctx))(t)
 	Must(0, waiter.Open(ctx))(t)
@@ -298,5 +298,4 @@ func closed(t testing.TB, mine, theirs *client.ProtocolClient) {
 	})
 	Must(0, mine.Close(ctx))(t)
 	waiting(t)
-	Must(0, theirs.Close(ctx))(t)
 }
