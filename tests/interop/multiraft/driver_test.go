@@ -31,6 +31,7 @@ func TestDriver(t *testing.T) {
 		{"set", set},
 		{"value", value},
 		{"alive", alive},
+		{"busy", busy},
 		{"silent", silent},
 		{"restart", restarted},
 		{"closed", closed},

@@ -66,6 +66,63 @@ func alive(t testing.TB, conn, other runtime.Conn) {
 	Equal(t, "counter", Must(mine.counter.Increment(ctx, &counterv1.IncrementRequest{ID: id("alive-c"), Delta: 1}))(t).Value, 1)
 }
 
+// busy: many commands and queries while keep-alives go by, each of which says which of them are
+// still open, by a filter that also says so of some that are not. None is cancelled for it, and each
+// query sees what was written before it.
+func busy(t testing.TB, conn, other runtime.Conn) {
+	ctx, name := Calling(t), id("busy-m")
+	mine, theirs := open(t, conn, "busy"), open(t, other, "busy")
+	events := mapEvents(t, theirs.entries, "busy-m")
+	events.Settle(func(round int) {
+		Must(mine.entries.Put(ctx, &mapv1.PutRequest{ID: name, Key: "a", Value: []byte(fmt.Sprint(round))}))(t)
+	}, isValue)
+	const workers = 32
+	stop, done := make(chan struct{}), make(chan error, workers)
+	var rounds atomic.Int64
+	for worker := range workers {
+		go func() {
+			key := fmt.Sprint("worker ", worker)
+			for round := 0; ; round++ {
+				select {
+				case <-stop:
+					done <- nil
+					return
+				default:
+				}
+				value := fmt.Sprint(round)
+				if _, err := mine.entries.Put(ctx, &mapv1.PutRequest{ID: name, Key: key, Value: []byte(value)}); err != nil {
+					done <- err
+					return
+				}
+				got, err := theirs.entries.Get(ctx, &mapv1.GetRequest{ID: name, Key: key})
+				if err == nil && string(got.Value.Value) != value {
+					err = fmt.Errorf("%s: %q after %q", key, got.Value.Value, value)
+				}
+				if err != nil {
+					done <- err
+					return
+				}
+				rounds.Add(1)
+			}
+		}()
+	}
+	// Three keep-alives of each session.
+	long := SessionTimeout(t) * 3 / 4
+	Must(mine.entries.Put(ctx, &mapv1.PutRequest{ID: name, Key: "a", TTL: &long}))(t)
+	for {
+		event := events.Next().Event
+		if removed := event.GetRemoved(); removed != nil {
+			Equal(t, "expired", fmt.Sprint(event.Key, removed.Expired), "atrue")
+			break
+		}
+	}
+	close(stop)
+	for range workers {
+		Must(0, <-done)(t)
+	}
+	t.Logf("%d puts and gets", rounds.Load())
+}
+
 // silent: a driver that is cut off loses what it holds when its session times out, and is told so
 // when it is back.
 func silent(t testing.TB, _, other runtime.Conn) {
