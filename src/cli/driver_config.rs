@@ -1,8 +1,9 @@
-//! `ringraft driver-config`: the configuration of the published Go driver, for the nodes that run.
+//! `ringraft driver-config`: the configuration of the published Go drivers, for the nodes that run.
 //!
-//! The driver never asks who leads (core.md 8.3): it is told, in JSON that Go's own decoder reads
+//! A driver never asks who leads (core.md 8.3): it is told, in JSON that Go's own decoder reads
 //! (core.md 8.1), and told again when that changes. What is printed here is that text and nothing
-//! else. Absent on purpose: following changes; a node passes on what it does not lead.
+//! else; those of 2022 and 2023 read the same. Absent on purpose: following changes, for a node
+//! passes on what it does not lead.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -129,10 +129,10 @@ enum Command {
     /// Stand in an election, or watch one.
     #[cfg(feature = "io")]
     Election(election::Flags),
-    /// Print the configuration of the published Go driver for the nodes that run.
+    /// Print the configuration of the published Go drivers for the nodes that run.
     ///
-    /// It goes to an Atomix proxy as the configuration of a store whose driver is MultiRaft
-    /// v1beta1. The nodes have to speak the released dialect.
+    /// It goes to an Atomix proxy as the configuration of a store, for drivers of 2022 (MultiRaft
+    /// v1beta1) with addresses of listeners that speak the released dialect.
     #[cfg(feature = "io")]
     DriverConfig(driver_config::Flags),
     /// Show what this host has and what a node wants, and time its disk.
