@@ -202,6 +202,15 @@ impl Default for Bounds {
 /// Bytes of a key of a map. The reference has no bound but the request's.
 pub const KEY_BYTES_MAX: usize = 64 << 10;
 
+/// Values of one key of a multimap. Get, Replace and each watcher walk them all, about 100 ns each:
+/// 7 ms.
+pub const VALUES_MAX: usize = 64 << 10;
+
+/// What the values of one key of a multimap take in a message, their lengths included. Beside them
+/// stand the key, the response's headers and a handful of lengths; and a client takes no larger
+/// message than we do, so that no key becomes one that nobody can read.
+pub const VALUES_BYTES_MAX: usize = REQUEST_BYTES_MAX - KEY_BYTES_MAX - 1024;
+
 /// Bytes of a primitive's namespace, of its name, and of a candidate's name.
 pub const NAME_BYTES_MAX: usize = 1024;
 
@@ -230,8 +239,8 @@ pub const SWEEP_RANGE_MAX: u64 = 16 << 20;
 /// finished.
 pub const OPEN_NUMBERS_MAX: usize = 1 << 20;
 
-/// Chunks of outputs and entries of cleared maps that the application of one entry gives back to
-/// the allocator: about 100 ns each.
+/// Chunks of outputs, entries of cleared maps and values of cleared multimaps that the application
+/// of one entry gives back to the allocator: about 100 ns each.
 pub const RUBBLE_PARTS_MAX: usize = 1024;
 
 /// Bytes of replies in one batch past which a stream is told to come back instead of being served

@@ -158,8 +158,7 @@ impl Machine {
                 id
             }
             None => {
-                let Some((kind, state)) = kind.and_then(|kind| Some((kind, Primitive::new(kind)?)))
-                else {
+                let Some(kind) = kind else {
                     return self.fail(Status::Forbidden, "unknown primitive type");
                 };
                 if self.primitives.len() >= self.ledger.bounds.primitives_max {
@@ -168,6 +167,7 @@ impl Machine {
                 let id = PrimitiveId(self.ledger.index.0);
                 let (namespace, name) = (spec.namespace.into(), spec.name.into());
                 let sessions = std::collections::BTreeSet::new();
+                let state = Primitive::new(kind);
                 self.add(id, Instance { kind, namespace, name, sessions, state });
                 id
             }
