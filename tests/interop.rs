@@ -25,12 +25,6 @@ fn the_multi_raft_driver_of_2022_finds_what_it_needs() {
     tell("multiraft", "released");
 }
 
-/// What differs from the driver of 2022, on a listener that need not be told.
-#[test]
-fn the_client_of_2023_finds_what_it_needs() {
-    tell("rsm", "documented");
-}
-
 /// Runs the story of one module with a node whose listener speaks `dialect`.
 fn tell(module: &str, dialect: &str) {
     if !possible() || !has_driver(module) {
