@@ -51,6 +51,31 @@ pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
 /// Read rounds that wait for their quorum in one partition; past it queries join the next one.
 pub const READ_ROUNDS_MAX: usize = 64;
 
+/// What is written to one peer shard and not yet taken by the kernel; past it bundles are dropped.
+pub const PEER_QUEUE_BYTES_MAX: usize = 2 * BUNDLE_BYTES_MAX;
+
+/// Bundles from peers that the shard has not looked at; past it the links are not read.
+pub const PEER_UNREAD_BYTES_MAX: usize = 2 * BUNDLE_BYTES_MAX;
+
+/// Calls that one shard has passed on to other nodes and not been answered.
+pub const CALLS_PASSED_ON_MAX: usize = 64 << 10;
+
+/// Calls that other nodes have passed on to one shard.
+pub const GUESTS_MAX: usize = 256 << 10;
+
+/// What two nodes may say before they are linked.
+pub const HELLO_BYTES_MAX: usize = 4096;
+
+/// Connections on the peer port that have not said who they are.
+pub const PEER_GREETINGS_MAX: usize = 256;
+
+/// Snapshots that one core receives at once.
+pub const SNAPSHOTS_IN_PARTS_MAX: usize = 8;
+
+/// How fast one core sends snapshots: a tenth of what a 25 Gbit/s link and a disk for it take, so
+/// that bundles keep their latency.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 256 << 20;
+
 /// One whole snapshot on its way to a peer or into memory.
 pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
 
