@@ -14,6 +14,12 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
+use ringraft::wire::proto::v1::BootstrapResponse;
+use ringraft::wire::released::atomix::multiraft::v1::{
+    BootstrapRequest, GroupConfig, MemberConfig, MemberRole,
+};
+
+use harness::caller::Caller;
 use harness::{Node, binary, data_dir, lines, possible};
 
 /// Nothing is said for as long as this: the story itself gives up earlier.
@@ -22,30 +28,78 @@ const SILENCE: Duration = Duration::from_secs(120);
 /// All nine primitives, the life of sessions, and a node that is killed under it.
 #[test]
 fn the_multi_raft_driver_of_2022_finds_what_it_needs() {
-    tell("multiraft", "released");
+    with_one_node("multiraft", "released");
+}
+
+/// What differs from the driver of 2022, on a listener that need not be told.
+#[test]
+fn the_client_of_2023_finds_what_it_needs() {
+    with_one_node("rsm", "documented");
+}
+
+/// The driver is told once who leads. When that node ends, it asks the others, whichever of them
+/// leads now.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_multi_raft_driver_of_2022_goes_on_without_the_leader_it_knows() {
+    if !possible() || !has_driver("multiraft") {
+        return;
+    }
+    let dir = data_dir();
+    let mut nodes = Vec::new();
+    for id in ["1", "2", "3"] {
+        let address = format!("127.0.0.{id}:0");
+        let flags = ["--node-id", id, "--listen", &address, "--peer-listen", &address];
+        let more = ["--partitions", "0", "--dialect", "released"];
+        nodes.push(Node::start(&dir.path().join(id), &[flags.as_slice(), &more].concat()));
+    }
+    found(&nodes).await;
+    let endpoints: Vec<&str> = nodes.iter().map(|node| node.api.as_str()).collect();
+    let flags = ["--session-timeout", "4s", "--timeout", "20s"];
+    let config = driver_config(&endpoints.join(","), &flags);
+    let told: serde_json::Value = serde_json::from_slice(&config.stdout).unwrap();
+    let leader = told["partitions"][0]["leader"].as_str().expect("a leader of partition 1");
+    let leader = nodes.iter().position(|node| node.api == leader).unwrap();
+    let config = String::from_utf8(config.stdout).unwrap();
+    let mut killed = Some(nodes.remove(leader));
+    let part = "-test.run=^TestDriver$/^(map|restart)$";
+    tell(&built("multiraft"), config.trim(), &[part], || killed.take().unwrap().kill());
+    assert!(killed.is_none());
 }
 
 /// Runs the story of one module with a node whose listener speaks `dialect`.
-fn tell(module: &str, dialect: &str) {
+fn with_one_node(module: &str, dialect: &str) {
     if !possible() || !has_driver(module) {
         return;
     }
-    let story = built(module);
     let dir = data_dir();
-    let mut node = Node::start(dir.path(), &["--dialect", dialect]);
-    let config = driver_config(&node.api, &["--session-timeout", "4s"]);
+    let mut node = Some(Node::start(dir.path(), &["--dialect", dialect]));
+    let api = node.as_ref().unwrap().api.clone();
+    let config = driver_config(&api, &["--session-timeout", "4s"]);
     assert!(config.status.success(), "{config:?}");
-    let config = String::from_utf8(config.stdout).unwrap();
+    let mut restarts = 0;
+    tell(&built(module), String::from_utf8(config.stdout).unwrap().trim(), &[], || {
+        node.take().unwrap().kill();
+        let again = Node::start(dir.path(), &["--dialect", dialect, "--listen", &api]);
+        assert_eq!(again.api, api, "where the driver looks for it");
+        node = Some(again);
+        restarts += 1;
+    });
+    assert_eq!(restarts, 1);
+}
+
+/// Runs a story to its end; `restart` is what it asks for in the middle.
+fn tell(story: &Path, config: &str, flags: &[&str], mut restart: impl FnMut()) {
     let mut child = Command::new(story)
         .args(["-test.v", "-test.timeout=10m"])
-        .env("INTEROP_CONFIG", config.trim())
+        .args(flags)
+        .env("INTEROP_CONFIG", config)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut answer = child.stdin.take().unwrap();
     let told = lines(child.stdout.take().unwrap());
-    let (mut story, mut restarts) = (String::new(), 0);
+    let mut text = String::new();
     // The end of its output ends the story as well; what it was, its status says.
     loop {
         let line = match told.recv_timeout(SILENCE) {
@@ -57,22 +111,37 @@ fn tell(module: &str, dialect: &str) {
             }
         };
         if line == "@restart" {
-            let api = node.api.clone();
-            node.kill();
-            node = Node::start(dir.path(), &["--dialect", dialect, "--listen", &api]);
-            assert_eq!(node.api, api, "where the driver looks for it");
+            restart();
             writeln!(answer, "ready").unwrap();
-            restarts += 1;
         } else {
-            story.push_str(&line);
-            story.push('\n');
+            text.push_str(&line);
+            text.push('\n');
         }
     }
     drop(answer);
     let status = harness::wait(&mut child, SILENCE);
-    assert!(status.success(), "{status}\n{story}");
-    assert_eq!(restarts, 1, "{story}");
-    assert!(!story.contains("--- SKIP"), "{story}");
+    assert!(status.success(), "{status}\n{text}");
+    assert!(text.contains("--- PASS") && !text.contains("--- SKIP"), "{text}");
+}
+
+/// Founds three groups with a member on each node, as a controller of 2022 does.
+async fn found(nodes: &[Node]) {
+    let member = |(node, member_id): (&Node, u32)| {
+        let (host, port) = node.peer.rsplit_once(':').unwrap();
+        MemberConfig { member_id, host: host.to_owned(), port: port.parse::<i32>().unwrap() }
+    };
+    let members: Vec<MemberConfig> = nodes.iter().zip(1..).map(member).collect();
+    for (node, member_id) in nodes.iter().zip(1..) {
+        let caller = Caller::to(&node.api).await;
+        for group_id in 1..=3 {
+            let role = MemberRole::Member.into();
+            let group = GroupConfig { group_id, member_id, role, members: members.clone() };
+            let request = BootstrapRequest { group: Some(group) };
+            let path = "/atomix.multiraft.v1.Node/Bootstrap";
+            let _: tonic::Response<BootstrapResponse> =
+                caller.unary(path, request).await.expect("founded");
+        }
+    }
 }
 
 #[test]
