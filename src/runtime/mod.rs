@@ -131,16 +131,7 @@ impl Node {
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
         let Clients { listeners, api, api_also } = listen_clients(config, shards)?;
 
-        let known = Known::open(directory.path(), shards);
-        let known = Arc::new(known.map_err(|error| {
-            Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
-        })?);
-        let speaker = Speaker {
-            cluster: config.cluster.digest(),
-            node: config.id,
-            incarnation: directory.incarnation(),
-            shards,
-        };
+        let (speaker, known) = introduce(config, &directory, shards)?;
         let clock = Clock::start();
         let mut prng = Prng::new(seed());
         let (meshes, bells) = mesh::new(shards);
@@ -255,6 +246,20 @@ impl Drop for Node {
             self.end();
         }
     }
+}
+
+/// Who this node is to its peers, and what it remembers of them.
+fn introduce(
+    config: &NodeConfig,
+    directory: &DataDirectory,
+    shards: u16,
+) -> Result<(Speaker, Arc<Known>), Fatal> {
+    let known = Known::open(directory.path(), shards).map_err(|error| {
+        Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
+    })?;
+    let (cluster, incarnation) = (config.cluster.digest(), directory.incarnation());
+    let speaker = Speaker { cluster, node: config.id, incarnation, shards };
+    Ok((speaker, Arc::new(known)))
 }
 
 fn open_directory(config: &NodeConfig, shards: u16) -> Result<DataDirectory, Fatal> {
