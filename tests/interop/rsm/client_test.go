@@ -40,6 +40,7 @@ func TestClient(t *testing.T) {
 		{"map", keyed},
 		{"transactions", transactions},
 		{"set", set},
+		{"kinds", kinds},
 		{"alive", alive},
 		{"restart", restarted},
 		{"closed", closed},
