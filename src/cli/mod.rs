@@ -9,6 +9,8 @@ pub mod counter;
 #[cfg(feature = "io")]
 pub mod doctor;
 #[cfg(feature = "io")]
+pub mod driver_config;
+#[cfg(feature = "io")]
 pub mod election;
 #[cfg(feature = "io")]
 pub mod hold;
@@ -127,6 +129,12 @@ enum Command {
     /// Stand in an election, or watch one.
     #[cfg(feature = "io")]
     Election(election::Flags),
+    /// Print the configuration of the published Go drivers for the nodes that run.
+    ///
+    /// It goes to an Atomix proxy as the configuration of a store, for drivers of 2022 (MultiRaft
+    /// v1beta1) with addresses of listeners that speak the released dialect.
+    #[cfg(feature = "io")]
+    DriverConfig(driver_config::Flags),
     /// Show what this host has and what a node wants, and time its disk.
     #[cfg(feature = "io")]
     Doctor(doctor::Flags),
@@ -156,6 +164,8 @@ impl Cli {
             Some(Command::Lock(flags)) => lock::run(&flags),
             #[cfg(feature = "io")]
             Some(Command::Election(flags)) => election::run(&flags),
+            #[cfg(feature = "io")]
+            Some(Command::DriverConfig(flags)) => driver_config::run(&flags),
             #[cfg(feature = "io")]
             Some(Command::Doctor(flags)) => doctor::run(&flags),
             Some(Command::Log(flags)) => log::run(&flags),

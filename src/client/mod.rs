@@ -14,6 +14,7 @@ pub mod election;
 pub mod lock;
 pub mod map;
 pub mod route;
+pub mod seats;
 pub mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
