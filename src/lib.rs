@@ -35,7 +35,7 @@
 //! a retry of a failed sync (the process ends), and any way to acknowledge what is not durable.
 
 pub mod cli;
-#[cfg(feature = "io")]
+#[cfg(feature = "client")]
 pub mod client;
 pub mod config;
 pub mod edge;
