@@ -35,8 +35,8 @@
 
 mod background;
 pub mod change;
-pub mod connection;
 mod cluster;
+pub mod connection;
 pub mod counter;
 pub mod countermap;
 pub mod election;

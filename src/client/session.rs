@@ -257,9 +257,9 @@ impl Primitive {
         let headers = Some(self.command_head(begun.number));
         let request = Envelope { headers, body: Some(input) };
         let network = shared.way.network();
-        let ask = shared.way.insist(until, shared.id ^ begun.number, |at| {
-            network.unary(at, method, &request)
-        });
+        let ask = shared
+            .way
+            .insist(until, shared.id ^ begun.number, |at| network.unary(at, method, &request));
         let reply = shared.while_open(ask).await?;
         shared.kept(&reply.body);
         shared.result(reply.headers.and_then(|headers| headers.operation), reply.body)
@@ -280,8 +280,7 @@ impl Primitive {
         let headers = Some(self.query_head(begun.as_ref()));
         let request = Envelope { headers, body: Some(input) };
         let network = shared.way.network();
-        let ask =
-            shared.way.insist(until, shared.id, |at| network.unary(at, method, &request));
+        let ask = shared.way.insist(until, shared.id, |at| network.unary(at, method, &request));
         let reply = shared.while_open(ask).await?;
         shared.result(reply.headers.and_then(|headers| headers.operation), reply.body)
     }

@@ -165,7 +165,8 @@ impl Primitive {
         input: I,
     ) -> Result<Answers<O>, Fault> {
         let begun = self.begun_query();
-        let request = Envelope { headers: Some(self.query_head(begun.as_ref())), body: Some(input) };
+        let request =
+            Envelope { headers: Some(self.query_head(begun.as_ref())), body: Some(input) };
         let way = &self.session.shared.way;
         let at = way.at();
         let opened = way.unless_left(at, way.network().stream(at, method, &request));
