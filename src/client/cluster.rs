@@ -163,7 +163,7 @@ fn seed() -> u64 {
 /// Learns the partitions from the first node that answers.
 async fn discover(network: &Network, dialect: Dialect) -> Result<BTreeSet<u32>, Fault> {
     let mut outcome = Err(Fault::Protocol("no endpoint"));
-    for at in 0..network.len() {
+    for at in 0..network.count() {
         outcome = match dialect {
             Dialect::Documented => replayed(network, at, &NODE_WATCH, group).await,
             Dialect::Released => replayed(network, at, &NODE_WATCH_RELEASED, group_released).await,

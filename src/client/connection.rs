@@ -92,7 +92,7 @@ impl Network {
 
     /// How many addresses there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.nodes.len()
     }
 

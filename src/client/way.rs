@@ -54,7 +54,7 @@ impl Way {
 
     /// Takes the next address, unless somebody did so already.
     pub fn leave(&self, from: usize) {
-        let count = self.network.len();
+        let count = self.network.count();
         self.at.send_if_modified(|at| {
             let moves = *at == from && count > 1;
             if moves {
@@ -118,7 +118,7 @@ impl Way {
 
     /// How long to wait after so many tries. The other addresses are tried without delay first.
     pub fn pause(&self, tries: u32, salt: u64) -> Duration {
-        let others = u32::try_from(self.network.len() - 1).unwrap_or(0);
+        let others = u32::try_from(self.network.count() - 1).unwrap_or(0);
         pause(tries.saturating_sub(others), self.seed ^ salt) / if tries < others { 20 } else { 1 }
     }
 }
