@@ -1,8 +1,9 @@
-//! Compiles `proto/` into Rust with a protobuf compiler that is itself Rust, and records the commit
-//! for
-//! `--version`. Absent on purpose: a system protoc, generated services (the gRPC edge is our own).
+//! Compiles `proto/` with a protobuf compiler that is itself Rust, and records the commit for
+//! `--version`: messages as Rust, and for each dialect the descriptors of all that its listeners
+//! serve. Absent on purpose: a system protoc, generated services (the gRPC edge is our own).
 
 use std::{
+    collections::BTreeSet,
     env, fs, io,
     path::{Path, PathBuf},
     process::Command,
@@ -12,22 +13,32 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
     let out = PathBuf::from(env::var("OUT_DIR")?);
 
-    messages("documented", &out)?;
-    messages("released", &out)?;
-    messages("peer", &out)?;
+    messages("documented", &["documented"], &out)?;
+    messages("released", RELEASED, &out)?;
+    messages("grpc", &["grpc"], &out)?;
+    messages("peer", &["peer"], &out)?;
+
+    // What server reflection shows (src/edge/reflect.rs). A tree that is served belongs here.
+    descriptors("documented", &["documented", "grpc"], &out)?;
+    descriptors("released", &[RELEASED, &["grpc"]].concat(), &out)?;
 
     record_commit();
     Ok(())
 }
 
-/// The messages of one tree, in a directory of their own because packages have the same names.
-fn messages(tree: &str, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new("proto").join(tree);
-    let into = out.join(tree);
+/// What differs in the released dialect lies over the documented tree: of two files with the same
+/// name the first tree's counts.
+const RELEASED: &[&str] = &["released", "documented"];
+
+/// The messages of the first tree and of what it imports, in a directory of their own because
+/// packages have the same names.
+fn messages(name: &str, trees: &[&str], out: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let into = out.join(name);
     fs::create_dir_all(&into)?;
+    let roots = roots(trees);
     let mut files = Vec::new();
-    proto_files(&root, &mut files)?;
-    let descriptors = protox::compile(&files, [root])?;
+    proto_files(&roots[0], &mut files)?;
+    let descriptors = protox::compile(&files, &roots)?;
     prost_build::Config::new()
         .bytes(["."])
         .btree_map(["."])
@@ -35,6 +46,29 @@ fn messages(tree: &str, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
         .out_dir(&into)
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// The files of these trees that have a service, and what they import, as one descriptor set.
+fn descriptors(name: &str, trees: &[&str], out: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let roots = roots(trees);
+    let mut served = BTreeSet::new();
+    for root in &roots {
+        let mut files = Vec::new();
+        proto_files(root, &mut files)?;
+        for file in files {
+            if fs::read_to_string(&file)?.contains("\nservice ") {
+                served.insert(file.strip_prefix(root)?.to_owned());
+            }
+        }
+    }
+    let mut compiler = protox::Compiler::new(&roots)?;
+    compiler.include_imports(true).include_source_info(false).open_files(served)?;
+    fs::write(out.join(format!("{name}.descriptors")), compiler.encode_file_descriptor_set())?;
+    Ok(())
+}
+
+fn roots(trees: &[&str]) -> Vec<PathBuf> {
+    trees.iter().map(|tree| Path::new("proto").join(tree)).collect()
 }
 
 fn proto_files(directory: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {

@@ -348,6 +348,14 @@ pub const TURN_REQUEST_BYTES_MAX: usize = 64 << 20;
 /// stream ends with UNAVAILABLE and the client resumes from the replicated outputs.
 pub const STREAM_HELD_BYTES_MAX: usize = 8 << 20;
 
+/// One request of server reflection: a name and a host. Names are below 200 bytes.
+pub const REFLECTION_REQUEST_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes of answers that a client of server reflection may leave unread, beyond its flow control
+/// window; past it the stream ends. An answer is below 100 KiB (`edge/reflect.rs` asserts it), and
+/// clients read each before they ask again.
+pub const REFLECTION_HELD_BYTES_MAX: usize = 1 << 20;
+
 /// What one core reads at once from one connection.
 pub const READ_BUFFER_BYTES: usize = 256 << 10;
 

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use harness::{Node, binary, data_dir, dial, lines, possible, send, wait};
 use ringraft::client::{Client, Options};
+use ringraft::wire::health::health_check_response::ServingStatus;
+use ringraft::wire::health::{HealthCheckRequest, HealthCheckResponse};
 
 const SECONDS: Duration = Duration::from_secs(20);
 
@@ -572,6 +574,13 @@ fn damage_is_found_told_and_kept_from_the_others() {
         }
     }
     assert!(refused > 0, "some key lives there");
+    // The node as a whole still serves.
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let path = "/grpc.health.v1.Health/Check";
+        let caller = harness::caller::Caller::to(&node.api).await;
+        let health = caller.unary::<_, HealthCheckResponse>(path, HealthCheckRequest::default());
+        assert_eq!(health.await.unwrap().into_inner().status(), ServingStatus::Serving);
+    });
     let (status, _, told) = node.end_with("TERM", SECONDS);
     assert!(status.success(), "{status}: {told}");
     assert!(told.contains("ringraft: not started: partition "), "{told}");

@@ -35,6 +35,8 @@ pub enum What {
     WatchPartition,
     /// The Node service.
     Node(Node),
+    /// What the node's edge answers itself: no shard hears of it.
+    Edge(Edge),
 }
 
 /// An operation of a primitive.
@@ -84,6 +86,16 @@ pub enum Node {
     Watch,
 }
 
+/// The services of gRPC's own that a node has: whether it serves, and what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Edge {
+    HealthCheck,
+    HealthList,
+    HealthWatch,
+    Reflect,
+}
+
 /// The services and their methods.
 #[derive(Debug)]
 pub struct Service {
@@ -113,7 +125,7 @@ pub fn get(number: u16) -> &'static Method {
 }
 
 /// Every service that a node serves.
-pub static SERVICES: [Service; 12] = [
+pub static SERVICES: [Service; 15] = [
     Service { name: "atomix.multiraft.v1.Node", methods: NODE },
     Service { name: "atomix.multiraft.v1.Partition", methods: PARTITION },
     Service { name: "atomix.multiraft.v1.Session", methods: SESSION },
@@ -126,6 +138,9 @@ pub static SERVICES: [Service; 12] = [
     Service { name: "atomix.multiraft.multimap.v1.MultiMap", methods: MULTI_MAP },
     Service { name: "atomix.multiraft.set.v1.Set", methods: SET },
     Service { name: "atomix.multiraft.value.v1.Value", methods: VALUE },
+    Service { name: "grpc.health.v1.Health", methods: HEALTH },
+    Service { name: "grpc.reflection.v1.ServerReflection", methods: REFLECTION },
+    Service { name: "grpc.reflection.v1alpha.ServerReflection", methods: REFLECTION },
 ];
 
 const NODE: &[Method] = &[
@@ -280,6 +295,15 @@ const VALUE: &[Method] = {
     ]
 };
 
+const HEALTH: &[Method] = &[
+    other("Check", What::Edge(Edge::HealthCheck), shape::EMPTY),
+    other("List", What::Edge(Edge::HealthList), shape::EMPTY),
+    other("Watch", What::Edge(Edge::HealthWatch), shape::EMPTY).streams(),
+];
+
+const REFLECTION: &[Method] =
+    &[other("ServerReflectionInfo", What::Edge(Edge::Reflect), shape::EMPTY).streams()];
+
 const fn command(kind: Kind, name: &'static str, tag: u8, shape: Shape) -> Method {
     let what = What::Command(Operation { kind, tag, absent: Absent::Invalid });
     Method { name, what, streaming: false, shape }
@@ -295,6 +319,12 @@ const fn other(name: &'static str, what: What, shape: Shape) -> Method {
 }
 
 impl Method {
+    /// Whether a call's request is one message; else each message of it is answered by one.
+    #[must_use]
+    pub const fn is_single(&self) -> bool {
+        !matches!(self.what, What::Edge(Edge::Reflect))
+    }
+
     const fn streams(mut self) -> Method {
         self.streaming = true;
         self
@@ -320,6 +350,9 @@ mod tests {
     macro_rules! proto {
         ($path:literal) => {
             include_str!(concat!("../../proto/documented/atomix/multiraft/", $path, ".proto"))
+        };
+        (grpc $path:literal) => {
+            include_str!(concat!("../../proto/grpc/grpc/", $path, ".proto"))
         };
     }
 
@@ -365,15 +398,17 @@ mod tests {
                 let start = format!("rpc {}(", method.name);
                 let rpc = rpcs.iter().find(|line| line.contains(&start)).expect("the rpc is there");
                 assert_eq!(rpc.contains("returns (stream"), method.streaming, "{rpc}");
+                let takes_one = !rpc.contains(&format!("{start}stream "));
+                assert_eq!(takes_one, method.is_single(), "{rpc}");
                 check_tag(&text, method);
                 served += 1;
             }
         }
-        assert_eq!(served, 89);
+        assert_eq!(served, 94);
     }
 
     /// The messages and the service of each package, in the order of `SERVICES`.
-    const CONTRACT: [(&str, &str); 12] = [
+    const CONTRACT: [(&str, &str); 15] = [
         ("", proto!("v1/node")),
         ("", proto!("v1/partition")),
         ("", proto!("v1/session")),
@@ -386,6 +421,9 @@ mod tests {
         (proto!("multimap/v1/fsm"), proto!("multimap/v1/service")),
         (proto!("set/v1/fsm"), proto!("set/v1/service")),
         (proto!("value/v1/fsm"), proto!("value/v1/service")),
+        ("", proto!(grpc "health/v1/health")),
+        ("", proto!(grpc "reflection/v1/reflection")),
+        ("", proto!(grpc "reflection/v1alpha/reflection")),
     ];
 
     fn check_tag(text: &str, method: &Method) {

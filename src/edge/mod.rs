@@ -3,6 +3,7 @@
 //! ```text
 //!   path ─► method.rs ─► request.rs: bytes ─► shard::inbox::Requests
 //!                        response.rs: partition::reply ─► bytes      dialect.rs: where they differ
+//!                        health.rs, reflect.rs: bytes ─► bytes, without the core
 //! ```
 //!
 //! The one place that knows both what stands on the wire and what a shard is asked. Nothing is
@@ -10,6 +11,8 @@
 //! on purpose: HTTP/2 and sockets (`frontend/`), which put octets in and take octets out.
 
 pub mod dialect;
+pub mod health;
 pub mod method;
+pub mod reflect;
 pub mod request;
 pub mod response;

@@ -86,6 +86,7 @@ pub fn read<'a>(
             Ok(Call { partition: PartitionId(request.partition_id), form: Form::WatchPartition })
         }
         What::Node(node) => node_call(node, message, dialect, rules),
+        What::Edge(_) => Err(Refusal::Unimplemented("the edge of a node answers this")),
     }
 }
 

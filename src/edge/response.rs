@@ -34,7 +34,9 @@ pub struct Failure {
 pub fn failure(method: &Method, output: &Output, bytes: &[u8]) -> Option<Failure> {
     match method.what {
         What::Command(_) | What::Life(_) | What::Query(_) => None,
-        What::Session(_) | What::WatchPartition | What::Node(_) => status_failure(output, bytes),
+        What::Session(_) | What::WatchPartition | What::Node(_) | What::Edge(_) => {
+            status_failure(output, bytes)
+        }
     }
 }
 
@@ -58,7 +60,7 @@ pub fn compose(
             put_head(into, 2, bytes.len());
             into.extend_from_slice(bytes);
         }
-        What::WatchPartition | What::Node(_) => into.extend_from_slice(bytes),
+        What::WatchPartition | What::Node(_) | What::Edge(_) => into.extend_from_slice(bytes),
     }
 }
 

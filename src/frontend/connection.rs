@@ -11,6 +11,8 @@
 //!          read and dropped for a moment, or the kernel's reset would destroy our last words
 //! ```
 
+mod local;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -21,6 +23,7 @@ use std::time::Duration;
 use futures_lite::FutureExt;
 
 use crate::edge::dialect::Dialect;
+use crate::edge::method::What;
 use crate::edge::response::Failure;
 use crate::edge::{method, request, response};
 use crate::id::{NodeId, ShardId, Ticket};
@@ -33,6 +36,7 @@ use crate::wire::http2::{Event, Key, Message, Meta, Route};
 
 use super::pin::{self, Http, Passage};
 use super::{Caller, Front, Peer, Shared};
+use local::Asked;
 
 /// A connection's state, shared by its task and its core's front.
 #[derive(Debug)]
@@ -423,21 +427,26 @@ impl Link {
         let mut taken = 0;
         while let Some(event) = self.http.poll(input, &mut taken) {
             match event {
-                Event::Message { key, meta, message, .. } => {
+                Event::Message { key, meta, message, end } => {
+                    let method = method::get(meta.method);
+                    let octets = message.octets(input);
+                    if let What::Edge(edge) = method.what {
+                        let asked = Asked { key, meta, method, message: octets, end };
+                        self.answer(front, edge, &asked);
+                        self.http.recycle(key, message);
+                        continue;
+                    }
                     if !self.settled {
-                        let octets = message.octets(input);
                         let owner = pin::elsewhere(front, self.dialect, meta, octets);
                         if let Some(to) = owner {
                             return (taken, Some((to, (key, meta, octets.to_vec()))));
                         }
                         self.settled = true;
                     }
-                    self.call(front, key, meta, message.octets(input));
+                    self.call(front, key, meta, octets);
                     self.http.recycle(key, message);
                 }
-                Event::End { key, .. } => {
-                    self.http.fail(key, Status::Internal, "a request without a message");
-                }
+                Event::End { key, .. } => self.asked_all(front, key),
                 Event::Reset { key } => {
                     if let Some(ticket) = self.forget(key) {
                         front.abandon(ticket);
@@ -465,17 +474,32 @@ impl Link {
         let deadline = meta.timeout().map(|timeout| front.now.monotonic.after(timeout));
         let partition = call.partition().unwrap_or_default();
         let caller = Caller { peer: self.at, key, method, partition, deadline };
+        let Some(ticket) = self.wait(front, caller) else { return };
+        call.write(ticket, deadline, &mut front.requests);
+        front.ring();
+    }
+
+    /// A ticket for a call of this connection; without one it has been refused.
+    #[inline]
+    fn wait(&mut self, front: &mut Front, caller: Caller) -> Option<Ticket> {
+        let key = caller.key;
         let Some(ticket) = front.wait(caller) else {
             let full = Refusal::Full("too many calls wait on this core");
-            return self.finish(key, response::refusal(method, &full).as_ref());
+            self.finish(key, response::refusal(caller.method, &full).as_ref());
+            return None;
         };
         if self.calls.len() <= key.slot() {
             self.calls.resize(key.slot() + 1, None);
         }
         let before = self.calls[key.slot()].replace((key, ticket));
         assert!(before.is_none(), "the slot of a call is used once at a time");
-        call.write(ticket, deadline, &mut front.requests);
-        front.ring();
+        Some(ticket)
+    }
+
+    /// Whether a call waits here already.
+    fn knows(&self, key: Key) -> bool {
+        let place = self.calls.get(key.slot()).copied().flatten();
+        place.is_some_and(|(known, _)| known == key)
     }
 
     fn abandon_all(&mut self, front: &mut Front) {

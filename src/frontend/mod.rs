@@ -18,13 +18,14 @@ pub mod connection;
 pub mod pin;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::{Rc, Weak};
 use std::task::Waker;
 
 use glommio::net::TcpListener;
 
 use crate::edge::dialect::Dialect;
+use crate::edge::health::Standing;
 use crate::edge::method::{Method, Node, What};
 use crate::edge::request::Rules;
 use crate::edge::response::{self, Failure};
@@ -60,6 +61,8 @@ pub struct Front {
     gone: Vec<(PartitionId, Ticket)>,
     /// Watchers of the node that not every shard has told yet what it has.
     replays: Vec<Replay>,
+    /// Watchers of the health of what is served.
+    health_watchers: BTreeSet<Ticket>,
     /// Connections that leave for another core.
     leaving: Vec<(ShardId, Parcel)>,
     /// Peers with octets to write.
@@ -72,7 +75,7 @@ pub struct Front {
     earliest: Option<Instant>,
     swept: Instant,
     paused: bool,
-    draining: bool,
+    standing: Standing,
     bell: Option<Waker>,
 }
 
@@ -145,6 +148,7 @@ impl Front {
             requests: Requests::default(),
             gone: Vec::new(),
             replays: Vec::new(),
+            health_watchers: BTreeSet::new(),
             leaving: Vec::new(),
             dirty: Vec::new(),
             stalled: Vec::new(),
@@ -152,7 +156,7 @@ impl Front {
             earliest: None,
             swept: Instant::default(),
             paused: false,
-            draining: false,
+            standing: Standing::Loading,
             bell: None,
         }
     }
@@ -160,6 +164,13 @@ impl Front {
     /// Whom to wake when there is something for a turn or to write.
     pub fn hang_bell(&mut self, waker: Option<Waker>) {
         self.bell = waker;
+    }
+
+    /// All cores of the node know their partitions.
+    pub fn serve(&mut self) {
+        assert_eq!(self.standing, Standing::Loading, "a node is loaded once");
+        assert!(self.is_empty(), "connections come once the node is loaded");
+        self.standing = Standing::Serving;
     }
 
     /// Whether there are calls for a turn.
@@ -261,7 +272,12 @@ impl Front {
     /// Begins the graceful end of every connection. Streams have no end to wait for: their callers
     /// are told to go on elsewhere.
     pub fn drain(&mut self) {
-        self.draining = true;
+        self.standing = Standing::Draining;
+        for ticket in std::mem::take(&mut self.health_watchers) {
+            let Some(caller) = self.waiting.peek(ticket).copied() else { continue };
+            let Some(peer) = self.peers[caller.peer as usize].clone() else { continue };
+            peer.borrow_mut().tell_health(caller.key, self.standing);
+        }
         let streams = self.waiting.iter().filter(|(_, caller)| caller.method.streaming);
         let streams: Vec<_> = streams.map(|(ticket, caller)| (ticket, *caller)).collect();
         for (ticket, caller) in streams {
@@ -294,6 +310,10 @@ impl Front {
         self.peers.len() == self.free.len()
     }
 
+    fn is_draining(&self) -> bool {
+        self.standing == Standing::Draining
+    }
+
     /// Milliseconds as connections count them.
     fn now_ms(&self) -> u64 {
         self.now.monotonic.0 / 1_000_000
@@ -323,7 +343,7 @@ impl Front {
     fn join(&mut self, peer: &Peer) -> u32 {
         let mut link = peer.borrow_mut();
         link.pause(self.paused);
-        if self.draining {
+        if self.is_draining() {
             link.shutdown(self);
         }
         drop(link);
@@ -360,10 +380,13 @@ impl Front {
     /// The caller has gone; the core hears of it, its command goes on (core.md 4.10).
     fn abandon(&mut self, ticket: Ticket) {
         self.replays.retain(|replay| replay.ticket != ticket);
-        if let Some(caller) = self.waiting.claim(ticket) {
-            self.gone.push((caller.partition, ticket));
-            self.ring();
+        let Some(caller) = self.waiting.claim(ticket) else { return };
+        if let What::Edge(_) = caller.method.what {
+            self.health_watchers.remove(&ticket);
+            return;
         }
+        self.gone.push((caller.partition, ticket));
+        self.ring();
     }
 
     fn reply(&mut self, replies: &Replies, reply: &Reply) {
@@ -431,7 +454,7 @@ impl Front {
             Some(failure)
                 if caller.method.streaming
                     && failure.status == Status::Unavailable
-                    && !self.draining =>
+                    && !self.is_draining() =>
             {
                 Ending::Later(failure)
             }
@@ -474,7 +497,7 @@ impl Front {
     }
 
     fn sweep_at(&self) -> Option<Instant> {
-        let period = if self.draining { SWEEP_DRAINING } else { SWEEP };
+        let period = if self.is_draining() { SWEEP_DRAINING } else { SWEEP };
         (!self.is_empty()).then(|| self.swept.after(period))
     }
 

@@ -3,7 +3,7 @@
 //! A gRPC client waits for SETTINGS before it speaks, so a fresh socket says nothing. The accepting
 //! core drives the connection until the first request is whole, then sends it over with what was
 //! read and not yet taken (design.md 7, Pinning). Requests for other partitions on it still work,
-//! by letter. The wait is bounded by what bounds any request: its bytes, and the connection's own
+//! by letter. What the edge answers itself (`connection/local.rs`) decides nothing. The wait is bounded by what bounds any request: its bytes, and the connection's own
 //! timers.
 
 use crate::edge::dialect::Dialect;
@@ -29,14 +29,17 @@ pub struct Passage {
 /// Our side of HTTP/2; the router is the table of methods.
 pub type Http = Connection<fn(&[u8]) -> Option<Route>>;
 
-/// The methods of all services. Each takes one message, unary or answered by a stream.
+/// The methods of all services.
 pub fn route(path: &[u8]) -> Option<Route> {
-    method::find(path).map(|method| Route { method, single: true })
+    method::find(path).map(|number| {
+        let single = method::get(number).is_single();
+        Route { method: number, single }
+    })
 }
 
 /// Where a connection goes whose first request this is; `None` when it stays.
 pub fn elsewhere(front: &Front, dialect: Dialect, meta: Meta, message: &[u8]) -> Option<ShardId> {
-    if front.settings.shards == 1 || front.draining {
+    if front.settings.shards == 1 || front.is_draining() {
         return None;
     }
     let method = method::get(meta.method);

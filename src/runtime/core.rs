@@ -116,6 +116,7 @@ impl Core {
             return Ok(());
         }
 
+        front.borrow_mut().serve();
         tcp::listen(&self.api_socket).map_err(|error| Fatal::Address(self.api, error))?;
         let _ = ready.send(Report::Listening);
         let dialect = match self.config.dialect {

@@ -181,8 +181,11 @@ fn counter_map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
         "decrement" => Op::CounterMapDecrement { key: key()?, delta: words.number(at + 2)? },
         "remove" => Op::CounterMapRemove { key: key()?, prev: words.number_named("prev", 0)? },
         "clear" => Op::CounterMapClear,
+        "lock" => Op::CounterMapLock,
         "get" => Op::CounterMapGet { key: key()? },
         "size" => Op::CounterMapSize,
+        "entries" => Op::CounterMapEntries { watch: false },
+        "watch" => Op::CounterMapEntries { watch: true },
         "events" => Op::CounterMapEvents { key: key().unwrap_or_default() },
         _ => return Ok(None),
     }))

@@ -29,4 +29,13 @@ pub mod released {
     include!(concat!(env!("OUT_DIR"), "/released/messages.rs"));
 }
 
+/// The messages of gRPC's own services, as generated from `proto/grpc`. Reflection's `v1alpha` has
+/// the octets of `v1`.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod grpc_services {
+    include!(concat!(env!("OUT_DIR"), "/grpc/messages.rs"));
+}
+
+pub use self::grpc_services::grpc::health::v1 as health;
+pub use self::grpc_services::grpc::reflection::v1 as reflection;
 pub use documented::atomix::multiraft as proto;

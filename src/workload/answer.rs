@@ -134,6 +134,7 @@ impl fmt::Display for Answer {
                     write!(f, "{at}:")?;
                 }
                 match value {
+                    Some(held) if *held == Held::default() => f.write_str(key),
                     Some(held) => write!(f, "{key} = {held}"),
                     None => write!(f, "{key} is gone"),
                 }
@@ -142,7 +143,11 @@ impl fmt::Display for Answer {
             Answer::Event { key, change, value, before } => {
                 let change = format!("{change:?}").to_lowercase();
                 let space = if key.is_empty() { "" } else { " " };
-                write!(f, "{change}{space}{key} {value}")?;
+                write!(f, "{change}{space}{key}")?;
+                // A set's elements have no value.
+                if *value != Held::default() {
+                    write!(f, " {value}")?;
+                }
                 before.as_ref().map_or(Ok(()), |before| write!(f, ", was {before}"))
             }
         }
@@ -207,6 +212,10 @@ fn read_counter_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
         }
         Op::CounterMapGet { .. } => Answer::Number(countermap::GetOutput::decode(bytes)?.value),
         Op::CounterMapSize => Answer::Size(countermap::SizeOutput::decode(bytes)?.size),
+        Op::CounterMapEntries { .. } => {
+            let it = countermap::EntriesOutput::decode(bytes)?.entry.unwrap_or_default();
+            Answer::Entry { key: it.key, at: 0, value: Some(held(it.value)) }
+        }
         Op::CounterMapEvents { .. } => {
             let event = countermap::EventsOutput::decode(bytes)?.event.unwrap_or_default();
             let (change, value, before) = match event.event {

@@ -48,8 +48,17 @@ impl Mix {
     ];
 
     /// Those on kinds that this build serves.
-    pub const SERVED: [Mix; 6] =
-        [Mix::Counters, Mix::CounterAll, Mix::Puts, Mix::MapAll, Mix::Locks, Mix::Elections];
+    pub const SERVED: [Mix; 9] = [
+        Mix::Counters,
+        Mix::CounterAll,
+        Mix::Puts,
+        Mix::MapAll,
+        Mix::Sets,
+        Mix::CounterMaps,
+        Mix::Values,
+        Mix::Locks,
+        Mix::Elections,
+    ];
 
     /// Its name on a command line.
     #[must_use]

@@ -33,8 +33,10 @@ pub enum Op {
     CounterMapDecrement { key: String, delta: i64 },
     CounterMapRemove { key: String, prev: i64 },
     CounterMapClear,
+    CounterMapLock,
     CounterMapGet { key: String },
     CounterMapSize,
+    CounterMapEntries { watch: bool },
     CounterMapEvents { key: String },
     MapPut { key: String, value: Bytes, ttl: Option<Span>, prev: u64 },
     MapInsert { key: String, value: Bytes, ttl: Option<Span> },
@@ -112,8 +114,10 @@ impl Op {
             | CounterMapDecrement { .. }
             | CounterMapRemove { .. }
             | CounterMapClear
+            | CounterMapLock
             | CounterMapGet { .. }
             | CounterMapSize
+            | CounterMapEntries { .. }
             | CounterMapEvents { .. } => Kind::CounterMap,
             MapPut { .. }
             | MapInsert { .. }
@@ -177,6 +181,7 @@ impl Op {
             CounterGet
                 | CounterMapGet { .. }
                 | CounterMapSize
+                | CounterMapEntries { .. }
                 | MapGet { .. }
                 | MapSize
                 | MapEntries { .. }
@@ -206,7 +211,8 @@ impl Op {
         use Op::*;
         matches!(
             self,
-            CounterMapEvents { .. }
+            CounterMapEntries { .. }
+                | CounterMapEvents { .. }
                 | MapEntries { .. }
                 | MapEvents { .. }
                 | ValueWatch
@@ -300,6 +306,8 @@ impl Op {
                 Input::Remove(countermap::RemoveInput { key, prev_value: prev })
             }
             Op::CounterMapClear => Input::Clear(countermap::ClearInput {}),
+            Op::CounterMapLock => Input::Lock(countermap::LockInput::default()),
+            Op::CounterMapEntries { watch } => Input::Entries(countermap::EntriesInput { watch }),
             Op::CounterMapGet { key } => Input::Get(countermap::GetInput { key }),
             Op::CounterMapEvents { key } => Input::Events(countermap::EventsInput { key }),
             _ => Input::Size(countermap::SizeInput {}),

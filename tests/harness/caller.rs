@@ -7,6 +7,7 @@ use ringraft::client::session::{Body, Envelope};
 use ringraft::wire::proto::v1::*;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -82,6 +83,33 @@ impl Caller {
             }
         });
         Heard { messages, task: task.abort_handle() }
+    }
+
+    /// Opens a stream in both directions.
+    pub fn chat<I: Message + 'static, O: Message + Default + 'static>(
+        &self,
+        path: &'static str,
+    ) -> Chat<I, O> {
+        let (say, said) = mpsc::channel(1_024);
+        let (sender, messages) = mpsc::channel(1_024);
+        let channel = self.channel.clone();
+        let task = tokio::spawn(async move {
+            let mut grpc = Grpc::new(channel);
+            grpc.ready().await.expect("a connection that is ready");
+            let codec: ProstCodec<I, O> = ProstCodec::default();
+            let path = PathAndQuery::from_static(path);
+            let said = Request::new(ReceiverStream::new(said));
+            let mut stream = match grpc.streaming(said, path, codec).await {
+                Ok(answer) => answer.into_inner(),
+                Err(status) => return drop(sender.send(Err(status)).await),
+            };
+            while let Some(message) = stream.message().await.transpose() {
+                if sender.send(message).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Chat { say: Some(say), heard: Heard { messages, task: task.abort_handle() } }
     }
 
     /// Asks again while the node says UNAVAILABLE, as a client does while a partition has no leader
@@ -263,6 +291,25 @@ pub struct Heard<O> {
 impl<O> Drop for Heard<O> {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// A stream in both directions.
+pub struct Chat<I, O> {
+    say: Option<mpsc::Sender<I>>,
+    /// What the node says.
+    pub heard: Heard<O>,
+}
+
+impl<I, O> Chat<I, O> {
+    pub async fn say(&mut self, message: I) {
+        let say = self.say.as_ref().expect("more to say");
+        say.send(message).await.unwrap_or_else(|_| panic!("nobody listens"));
+    }
+
+    /// Nothing more is said.
+    pub fn said_all(&mut self) {
+        self.say = None;
     }
 }
 

@@ -9,13 +9,10 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
-use crate::id::{Index, Sequence, SessionId};
-use crate::limits::KEY_BYTES_MAX;
-use crate::partition::ledger::Flow;
+use crate::id::Index;
+use crate::partition::primitive::listeners::Listeners;
 use crate::partition::primitive::{
-    Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, not_utf8, undecodable,
+    Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, expiry, undecodable,
 };
 use crate::partition::reply::{Refusal, Status};
 use crate::partition::snapshot::{Broken, Restoring};
@@ -28,14 +25,8 @@ pub struct Map {
     entries: BTreeMap<Box<str>, Entry>,
     /// Keys of entries with a TTL, by the entry's version.
     expiring: BTreeMap<Index, Box<str>>,
-    /// Listeners to everything, by the index of their command.
-    everywhere: BTreeMap<Index, CallId>,
-    /// Listeners to one key.
-    by_key: BTreeMap<Box<str>, BTreeMap<Index, CallId>>,
-    /// What each listener listens to; empty for everything.
-    listeners: BTreeMap<Index, Box<str>>,
-    /// Memory held, and how much of it entries hold.
-    bytes: usize,
+    listeners: Listeners,
+    /// Memory that entries hold.
     entries_bytes: usize,
 }
 
@@ -62,7 +53,6 @@ const ENTRY: u8 = 20;
 
 /// What an entry costs beside key and value.
 const ENTRY_BYTES: usize = size_of::<Entry>() + 40;
-const LISTENER_BYTES: usize = 160;
 
 impl Shape for Map {
     fn mode(tag: u32) -> Option<Mode> {
@@ -89,7 +79,7 @@ impl Shape for Map {
             UPDATE => self.update(cx, call.index, key, &input),
             REMOVE => self.remove(cx, key, input.prev_index),
             CLEAR => self.clear(cx),
-            EVENTS => self.listen(cx, call, key),
+            EVENTS => self.listeners.listen(cx, call, key),
             _ => cx.fail(Status::NotSupported, format_args!("proposal not supported")),
         }
     }
@@ -130,7 +120,7 @@ impl Shape for Map {
     }
 
     fn cancelled(&mut self, _cx: &mut Context<'_>, call: CallId) {
-        self.unlisten(call.index);
+        self.listeners.unlisten(call.index);
     }
 
     fn list(&self, after: Option<&str>, out: &mut Vec<u8>) -> Option<Box<str>> {
@@ -144,13 +134,7 @@ impl Shape for Map {
     fn record(&self, place: &mut Place, into: &mut Vec<u8>) -> Option<u8> {
         use std::ops::Bound::{Excluded, Unbounded};
         if place.step == 0 {
-            if let Some((index, key)) = self.listeners.range(Index(place.index + 1)..).next() {
-                place.index = index.0;
-                let call = self.listener(*index, key)?;
-                put_uint(into, 1, index.0);
-                put_text(into, 2, key.as_bytes());
-                put_uint(into, 100, call.session.0);
-                put_uint(into, 101, call.sequence.0);
+            if self.listeners.record(place, into) {
                 return Some(LISTENER);
             }
             place.step = 1;
@@ -171,14 +155,14 @@ impl Shape for Map {
 
     fn restore(&mut self, cx: &mut Restoring<'_>, kind: u8, record: &[u8]) -> Result<(), Broken> {
         match kind {
-            LISTENER => self.restore_listener(cx, record),
+            LISTENER => self.listeners.restore(cx, record),
             ENTRY => self.restore_entry(cx, record),
             _ => Err(Broken::Malformed("a map has no such record")),
         }
     }
 
     fn bytes(&self) -> usize {
-        self.bytes
+        self.entries_bytes + self.listeners.bytes()
     }
 }
 
@@ -260,7 +244,6 @@ impl Map {
             }
         }
         let bytes = std::mem::take(&mut self.entries_bytes);
-        self.bytes -= bytes;
         if !self.listeners.is_empty() || cx.watched() {
             for (key, entry) in &entries {
                 self.removed(cx, key, entry, false);
@@ -269,15 +252,6 @@ impl Map {
         // Freeing a large map takes longer than a turn may.
         cx.ledger.rubble.take(entries, bytes);
         Answer::Done(Status::Ok)
-    }
-
-    fn listen(&mut self, cx: &mut Context<'_>, call: CallId, key: &str) -> Answer {
-        let max = cx.ledger.bounds.listeners_max;
-        if let Err(answer) = cx.room(call, self.listeners.len(), max) {
-            return answer;
-        }
-        self.add_listener(call, key);
-        Answer::Streams
     }
 
     /// Whether the entry is there and, when `prev_index` is not 0, has that version (the texts are
@@ -302,8 +276,7 @@ impl Map {
         key: &str,
         input: &Input<'_>,
     ) -> Option<Entry> {
-        let now = cx.time();
-        let expire = input.ttl.map(|ttl| LogTime(now.0.saturating_add(pressed(ttl))));
+        let expire = input.ttl.map(|ttl| expiry(cx.time(), ttl));
         let new = Entry { value: input.value.into(), index, expire };
         self.grow(entry_bytes(key, &new), 0);
         let old = match self.entries.get_mut(key) {
@@ -318,12 +291,15 @@ impl Map {
             cx.arm(due, index, index.0);
             self.expiring.insert(index, key.into());
         }
-        self.publish(cx, key, |out| match &old {
-            None => put_message(out, 2, |out| put_indexed(out, 1, input.value, index)),
-            Some(old) => put_message(out, 3, |out| {
-                put_indexed(out, 1, input.value, index);
-                put_indexed(out, 2, &old.value, old.index);
-            }),
+        self.listeners.publish(cx, key, |out| {
+            put_text(out, 1, key.as_bytes());
+            match &old {
+                None => put_message(out, 2, |out| put_indexed(out, 1, input.value, index)),
+                Some(old) => put_message(out, 3, |out| {
+                    put_indexed(out, 1, input.value, index);
+                    put_indexed(out, 2, &old.value, old.index);
+                }),
+            }
         });
         if cx.watched() {
             let mut entry = Vec::new();
@@ -335,7 +311,8 @@ impl Map {
 
     /// Tells listeners and watchers that an entry is gone.
     fn removed(&mut self, cx: &mut Context<'_>, key: &str, entry: &Entry, expired: bool) {
-        self.publish(cx, key, |out| {
+        self.listeners.publish(cx, key, |out| {
+            put_text(out, 1, key.as_bytes());
             put_message(out, 4, |out| {
                 put_indexed(out, 1, &entry.value, entry.index);
                 put_uint(out, 2, u64::from(expired));
@@ -348,65 +325,7 @@ impl Map {
         }
     }
 
-    /// Sends an event about `key`, made once, to those who listen to everything and then to those
-    /// who listen to it, each in the order in which they came.
-    fn publish(&mut self, cx: &mut Context<'_>, key: &str, member: impl FnOnce(&mut Vec<u8>)) {
-        if self.listeners.is_empty() {
-            return;
-        }
-        let here = self.by_key.get(key);
-        if self.everywhere.is_empty() && here.is_none() {
-            return;
-        }
-        let mut event = Vec::new();
-        put_message(&mut event, 1, |out| {
-            put_text(out, 1, key.as_bytes());
-            member(out);
-        });
-        let event = Bytes::from(event);
-        let listeners = self.everywhere.values().chain(here.into_iter().flat_map(BTreeMap::values));
-        let mut lost = Vec::new();
-        for listener in listeners {
-            if cx.emit(*listener, &event) == Flow::Ended {
-                lost.push(listener.index);
-            }
-        }
-        for index in lost {
-            self.unlisten(index);
-        }
-    }
-
-    fn add_listener(&mut self, call: CallId, key: &str) {
-        self.bytes += LISTENER_BYTES + 2 * key.len();
-        self.listeners.insert(call.index, key.into());
-        if key.is_empty() {
-            self.everywhere.insert(call.index, call);
-        } else {
-            self.by_key.entry(key.into()).or_default().insert(call.index, call);
-        }
-    }
-
-    fn unlisten(&mut self, index: Index) {
-        let Some(key) = self.listeners.remove(&index) else {
-            return;
-        };
-        self.bytes -= LISTENER_BYTES + 2 * key.len();
-        self.everywhere.remove(&index);
-        if let Some(here) = self.by_key.get_mut(&key) {
-            here.remove(&index);
-            if here.is_empty() {
-                self.by_key.remove(&key);
-            }
-        }
-    }
-
-    fn listener(&self, index: Index, key: &str) -> Option<CallId> {
-        let here = self.by_key.get(key).and_then(|here| here.get(&index));
-        self.everywhere.get(&index).or(here).copied()
-    }
-
     fn grow(&mut self, more: usize, less: usize) {
-        self.bytes = self.bytes + more - less;
         self.entries_bytes = self.entries_bytes + more - less;
     }
 
@@ -415,25 +334,6 @@ impl Map {
             cx.disarm(due, entry.index, entry.index.0);
             self.expiring.remove(&entry.index);
         }
-    }
-
-    fn restore_listener(&mut self, cx: &mut Restoring<'_>, record: &[u8]) -> Result<(), Broken> {
-        let (mut index, mut key, mut session, mut sequence) = (0, "", 0, 0);
-        let mut fields = Fields::new(record);
-        while let Some((number, value)) = fields.field()? {
-            match number {
-                1 => index = value.uint()?,
-                2 => key = field::text(value.bytes()?)?,
-                100 => session = value.uint()?,
-                101 => sequence = value.uint()?,
-                _ => {}
-            }
-        }
-        let (session, sequence) = (SessionId(session), Sequence(sequence));
-        let call = CallId { index: Index(index), session, sequence };
-        cx.claim(call)?;
-        self.add_listener(call, key);
-        Ok(())
     }
 
     fn restore_entry(&mut self, cx: &mut Restoring<'_>, record: &[u8]) -> Result<(), Broken> {
@@ -499,20 +399,12 @@ impl<'a> Input<'a> {
     }
 
     fn key(&self) -> Result<&'a str, Refusal> {
-        if self.key.len() > KEY_BYTES_MAX {
-            return Err(Refusal::Malformed("the key is too long".to_owned()));
-        }
-        field::text(self.key).map_err(|_| not_utf8())
+        checked_key(self.key)
     }
 
     fn watches(&self) -> bool {
         self.flag != 0
     }
-}
-
-/// A length of time as log time counts it; a negative one is over at once.
-fn pressed(nanos: i128) -> u64 {
-    u64::try_from(nanos.max(0)).unwrap_or(u64::MAX)
 }
 
 fn entry_bytes(key: &str, entry: &Entry) -> usize {

@@ -9,16 +9,20 @@
 //! primitive sees each command once.
 
 pub mod counter;
+pub mod counter_map;
 pub mod election;
+pub mod listeners;
 pub mod lock;
 pub mod map;
+pub mod set;
+pub mod value;
 
 use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
 
 use crate::id::{Index, Kind, PrimitiveId, Sequence, SessionId};
-use crate::limits::Bounds;
+use crate::limits::{Bounds, KEY_BYTES_MAX};
 use crate::partition::ledger::{Flow, Ledger};
 use crate::partition::reply::{Refusal, Replies, Status};
 use crate::partition::schedule::Timer;
@@ -75,9 +79,12 @@ macro_rules! kinds {
 
 kinds! {
     Counter => counter::Counter,
+    CounterMap => counter_map::CounterMap,
     LeaderElection => election::Election,
     Lock => lock::Lock,
     Map => map::Map,
+    Set => set::Set,
+    Value => value::Value,
 }
 
 /// What every kind of primitive does. The inputs are client bytes: an undecodable one is INVALID.
@@ -425,6 +432,20 @@ pub fn undecodable(cx: &mut Context<'_>) -> Answer {
 #[must_use]
 pub fn not_utf8() -> Refusal {
     Refusal::Malformed("a key or name is not UTF-8".to_owned())
+}
+
+/// A key, an element or a name as the text that it has to be, within its bound.
+pub fn checked_key(bytes: &[u8]) -> Result<&str, Refusal> {
+    if bytes.len() > KEY_BYTES_MAX {
+        return Err(Refusal::Malformed("the key is too long".to_owned()));
+    }
+    field::text(bytes).map_err(|_| not_utf8())
+}
+
+/// When what is written now with this TTL, in nanoseconds, is due. A negative one is over at once.
+#[must_use]
+pub fn expiry(now: LogTime, ttl: i128) -> LogTime {
+    LogTime(now.0.saturating_add(u64::try_from(ttl.max(0)).unwrap_or(u64::MAX)))
 }
 
 fn write_text(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {

@@ -3,8 +3,8 @@
 use prost::Message;
 
 use super::*;
-use crate::id::{Kind, PrimitiveId};
-use crate::limits::LISTING_BYTES_MAX;
+use crate::id::{Kind, PrimitiveId, SessionId};
+use crate::limits::{KEY_BYTES_MAX, LISTING_BYTES_MAX};
 use crate::partition::rig::*;
 use crate::prng::Prng;
 use crate::time::Span;
