@@ -352,8 +352,8 @@ pub const STREAM_HELD_BYTES_MAX: usize = 8 << 20;
 pub const REFLECTION_REQUEST_BYTES_MAX: usize = 4 << 10;
 
 /// Bytes of answers that a client of server reflection may leave unread, beyond its flow control
-/// window; past it the stream ends. An answer is below 100 KiB (`edge/reflect.rs` asserts it), and
-/// clients read each before they ask again.
+/// window; past it the stream ends. A whole descriptor set fits (`edge/reflect.rs` asserts it), an
+/// answer is a part of one, and clients read each before they ask again.
 pub const REFLECTION_HELD_BYTES_MAX: usize = 1 << 20;
 
 /// What one core reads at once from one connection.

@@ -265,23 +265,50 @@ async fn reflection_ends_in_form_whatever_is_said() {
     }
 }
 
+/// A stream of reflection that has begun and never ends by itself ends with its deadline.
+#[tokio::test]
+async fn a_reflection_ends_with_its_deadline() {
+    if !harness::possible() {
+        return;
+    }
+    let (answer, mut body) = by_hand(&[("grpc-timeout", "50m")]).await;
+    let question = asks(MessageRequest::ListServices(String::new()));
+    body.send_data(framed(&question), false).unwrap();
+    let answer = tokio::time::timeout(SOON, answer).await.expect("in time").expect("a head");
+    let mut answers = answer.into_body();
+    let said = async {
+        assert!(answers.data().await.expect("an answer").is_ok());
+        assert!(answers.data().await.is_none());
+        answers.trailers().await.expect("no reset").expect("a status")
+    };
+    let trailers = tokio::time::timeout(SOON, said).await.expect("it ends");
+    assert_eq!(trailers["grpc-status"], "4", "{trailers:?}");
+}
+
+/// A stream of reflection on a connection of its own, whose windows nobody opens.
+async fn by_hand(headers: &[(&str, &str)]) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+    let socket = tokio::net::TcpStream::connect(harness::shared()).await.unwrap();
+    let (sender, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = http::Request::builder()
+        .method("POST")
+        .uri(format!("http://node{REFLECTION}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut sender = sender.ready().await.unwrap();
+    sender.send_request(request.body(()).unwrap(), false).expect("a stream")
+}
+
 /// Who asks and asks and never reads is stopped, and the node is none the worse.
 #[tokio::test]
 async fn who_does_not_read_is_not_answered_for_ever() {
     if !harness::possible() {
         return;
     }
-    let socket = tokio::net::TcpStream::connect(harness::shared()).await.unwrap();
-    let (sender, connection) = h2::client::handshake(socket).await.unwrap();
-    tokio::spawn(connection);
-    let request = http::Request::builder()
-        .method("POST")
-        .uri(format!("http://node{REFLECTION}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers");
-    let mut sender = sender.ready().await.unwrap();
-    let (answer, mut body) =
-        sender.send_request(request.body(()).unwrap(), false).expect("a stream");
+    let (answer, mut body) = by_hand(&[]).await;
     // About 6 KB each, 4000 times: far more than a window and the bound together.
     let question = MessageRequest::FileContainingSymbol("atomix.multiraft.map.v1.Map".to_owned());
     let question = framed(&asks(question));

@@ -6,9 +6,9 @@
 //!                        health.rs, reflect.rs: bytes ─► bytes, without the core
 //! ```
 //!
-//! The one place that knows both what stands on the wire and what a shard is asked. Nothing is
-//! decoded for its meaning here: ids are sliced out, forms are checked, bytes are wrapped. Absent
-//! on purpose: HTTP/2 and sockets (`frontend/`), which put octets in and take octets out.
+//! The one place that knows both what stands on the wire and what a shard is asked. What a shard is
+//! asked is not decoded for its meaning: ids are sliced out, forms are checked, bytes are wrapped.
+//! Absent on purpose: HTTP/2 and sockets (`frontend/`), which put octets in and take octets out.
 
 pub mod dialect;
 pub mod health;

@@ -3,8 +3,9 @@
 //! A gRPC client waits for SETTINGS before it speaks, so a fresh socket says nothing. The accepting
 //! core drives the connection until the first request is whole, then sends it over with what was
 //! read and not yet taken (design.md 7, Pinning). Requests for other partitions on it still work,
-//! by letter. What the edge answers itself (`connection/local.rs`) decides nothing. The wait is bounded by what bounds any request: its bytes, and the connection's own
-//! timers.
+//! by letter. A health check before it decides nothing; a stream that the edge answers itself
+//! (`connection/local.rs`) stays where it is. The wait is bounded by what bounds any request: its
+//! bytes, and the connection's own timers.
 
 use crate::edge::dialect::Dialect;
 use crate::edge::{method, request};

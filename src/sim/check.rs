@@ -6,7 +6,8 @@
 //! | | could disprove: nothing acknowledged is lost, no command counts twice |
 //! | sums | a counter that only goes up ends between what was acknowledged and what was tried |
 //! | locks | never held twice, tokens grow (the model of a lock, with the ends of sessions) |
-//! | streams | events arrive 1, 2, 3 …, in the order of their causes, and none between is missing |
+//! | streams | events arrive 1, 2, 3 …, in the order of their causes, none between is missing, |
+//! | | and each follows from those before it |
 //! | indexes | no two commands have the same index |
 //!
 //! Equal replicas, early ends of sessions and progress are watched while the world runs
@@ -20,8 +21,9 @@ use crate::id::{Kind, PartitionId};
 use crate::sim::fault::Plan;
 use crate::sim::history::{History, Record};
 use crate::sim::linear::{Entry, Verdict, search};
+use crate::workload::answer::{Change, Held};
 use crate::workload::model::{Event, State};
-use crate::workload::{Answer, Op};
+use crate::workload::{Answer, Op, Outcome};
 
 /// What a history was found to be.
 #[derive(Debug, Default)]
@@ -51,7 +53,7 @@ fn linear(history: &History, plan: &Plan, findings: &mut Findings) {
     let mut primitives: BTreeMap<Primitive, Vec<usize>> = BTreeMap::new();
     for (number, record) in history.records.iter().enumerate() {
         let (kind, name) = record.primitive.clone();
-        if !record.op.is_stream() && !matches!(kind, Kind::MultiMap | Kind::IndexedMap) {
+        if !record.op.is_stream() && kind != Kind::MultiMap {
             primitives.entry((record.partition, kind, name)).or_default().push(number);
         }
     }
@@ -118,6 +120,9 @@ fn ttl_ns(op: &Op) -> Option<u64> {
         | Op::MapUpdate { ttl, .. }
         | Op::ValueSet { ttl, .. }
         | Op::ValueInsert { ttl, .. }
+        | Op::ValueUpdate { ttl, .. }
+        | Op::IndexedAppend { ttl, .. }
+        | Op::IndexedUpdate { ttl, .. }
         | Op::SetAdd { ttl, .. } => ttl.map(|span| span.0),
         _ => None,
     }
@@ -206,6 +211,11 @@ fn streams(history: &History, wrong: &mut Vec<String>) {
                 other => wrong.push(format!("{who}: output {number} is {other:?}")),
             }
         }
+        if opened.primitive.0 != Kind::MultiMap
+            && let Err(why) = chained(&stream.outputs)
+        {
+            wrong.push(format!("{who}: {why}"));
+        }
         let (Some((_, first, _)), Some((_, last, _))) =
             (stream.outputs.first(), stream.outputs.last())
         else {
@@ -215,7 +225,7 @@ fn streams(history: &History, wrong: &mut Vec<String>) {
         for record in &history.records {
             let same = record.partition == opened.partition
                 && record.primitive == opened.primitive
-                && matches!(record.outcome, Some(Ok(Answer::Written { .. })));
+                && changes(record);
             let between = record.index > *first && record.index <= *last;
             if same && between && !heard.contains(&record.index) {
                 wrong
@@ -223,6 +233,50 @@ fn streams(history: &History, wrong: &mut Vec<String>) {
             }
         }
     }
+}
+
+/// Whether what was done is certain to have brought an event.
+fn changes(record: &Record) -> bool {
+    match (&record.op, &record.outcome) {
+        (_, Some(Ok(Answer::Written { .. }))) => true,
+        (
+            Op::IndexedAppend { .. } | Op::IndexedUpdate { .. },
+            Some(Ok(Answer::Entry { value: Some(held), .. })),
+        ) => held.index == record.index,
+        (
+            Op::CounterMapSet { .. }
+            | Op::CounterMapInsert { .. }
+            | Op::CounterMapUpdate { .. }
+            | Op::CounterMapIncrement { .. }
+            | Op::CounterMapDecrement { .. }
+            | Op::CounterMapRemove { .. }
+            | Op::MapRemove { .. }
+            | Op::SetAdd { .. }
+            | Op::SetRemove { .. }
+            | Op::ValueDelete { .. },
+            outcome,
+        ) => matches!(outcome, Some(Ok(_))),
+        _ => false,
+    }
+}
+
+/// Whether each event says of its key what those before it left there.
+fn chained(outputs: &[(u64, u64, Outcome)]) -> Result<(), String> {
+    let mut known: BTreeMap<&str, Option<&Held>> = BTreeMap::new();
+    for (number, _, outcome) in outputs {
+        let Ok(event @ Answer::Event { key, change, value, before }) = outcome else { continue };
+        let (expected, now) = match change {
+            Change::Inserted => (None, Some(value)),
+            Change::Updated => (before.as_ref(), Some(value)),
+            Change::Removed | Change::Expired => (Some(value), None),
+        };
+        if let Some(was) = known.insert(key, now)
+            && was != expected
+        {
+            return Err(format!("output {number} is {event}, but {was:?} was there"));
+        }
+    }
+    Ok(())
 }
 
 fn indexes(history: &History, wrong: &mut Vec<String>) {
@@ -260,8 +314,6 @@ const SHOWN_AFTER: usize = 12;
 mod tests {
     use super::*;
     use crate::sim::history::{Session, Stream};
-    use crate::workload::answer::{Change, Held};
-    use crate::workload::{Answer, Outcome};
 
     #[test]
     fn a_lost_increment_is_found_twice() {
@@ -297,20 +349,51 @@ mod tests {
             let before = before.map(|(value, index)| Held { value: value.into(), index });
             Ok(Answer::Written { index, before })
         };
-        let event = |value: &'static str, index| -> Outcome {
+        let event = |value: &'static str, index, before: &'static str| -> Outcome {
             let value = Held { value: value.into(), index };
-            Ok(Answer::Event { key: "k".to_owned(), change: Change::Updated, value, before: None })
+            let before = Some(Held { value: before.into(), index: index - 1 });
+            Ok(Answer::Event { key: "k".to_owned(), change: Change::Updated, value, before })
         };
         let opening = Op::MapEvents { key: String::new() };
         add(&mut history, Kind::Map, opening, 1, Ok(Answer::Nothing));
         add(&mut history, Kind::Map, put("a"), 2, written(2, None));
         add(&mut history, Kind::Map, put("b"), 3, written(3, Some(("a", 2))));
         add(&mut history, Kind::Map, put("c"), 4, written(4, Some(("b", 3))));
-        let outputs = vec![(1, 2, event("a", 2)), (2, 3, event("b", 3)), (3, 4, event("c", 4))];
+        let outputs =
+            vec![(1, 2, event("a", 2, "")), (2, 3, event("b", 3, "a")), (3, 4, event("c", 4, "b"))];
+        history.streams.push(Stream { record: 0, outputs, complete: false });
+        assert_eq!(wrong(&history), 0);
+        let missed = history.streams[0].outputs.remove(1);
+        assert_eq!(wrong(&history), 2, "one is missing, and the next does not follow");
+        history.streams[0].outputs.insert(1, (2, 3, event("x", 3, "a")));
+        assert_eq!(wrong(&history), 1, "the value is another one");
+        history.streams[0].outputs[1] = missed;
+        assert_eq!(wrong(&history), 0);
+    }
+
+    #[test]
+    fn a_removal_that_nobody_told_is_missed() {
+        let mut history = history();
+        let element = || "e".to_owned();
+        let event = |change| -> Outcome {
+            let (key, value, before) = (element(), Held::default(), None);
+            Ok(Answer::Event { key, change, value, before })
+        };
+        add(&mut history, Kind::Set, Op::SetEvents, 1, Ok(Answer::Nothing));
+        let addition = || Op::SetAdd { element: element(), ttl: None };
+        add(&mut history, Kind::Set, addition(), 2, Ok(Answer::Nothing));
+        let removal = Op::SetRemove { element: element() };
+        add(&mut history, Kind::Set, removal, 3, Ok(Answer::Nothing));
+        add(&mut history, Kind::Set, addition(), 4, Ok(Answer::Nothing));
+        let outputs = vec![
+            (1, 2, event(Change::Inserted)),
+            (2, 3, event(Change::Removed)),
+            (3, 4, event(Change::Inserted)),
+        ];
         history.streams.push(Stream { record: 0, outputs, complete: false });
         assert_eq!(wrong(&history), 0);
         let _ = history.streams[0].outputs.remove(1);
-        assert_eq!(wrong(&history), 1);
+        assert_eq!(wrong(&history), 2, "one is missing, and the next does not follow");
     }
 
     #[test]

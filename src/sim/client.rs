@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::id::{Index, Kind, NodeId, PartitionId};
+use crate::id::{Index, NodeId, PartitionId};
 use crate::partition::reply::{Refusal, Status};
 use crate::prng::Prng;
 use crate::shard::inbox::Ask;
@@ -23,7 +23,7 @@ use crate::time::Span;
 use crate::wire::bloom::Filter;
 use crate::wire::proto::v1::{CreatePrimitiveOutput, OpenSessionOutput};
 use crate::workload::answer::outcome;
-use crate::workload::mix::last_reads;
+use crate::workload::mix::{all_events, last_reads};
 use crate::workload::{Answer, Op};
 
 /// A client.
@@ -381,7 +381,9 @@ impl Client {
         let outcome = outcome(&op, status, &bytes);
         match &outcome {
             Ok(Answer::Written { index, .. }) => live.seen = *index,
-            Ok(Answer::Found(held)) => live.seen = held.index,
+            Ok(Answer::Found(held) | Answer::Entry { value: Some(held), .. }) => {
+                live.seen = held.index;
+            }
             _ => {}
         }
         if let Some(sequence) = under_way.sequence {
@@ -542,8 +544,7 @@ impl Client {
         if self.habits.listens && !live.listening && self.ending == Ending::Working {
             live.listening = true;
             for place in 0..self.habits.mixes.len() {
-                if self.habits.mixes[place].0.kind() == Kind::Map {
-                    let op = Op::MapEvents { key: String::new() };
+                if let Some(op) = all_events(self.habits.mixes[place].0.kind()) {
                     self.begin_op(now_ns, place, op, history, acts);
                 }
             }

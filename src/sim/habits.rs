@@ -31,7 +31,7 @@ pub struct Habits {
     pub reads: bool,
     /// In a thousand, per request: asks any node instead of the one that answered last.
     pub roams: u64,
-    /// Whether it listens to the events of its maps.
+    /// Whether it listens to the events of what it works on.
     pub listens: bool,
     /// When it falls silent for ever, without closing anything.
     pub dies_ns: u64,

@@ -252,7 +252,9 @@ fn value(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
     Ok(Some(match verb {
         "set" => Op::ValueSet { value: value()?, ttl: words.span_named("ttl")? },
         "insert" => Op::ValueInsert { value: value()?, ttl: words.span_named("ttl")? },
-        "update" => Op::ValueUpdate { value: value()?, prev: prev()? },
+        "update" => {
+            Op::ValueUpdate { value: value()?, ttl: words.span_named("ttl")?, prev: prev()? }
+        }
         "delete" => Op::ValueDelete { prev: prev()? },
         "get" => Op::ValueGet,
         "watch" => Op::ValueWatch,
@@ -278,23 +280,27 @@ fn election(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
 
 fn indexed_map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
     let key = || words.word(at + 1).map(str::to_owned).unwrap_or_default();
-    let bytes = |place| words.word(place).map(|word| Bytes::copy_from_slice(word.as_bytes()));
+    let bytes = |place| words.word(place).map(bytes);
+    let ttl = || words.span_named("ttl");
     let index = || words.number_named("index", 0);
     let prev = || words.number_named("prev", 0);
     Ok(Some(match verb {
-        "append" => {
-            let ttl = words.span_named("ttl")?;
-            Op::IndexedAppend { key: key(), value: bytes(at + 2)?, ttl }
-        }
-        "update" if index()? > 0 => Op::IndexedUpdate {
+        "append" => Op::IndexedAppend { key: key(), value: bytes(at + 2)?, ttl: ttl()? },
+        // By index, by key, or by both.
+        "update" if words.word(at + 2).is_err() => Op::IndexedUpdate {
             key: String::new(),
             index: index()?,
             value: bytes(at + 1)?,
+            ttl: ttl()?,
             prev: prev()?,
         },
-        "update" => {
-            Op::IndexedUpdate { key: key(), index: 0, value: bytes(at + 2)?, prev: prev()? }
-        }
+        "update" => Op::IndexedUpdate {
+            key: key(),
+            index: index()?,
+            value: bytes(at + 2)?,
+            ttl: ttl()?,
+            prev: prev()?,
+        },
         "remove" => Op::IndexedRemove { key: key(), index: index()?, prev: prev()? },
         "clear" => Op::IndexedClear,
         "get" => Op::IndexedGet { key: key(), index: index()? },
@@ -303,6 +309,8 @@ fn indexed_map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
         "next" => Op::IndexedNext(words.number(at + 1)?),
         "prev" => Op::IndexedPrev(words.number(at + 1)?),
         "size" => Op::IndexedSize,
+        "entries" => Op::IndexedEntries { watch: false },
+        "watch" => Op::IndexedEntries { watch: true },
         "events" => Op::IndexedEvents { key: key() },
         _ => return Ok(None),
     }))

@@ -412,6 +412,7 @@ fn read_indexed_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
         Op::IndexedLast => indexedmap::LastEntryOutput::decode(bytes)?.entry,
         Op::IndexedNext(_) => indexedmap::NextEntryOutput::decode(bytes)?.entry,
         Op::IndexedPrev(_) => indexedmap::PrevEntryOutput::decode(bytes)?.entry,
+        Op::IndexedEntries { .. } => indexedmap::EntriesOutput::decode(bytes)?.entry,
         Op::IndexedSize => {
             return Ok(Answer::Size(indexedmap::SizeOutput::decode(bytes)?.size));
         }

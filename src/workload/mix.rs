@@ -23,6 +23,8 @@ pub enum Mix {
     MapAll,
     /// A single value, written and read.
     Values,
+    /// Entries appended, changed, removed, looked at from both sides.
+    Indexed,
     /// Elements that come and go.
     Sets,
     /// Keys with numbers.
@@ -35,12 +37,13 @@ pub enum Mix {
 
 impl Mix {
     /// All of them.
-    pub const ALL: [Mix; 9] = [
+    pub const ALL: [Mix; 10] = [
         Mix::Counters,
         Mix::CounterAll,
         Mix::Puts,
         Mix::MapAll,
         Mix::Values,
+        Mix::Indexed,
         Mix::Sets,
         Mix::CounterMaps,
         Mix::Locks,
@@ -48,7 +51,7 @@ impl Mix {
     ];
 
     /// Those on kinds that this build serves.
-    pub const SERVED: [Mix; 9] = [
+    pub const SERVED: [Mix; 10] = [
         Mix::Counters,
         Mix::CounterAll,
         Mix::Puts,
@@ -56,6 +59,7 @@ impl Mix {
         Mix::Sets,
         Mix::CounterMaps,
         Mix::Values,
+        Mix::Indexed,
         Mix::Locks,
         Mix::Elections,
     ];
@@ -69,6 +73,7 @@ impl Mix {
             Mix::Puts => "puts",
             Mix::MapAll => "map-all",
             Mix::Values => "values",
+            Mix::Indexed => "indexed",
             Mix::Sets => "sets",
             Mix::CounterMaps => "counter-maps",
             Mix::Locks => "locks",
@@ -89,6 +94,7 @@ impl Mix {
             Mix::Counters | Mix::CounterAll => Kind::Counter,
             Mix::Puts | Mix::MapAll => Kind::Map,
             Mix::Values => Kind::Value,
+            Mix::Indexed => Kind::IndexedMap,
             Mix::Sets => Kind::Set,
             Mix::CounterMaps => Kind::CounterMap,
             Mix::Locks => Kind::Lock,
@@ -110,6 +116,7 @@ impl Mix {
             Mix::Puts => Op::MapGet { key },
             Mix::MapAll => map(prng, roll, key, value, seen),
             Mix::Values => single(prng, roll, value, seen),
+            Mix::Indexed => indexed(prng, roll, key, value, seen),
             Mix::Sets => match roll {
                 0..35 => Op::SetAdd { element: key, ttl: lifetime(prng) },
                 35..65 => Op::SetRemove { element: key },
@@ -168,12 +175,33 @@ fn map(prng: &mut Prng, roll: u64, key: String, value: Bytes, seen: u64) -> Op {
 
 fn single(prng: &mut Prng, roll: u64, value: Bytes, seen: u64) -> Op {
     let prev = if prng.chance(400) { seen } else { 0 };
+    let ttl = lifetime(prng);
     match roll {
-        0..25 => Op::ValueSet { value, ttl: lifetime(prng) },
-        25..35 => Op::ValueInsert { value, ttl: None },
-        35..50 => Op::ValueUpdate { value, prev },
+        0..25 => Op::ValueSet { value, ttl },
+        25..35 => Op::ValueInsert { value, ttl },
+        35..50 => Op::ValueUpdate { value, ttl, prev },
         50..60 => Op::ValueDelete { prev },
         _ => Op::ValueGet,
+    }
+}
+
+fn indexed(prng: &mut Prng, roll: u64, key: String, value: Bytes, seen: u64) -> Op {
+    let prev = if prng.chance(300) { seen } else { 0 };
+    // As many as a run appends, more or less.
+    let any = prng.below(40);
+    let (index, ttl) = (if prng.chance(300) { any } else { 0 }, lifetime(prng));
+    let named = if index > 0 && prng.chance(500) { String::new() } else { key.clone() };
+    match roll {
+        0..35 => Op::IndexedAppend { key, value, ttl },
+        35..47 => Op::IndexedUpdate { key: named, index, value, ttl, prev },
+        47..63 => Op::IndexedRemove { key, index, prev },
+        63..65 => Op::IndexedClear,
+        65..75 => Op::IndexedGet { key, index },
+        75..80 => Op::IndexedFirst,
+        80..85 => Op::IndexedLast,
+        85..91 => Op::IndexedNext(any),
+        91..97 => Op::IndexedPrev(any),
+        _ => Op::IndexedSize,
     }
 }
 
@@ -203,7 +231,26 @@ pub fn last_reads(kind: Kind) -> Vec<Op> {
         Kind::Value => vec![Op::ValueGet],
         Kind::Lock => vec![Op::LockGet],
         Kind::LeaderElection => vec![Op::ElectionGetTerm],
-        Kind::MultiMap | Kind::IndexedMap => Vec::new(),
+        Kind::IndexedMap => {
+            let each = keys().map(|key| Op::IndexedGet { key, index: 0 });
+            each.chain([Op::IndexedFirst, Op::IndexedLast, Op::IndexedSize]).collect()
+        }
+        Kind::MultiMap => Vec::new(),
+    }
+}
+
+/// What tells all changes of a primitive, if its kind can.
+#[must_use]
+pub fn all_events(kind: Kind) -> Option<Op> {
+    let key = String::new();
+    match kind {
+        Kind::CounterMap => Some(Op::CounterMapEvents { key }),
+        Kind::IndexedMap => Some(Op::IndexedEvents { key }),
+        Kind::Map => Some(Op::MapEvents { key }),
+        Kind::MultiMap => Some(Op::MultiMapEvents { key }),
+        Kind::Set => Some(Op::SetEvents),
+        Kind::Value => Some(Op::ValueEvents),
+        Kind::Counter | Kind::LeaderElection | Kind::Lock => None,
     }
 }
 

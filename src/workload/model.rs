@@ -34,6 +34,13 @@ pub enum State {
         /// No later token is at or below this.
         last: u64,
     },
+    /// An indexed map.
+    Indexed {
+        /// The index of the last entry that was appended.
+        last: u64,
+        /// By index.
+        lines: Vec<Line>,
+    },
     /// An election.
     Election {
         /// The term's number.
@@ -54,6 +61,17 @@ pub struct Cell {
     pub index: Option<u64>,
     /// The number of the operation that wrote them, in the history.
     pub writer: u64,
+}
+
+/// One entry of an indexed map.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Line {
+    /// Its index.
+    pub index: u64,
+    /// Its key.
+    pub key: String,
+    /// What it holds, with its version.
+    pub cell: Cell,
 }
 
 /// Something that happens to a key.
@@ -98,7 +116,8 @@ impl State {
             Kind::Set => State::Member(None),
             Kind::Lock => State::Lock { holder: None, last: 0 },
             Kind::LeaderElection => State::Election { term: 0, leader: None, queue: Vec::new() },
-            Kind::MultiMap | Kind::IndexedMap => panic!("no model of {kind}"),
+            Kind::IndexedMap => State::Indexed { last: 0, lines: Vec::new() },
+            Kind::MultiMap => panic!("no model of {kind}"),
         }
     }
 
@@ -114,6 +133,7 @@ impl State {
                     State::Cell(cell) => cell_step(cell.as_ref(), *number, op, outcome),
                     State::Member(by) => member(*by, *number, op, outcome),
                     State::Lock { holder, last } => lock(*holder, *last, *session, op, outcome),
+                    State::Indexed { last, lines } => indexed(*last, lines, *number, op, outcome),
                     State::Election { .. } => self.election(*session, op, outcome),
                 }
             }
@@ -126,6 +146,12 @@ impl State {
         match self {
             State::Cell(Some(cell)) if cell.writer == writer => Some(State::Cell(None)),
             State::Member(Some(by)) if *by == writer => Some(State::Member(None)),
+            State::Indexed { last, lines } => {
+                let place = lines.iter().position(|line| line.cell.writer == writer)?;
+                let mut lines = lines.clone();
+                lines.remove(place);
+                Some(State::Indexed { last: *last, lines })
+            }
             _ => None,
         }
     }
@@ -181,8 +207,14 @@ fn fails(outcome: Option<&Outcome>, status: Status) -> bool {
 fn counter(value: i64, op: &Op, outcome: Option<&Outcome>) -> Option<State> {
     let after = match *op {
         Op::CounterSet(to) => to,
-        Op::CounterIncrement(delta) => value.wrapping_add(delta),
-        Op::CounterDecrement(delta) => value.wrapping_sub(delta),
+        Op::CounterIncrement(delta) => match value.checked_add(delta) {
+            Some(sum) => sum,
+            None => return fails(outcome, Status::Invalid).then_some(State::Number(value)),
+        },
+        Op::CounterDecrement(delta) => match value.checked_sub(delta) {
+            Some(rest) => rest,
+            None => return fails(outcome, Status::Invalid).then_some(State::Number(value)),
+        },
         Op::CounterUpdate { compare, update } if compare == value => update,
         Op::CounterUpdate { .. } => {
             return fails(outcome, Status::Conflict).then_some(State::Number(value));
@@ -198,12 +230,14 @@ fn count(value: Option<i64>, op: &Op, outcome: Option<&Outcome>) -> Option<State
     let refused = |status| fails(outcome, status).then_some(State::Count(value));
     let (answer, after) = match *op {
         Op::CounterMapSet { value: to, .. } => (Answer::Number(old), Some(to)),
-        Op::CounterMapIncrement { delta, .. } => {
-            (Answer::Number(old), Some(old.wrapping_add(one(delta))))
-        }
-        Op::CounterMapDecrement { delta, .. } => {
-            (Answer::Number(old), Some(old.wrapping_sub(one(delta))))
-        }
+        Op::CounterMapIncrement { delta, .. } => match old.checked_add(one(delta)) {
+            Some(sum) => (Answer::Number(old), Some(sum)),
+            None => return refused(Status::Invalid),
+        },
+        Op::CounterMapDecrement { delta, .. } => match old.checked_sub(one(delta)) {
+            Some(rest) => (Answer::Number(old), Some(rest)),
+            None => return refused(Status::Invalid),
+        },
         Op::CounterMapInsert { .. } if value.is_some() => return refused(Status::AlreadyExists),
         Op::CounterMapInsert { value: to, .. } => (Answer::Nothing, Some(to)),
         Op::CounterMapClear => (Answer::Nothing, None),
@@ -277,7 +311,7 @@ fn cell_step(
             Some(_) => stays(cell, outcome, Status::AlreadyExists),
             None => write(None, number, value, outcome),
         },
-        Op::MapUpdate { value, prev, .. } | Op::ValueUpdate { value, prev } => match cell {
+        Op::MapUpdate { value, prev, .. } | Op::ValueUpdate { value, prev, .. } => match cell {
             None => stays(cell, outcome, Status::NotFound),
             Some(held) => match matches(held, *prev, outcome) {
                 Check::Same => write(cell, number, value, outcome),
@@ -391,6 +425,99 @@ fn learn(held: &Cell, index: Option<u64>) -> Option<Cell> {
     Some(Cell { index, ..held.clone() })
 }
 
+fn indexed(
+    last: u64,
+    lines: &[Line],
+    number: u64,
+    op: &Op,
+    outcome: Option<&Outcome>,
+) -> Option<State> {
+    let refused =
+        |status| fails(outcome, status).then(|| State::Indexed { last, lines: lines.to_vec() });
+    let cell = |value: &Bytes| Cell { value: value.clone(), index: None, writer: number };
+    let mut after = lines.to_vec();
+    match op {
+        Op::IndexedAppend { key, .. } if lines.iter().any(|line| line.key == *key) => {
+            return refused(Status::AlreadyExists);
+        }
+        Op::IndexedAppend { key, value, .. } => {
+            let line = Line { index: last + 1, key: key.clone(), cell: cell(value) };
+            after.push(shown(line, outcome)?);
+            return Some(State::Indexed { last: last + 1, lines: after });
+        }
+        Op::IndexedClear => {
+            let cleared = State::Indexed { last, lines: Vec::new() };
+            return says(outcome, &Answer::Nothing).then_some(cleared);
+        }
+        Op::IndexedSize => {
+            let same = State::Indexed { last, lines: after };
+            return says(outcome, &Answer::Size(lines.len() as u32)).then_some(same);
+        }
+        _ => {}
+    }
+    let place = match place_of(lines, op) {
+        Ok(place) => place,
+        Err(status) => return refused(status),
+    };
+    if let Op::IndexedUpdate { prev, .. } | Op::IndexedRemove { prev, .. } = op {
+        match matches(&lines[place].cell, *prev, outcome) {
+            Check::Same => {}
+            Check::Other => return refused(Status::Conflict),
+            Check::Never => return None,
+        }
+    }
+    if let Op::IndexedUpdate { value, .. } = op
+        && lines[place].cell.value != value
+    {
+        after[place].cell = cell(value);
+    }
+    let line = shown(after.remove(place), outcome)?;
+    if !matches!(op, Op::IndexedRemove { .. }) {
+        after.insert(place, line);
+    }
+    Some(State::Indexed { last, lines: after })
+}
+
+/// Which entry an operation is about, or how it fails without one.
+fn place_of(lines: &[Line], op: &Op) -> Result<usize, Status> {
+    let at = |index: u64| lines.iter().position(|line| line.index == index);
+    let of = |key: &str| lines.iter().position(|line| line.key == key);
+    let place = match op {
+        Op::IndexedUpdate { key, index: 0, .. } if key.is_empty() => return Err(Status::Invalid),
+        Op::IndexedUpdate { key, index, .. } if *index > 0 && !key.is_empty() => match at(*index) {
+            Some(place) if lines[place].key != *key => return Err(Status::Fault),
+            place => place,
+        },
+        Op::IndexedUpdate { key, index, .. }
+        | Op::IndexedRemove { key, index, .. }
+        | Op::IndexedGet { key, index } => {
+            if *index > 0 {
+                at(*index)
+            } else {
+                of(key)
+            }
+        }
+        Op::IndexedNext(index) => lines.iter().position(|line| line.index > *index),
+        Op::IndexedPrev(index) => lines.iter().rposition(|line| line.index < *index),
+        Op::IndexedLast => lines.len().checked_sub(1),
+        _ => (!lines.is_empty()).then_some(0),
+    };
+    place.ok_or(Status::NotFound)
+}
+
+/// The line with what the outcome says of it; `None` when it says something else.
+fn shown(line: Line, outcome: Option<&Outcome>) -> Option<Line> {
+    match outcome {
+        None => Some(line),
+        Some(Ok(Answer::Entry { key, at, value: Some(seen) })) => {
+            let same = *key == line.key && *at == line.index && agrees(&line.cell, seen);
+            let cell = same.then(|| learn(&line.cell, Some(seen.index)))??;
+            Some(Line { cell, ..line })
+        }
+        Some(_) => None,
+    }
+}
+
 fn succeed(term: u64, mut queue: Vec<(String, u64)>) -> State {
     if queue.is_empty() {
         return State::Election { term, leader: None, queue };
@@ -468,4 +595,44 @@ fn swap_in(term: u64, old: &(String, u64), mut queue: Vec<(String, u64)>, place:
     let leader = Some(queue.remove(place));
     queue.insert(0, old.clone());
     State::Election { term: term + 1, leader, queue }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(index: u64, key: &str, value: &'static str, version: u64) -> Outcome {
+        let held = Held { value: value.into(), index: version };
+        Ok(Answer::Entry { key: key.to_owned(), at: index, value: Some(held) })
+    }
+
+    fn append(key: &str, value: &'static str) -> Op {
+        Op::IndexedAppend { key: key.to_owned(), value: value.into(), ttl: None }
+    }
+
+    fn after(state: &State, number: u64, op: Op, outcome: Option<Outcome>) -> Option<State> {
+        state.step(&Event::Call { number, session: 1, op, outcome })
+    }
+
+    #[test]
+    fn an_indexed_map_counts_its_appends_and_learns_versions() {
+        let state = State::initial(Kind::IndexedMap);
+        assert_eq!(after(&state, 1, append("a", "v"), Some(entry(2, "a", "v", 3))), None);
+        let state =
+            after(&state, 1, append("a", "v"), Some(entry(1, "a", "v", 3))).expect("it can be");
+        // Nobody heard of the second.
+        let state = after(&state, 2, append("b", "w"), None).expect("it can be");
+        let refused = Err((Status::AlreadyExists, String::new()));
+        assert_eq!(after(&state, 3, append("b", "x"), Some(refused)).as_ref(), Some(&state));
+        assert_eq!(after(&state, 3, Op::IndexedNext(1), Some(entry(1, "a", "v", 3))), None);
+        let seen =
+            after(&state, 3, Op::IndexedNext(1), Some(entry(2, "b", "w", 4))).expect("it can be");
+        assert_eq!(after(&seen, 4, Op::IndexedLast, Some(entry(2, "b", "w", 5))), None);
+        let remove = Op::IndexedRemove { key: "b".to_owned(), index: 1, prev: 0 };
+        let rest = after(&seen, 5, remove, Some(entry(1, "a", "v", 3))).expect("it can be");
+        assert_eq!(after(&rest, 6, Op::IndexedFirst, Some(entry(1, "a", "v", 3))), None);
+        assert!(after(&rest, 6, Op::IndexedSize, Some(Ok(Answer::Size(1)))).is_some());
+        let expired = rest.step(&Event::Expire { writer: 2 }).expect("it can be");
+        assert!(after(&expired, 7, append("b", "w"), Some(entry(3, "b", "w", 9))).is_some());
+    }
 }

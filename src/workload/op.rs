@@ -50,7 +50,7 @@ pub enum Op {
     MapEvents { key: String },
     ValueSet { value: Bytes, ttl: Option<Span> },
     ValueInsert { value: Bytes, ttl: Option<Span> },
-    ValueUpdate { value: Bytes, prev: u64 },
+    ValueUpdate { value: Bytes, ttl: Option<Span>, prev: u64 },
     ValueDelete { prev: u64 },
     ValueGet,
     ValueWatch,
@@ -84,7 +84,7 @@ pub enum Op {
     MultiMapSize,
     MultiMapEvents { key: String },
     IndexedAppend { key: String, value: Bytes, ttl: Option<Span> },
-    IndexedUpdate { key: String, index: u64, value: Bytes, prev: u64 },
+    IndexedUpdate { key: String, index: u64, value: Bytes, ttl: Option<Span>, prev: u64 },
     IndexedRemove { key: String, index: u64, prev: u64 },
     IndexedClear,
     IndexedGet { key: String, index: u64 },
@@ -93,82 +93,41 @@ pub enum Op {
     IndexedNext(u64),
     IndexedPrev(u64),
     IndexedSize,
+    IndexedEntries { watch: bool },
     IndexedEvents { key: String },
 }
 
 impl Op {
     /// The kind of primitive it is for.
+    // Filled lines: one arm of this would fill a screen.
+    #[rustfmt::skip]
     #[must_use]
     pub fn kind(&self) -> Kind {
         use Op::*;
         match self {
-            CounterSet(_)
-            | CounterUpdate { .. }
-            | CounterIncrement(_)
-            | CounterDecrement(_)
+            CounterSet(_) | CounterUpdate { .. } | CounterIncrement(_) | CounterDecrement(_)
             | CounterGet => Kind::Counter,
-            CounterMapSet { .. }
-            | CounterMapInsert { .. }
-            | CounterMapUpdate { .. }
-            | CounterMapIncrement { .. }
-            | CounterMapDecrement { .. }
-            | CounterMapRemove { .. }
-            | CounterMapClear
-            | CounterMapLock
-            | CounterMapGet { .. }
-            | CounterMapSize
-            | CounterMapEntries { .. }
-            | CounterMapEvents { .. } => Kind::CounterMap,
-            MapPut { .. }
-            | MapInsert { .. }
-            | MapUpdate { .. }
-            | MapRemove { .. }
-            | MapClear
-            | MapLock
-            | MapGet { .. }
-            | MapSize
-            | MapEntries { .. }
-            | MapEvents { .. } => Kind::Map,
-            ValueSet { .. }
-            | ValueInsert { .. }
-            | ValueUpdate { .. }
-            | ValueDelete { .. }
-            | ValueGet
-            | ValueWatch
-            | ValueEvents => Kind::Value,
-            SetAdd { .. }
-            | SetRemove { .. }
-            | SetClear
-            | SetContains { .. }
-            | SetSize
-            | SetElements { .. }
-            | SetEvents => Kind::Set,
+            CounterMapSet { .. } | CounterMapInsert { .. } | CounterMapUpdate { .. }
+            | CounterMapIncrement { .. } | CounterMapDecrement { .. } | CounterMapRemove { .. }
+            | CounterMapClear | CounterMapLock | CounterMapGet { .. } | CounterMapSize
+            | CounterMapEntries { .. } | CounterMapEvents { .. } => Kind::CounterMap,
+            MapPut { .. } | MapInsert { .. } | MapUpdate { .. } | MapRemove { .. } | MapClear
+            | MapLock | MapGet { .. } | MapSize | MapEntries { .. } | MapEvents { .. } => Kind::Map,
+            ValueSet { .. } | ValueInsert { .. } | ValueUpdate { .. } | ValueDelete { .. }
+            | ValueGet | ValueWatch | ValueEvents => Kind::Value,
+            SetAdd { .. } | SetRemove { .. } | SetClear | SetContains { .. } | SetSize
+            | SetElements { .. } | SetEvents => Kind::Set,
             LockAcquire { .. } | LockRelease | LockGet => Kind::Lock,
             ElectionEnter(_) | ElectionWithdraw(_) | ElectionAnoint(_) | ElectionPromote(_)
-            | ElectionDemote(_) | ElectionEvict(_) | ElectionGetTerm | ElectionWatch => {
-                Kind::LeaderElection
-            }
-            MultiMapPut { .. }
-            | MultiMapPutAll { .. }
-            | MultiMapReplace { .. }
-            | MultiMapRemove { .. }
-            | MultiMapRemoveAll { .. }
-            | MultiMapClear
-            | MultiMapContains { .. }
-            | MultiMapGet { .. }
-            | MultiMapSize
+            | ElectionDemote(_) | ElectionEvict(_) | ElectionGetTerm | ElectionWatch
+            => Kind::LeaderElection,
+            MultiMapPut { .. } | MultiMapPutAll { .. } | MultiMapReplace { .. }
+            | MultiMapRemove { .. } | MultiMapRemoveAll { .. } | MultiMapClear
+            | MultiMapContains { .. } | MultiMapGet { .. } | MultiMapSize
             | MultiMapEvents { .. } => Kind::MultiMap,
-            IndexedAppend { .. }
-            | IndexedUpdate { .. }
-            | IndexedRemove { .. }
-            | IndexedClear
-            | IndexedGet { .. }
-            | IndexedFirst
-            | IndexedLast
-            | IndexedNext(_)
-            | IndexedPrev(_)
-            | IndexedSize
-            | IndexedEvents { .. } => Kind::IndexedMap,
+            IndexedAppend { .. } | IndexedUpdate { .. } | IndexedRemove { .. } | IndexedClear
+            | IndexedGet { .. } | IndexedFirst | IndexedLast | IndexedNext(_) | IndexedPrev(_)
+            | IndexedSize | IndexedEntries { .. } | IndexedEvents { .. } => Kind::IndexedMap,
         }
     }
 
@@ -202,6 +161,7 @@ impl Op {
                 | IndexedNext(_)
                 | IndexedPrev(_)
                 | IndexedSize
+                | IndexedEntries { .. }
         )
     }
 
@@ -221,6 +181,7 @@ impl Op {
                 | SetEvents
                 | ElectionWatch
                 | MultiMapEvents { .. }
+                | IndexedEntries { .. }
                 | IndexedEvents { .. }
         )
     }
@@ -352,9 +313,11 @@ impl Op {
             Op::ValueInsert { value, ttl } => {
                 Input::Insert(value::InsertInput { value, ttl: ttl.map(duration) })
             }
-            Op::ValueUpdate { value, prev } => {
-                Input::Update(value::UpdateInput { value, prev_index: prev, ttl: None })
-            }
+            Op::ValueUpdate { value, ttl, prev } => Input::Update(value::UpdateInput {
+                value,
+                prev_index: prev,
+                ttl: ttl.map(duration),
+            }),
             Op::ValueDelete { prev } => Input::Delete(value::DeleteInput { prev_index: prev }),
             Op::ValueWatch => Input::Watch(value::WatchInput {}),
             Op::ValueEvents => Input::Events(value::EventsInput {}),
@@ -444,13 +407,13 @@ impl Op {
             Op::IndexedAppend { key, value, ttl } => {
                 Input::Append(indexedmap::AppendInput { key, value, ttl: ttl.map(duration) })
             }
-            Op::IndexedUpdate { key, index, value, prev } => {
+            Op::IndexedUpdate { key, index, value, ttl, prev } => {
                 let prev_version = prev;
                 Input::Update(indexedmap::UpdateInput {
                     key,
                     index,
                     value,
-                    ttl: None,
+                    ttl: ttl.map(duration),
                     prev_version,
                 })
             }
@@ -463,6 +426,7 @@ impl Op {
             Op::IndexedLast => Input::LastEntry(indexedmap::LastEntryInput {}),
             Op::IndexedNext(index) => Input::NextEntry(indexedmap::NextEntryInput { index }),
             Op::IndexedPrev(index) => Input::PrevEntry(indexedmap::PrevEntryInput { index }),
+            Op::IndexedEntries { watch } => Input::Entries(indexedmap::EntriesInput { watch }),
             Op::IndexedEvents { key } => Input::Events(indexedmap::EventsInput { key }),
             _ => Input::Size(indexedmap::SizeInput {}),
         };

@@ -240,10 +240,10 @@ fn mutated_requests_are_read_as_prost_reads_them() {
     let seed = 0x5EED_0001;
     let mut prng = Prng::new(seed);
     let mut accepted = 0;
-    // The services after these are answered without a request to a shard.
-    let core = &SERVICES[..12];
+    let asks = |what| !matches!(what, What::Edge(_));
+    let core: Vec<_> = SERVICES.iter().filter(|s| s.methods.iter().all(|m| asks(m.what))).collect();
     for round in 0..40_000 {
-        let service = prng.pick(core);
+        let service = prng.pick(&core);
         let method = prng.pick(service.methods);
         let mut request = random_request(&mut prng, method);
         for _ in 0..prng.below(4) {

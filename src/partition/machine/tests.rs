@@ -183,7 +183,8 @@ fn primitives_are_found_by_name_and_kind() {
     let wrong = "cannot create primitive of a different type with the same name";
     forbidden(&rig.run(create(other, 3, Kind::Lock, "hits")), wrong);
     forbidden(&rig.run(create_named(other, 4, "nonsense", "x")), "unknown primitive type");
-    forbidden(&rig.run(create(other, 5, Kind::Set, "x")), "unknown primitive type");
+    let list = create_named(other, 5, "atomix.runtime.list.v1.List", "x");
+    forbidden(&rig.run(list), "unknown primitive type");
     forbidden(
         &rig.run(command(other, 6, PrimitiveId(77), &increment(1))),
         "primitive 77 not found",

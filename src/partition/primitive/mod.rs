@@ -11,6 +11,7 @@
 pub mod counter;
 pub mod counter_map;
 pub mod election;
+pub mod indexed_map;
 pub mod listeners;
 pub mod lock;
 pub mod map;
@@ -81,6 +82,7 @@ kinds! {
     Counter => counter::Counter,
     CounterMap => counter_map::CounterMap,
     LeaderElection => election::Election,
+    IndexedMap => indexed_map::IndexedMap,
     Lock => lock::Lock,
     Map => map::Map,
     Set => set::Set,

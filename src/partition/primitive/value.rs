@@ -38,8 +38,8 @@ const WATCH: u32 = 6;
 const EVENTS: u32 = 7;
 
 /// Snapshot records: a listener as a map has it, without key; `ValueState`.
-const LISTENER: u8 = 22;
-const STATE: u8 = 23;
+const LISTENER: u8 = 28;
+const STATE: u8 = 29;
 
 const NOT_SET: &str = "value not set";
 
