@@ -97,6 +97,33 @@ fn values() {
 }
 
 #[test]
+fn indexed_maps() {
+    all(&[
+        ("indexedmap first im", 8, ""),
+        ("indexedmap append im a one", 0, "1 a = one\n"),
+        ("indexedmap append im a two", 8, ""),
+        ("indexedmap append im b two --ttl 1h", 0, "2 b = two\n"),
+        ("indexedmap get im a", 0, "one\n"),
+        ("indexedmap get im --index 2", 0, "two\n"),
+        ("indexedmap get im", 2, ""),
+        ("indexedmap get im a --index 1", 2, ""),
+        ("indexedmap first im", 0, "1 a = one\n"),
+        ("indexedmap last im", 0, "2 b = two\n"),
+        ("indexedmap next im 1", 0, "2 b = two\n"),
+        ("indexedmap next im 2", 8, ""),
+        ("indexedmap prev im 2", 0, "1 a = one\n"),
+        ("indexedmap update im a three --if-version 999999", 8, ""),
+        ("indexedmap update im a three", 0, "1 a = three\n"),
+        ("indexedmap update im --index 2 four", 0, "2 b = four\n"),
+        ("indexedmap list im", 0, "1 a = three\n2 b = four\n"),
+        ("indexedmap remove im --index 1", 0, "1 a = three\n"),
+        ("indexedmap remove im a", 8, ""),
+        ("indexedmap size im --json", 0, "{\"size\":1}\n"),
+        ("indexedmap clear im", 0, "cleared\n"),
+    ]);
+}
+
+#[test]
 fn elections() {
     all(&[
         ("election term el", 8, ""),
@@ -136,6 +163,8 @@ fn changes_are_told_until_interrupted() {
         ("map watch ev-map", "map put ev-map k {}", "k = "),
         ("countermap events ev-countermap k", "countermap set ev-countermap k {}", "updated k = "),
         ("countermap watch ev-countermap", "countermap set ev-countermap k {}", "k = "),
+        ("indexedmap events ev-indexedmap", "indexedmap append ev-indexedmap e{} x", "inserted "),
+        ("indexedmap watch ev-indexedmap", "indexedmap append ev-indexedmap f{} x", "1 e"),
         ("set events ev-set", "set add ev-set e{}", "added e"),
         ("set watch ev-set", "set add ev-set f{}", "f"),
         ("value events ev-value", "value set ev-value {}", "updated "),

@@ -9,13 +9,21 @@ mod harness;
 
 #[path = "client/relay.rs"]
 mod relay;
+#[path = "client/script.rs"]
+mod script;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::StreamExt;
 use harness::{Node, data_dir, possible, send, shared};
 use relay::Relay;
+use ringraft::client::set::Member;
 use ringraft::client::{Change, Client, Entry, Fault, Options, Status};
+use ringraft::wire::bloom::Filter;
+use ringraft::wire::proto::counter::v1::{IncrementOutput, IncrementRequest};
+use ringraft::wire::proto::set::v1::{Element, Event, EventsOutput, EventsRequest, event};
+use ringraft::wire::proto::v1::{KeepAliveRequest, OpenSessionRequest};
+use script::{Answer, output};
 
 /// Longer than anything here takes.
 const SOON: Duration = Duration::from_secs(20);
@@ -131,6 +139,25 @@ fn every_kind_does_what_its_handle_says() {
         for _ in 0..3 {
             assert!(members.next().await?.is_some());
         }
+
+        let queue = client.indexedmap("queue");
+        let one = queue.append("job-1", "sweep").await?;
+        let two = queue.append("job-2", "wash").ttl(Duration::from_secs(60)).await?;
+        assert!(queue.append("job-1", "x").await.unwrap_err().is(Status::AlreadyExists));
+        assert_eq!((queue.first().await?, queue.last().await?), (one.clone(), two.clone()));
+        assert_eq!(queue.next(one.index).await?, two);
+        assert_eq!(queue.prev(two.index).await?, one);
+        assert_eq!(queue.get(two.index).await?, queue.get("job-2").await?);
+        let version = one.value.unwrap().version;
+        let swept = queue.update("job-1", "swept").prev_version(version).await?;
+        assert_eq!(swept.value.unwrap().value, "swept");
+        assert!(queue.remove(one.index).prev_version(version).await.is_err(), "another version");
+        queue.remove("job-1").await?;
+        assert_eq!((queue.list().await?, queue.size().await?), (vec![two], 1));
+        let mut jobs = queue.watch().await?;
+        assert_eq!(jobs.next().await?.unwrap().key, "job-2");
+        queue.clear().await?;
+        assert_eq!(jobs.next().await?.unwrap().value, None, "it is gone");
 
         let config = client.value("config");
         assert!(config.get().await.unwrap_err().is(Status::NotFound));
@@ -325,6 +352,101 @@ fn both_dialects_are_spoken_to_the_same_data() {
         assert!(wrong.counter("c").get().await.is_err(), "another dialect is no success");
         Ok(())
     });
+}
+
+#[test]
+fn a_command_keeps_its_number_however_often_it_is_asked() {
+    let (api, log) = script::node(|_, before| match before {
+        0 | 1 => Answer { messages: Vec::new(), end: Some(14) },
+        _ => Answer { messages: vec![output(1, IncrementOutput { value: 7 })], end: Some(0) },
+    });
+    block_on(async {
+        let client = Client::connect(alone(&api)).await?;
+        assert_eq!(client.counter("c").increment(3).await?, 7);
+        let asked = log.of::<IncrementRequest>("Increment");
+        let numbers = asked.iter().map(|asked| asked.headers.unwrap().sequence_num);
+        // The first number made the counter.
+        assert_eq!(numbers.collect::<Vec<_>>(), [2, 2, 2]);
+        assert_eq!(log.of::<OpenSessionRequest>("OpenSession").len(), 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn keep_alives_say_what_is_open_and_what_has_come() {
+    let (api, log) = script::node(|_, _| Answer {
+        messages: (1..4).map(|number| output(number, added("x"))).collect(),
+        end: None,
+    });
+    block_on(async {
+        let short = Options { session_timeout: Duration::from_millis(300), ..alone(&api) };
+        let client = Client::connect(short).await?;
+        let mut events = client.set("s").events().await?;
+        for _ in 0..3 {
+            assert!(events.next().await?.is_some());
+        }
+        let said = || log.of::<KeepAliveRequest>("KeepAlive").into_iter().filter_map(|k| k.input);
+        let number = log.of::<EventsRequest>("Events")[0].headers.unwrap().sequence_num;
+        until(|| said().any(|said| said.last_output_sequence_nums.get(&number) == Some(&3)));
+        let last = said().last().unwrap();
+        let open = Filter::parse(&last.input_filter).unwrap();
+        assert!(open.contains(number) && !open.contains(1), "only the stream is open");
+        assert_eq!((last.session_id, last.last_input_sequence_num), (1, number));
+        // What was acknowledged is not said again, and a stream that nobody reads is not open.
+        drop(events);
+        until(|| said().any(|said| Filter::parse(&said.input_filter).unwrap().is_empty()));
+        assert!(said().last().unwrap().last_output_sequence_nums.is_empty());
+        Ok(())
+    });
+}
+
+#[test]
+fn events_come_once_and_in_order_and_a_gap_is_told() {
+    let part = |numbers: &[u64], end| Answer {
+        messages: numbers.iter().map(|n| output(*n, added(&n.to_string()))).collect(),
+        end,
+    };
+    let (api, log) = script::node(move |_, before| match before {
+        // Broken off; with some twice; with one missing, which the next connection has; with one
+        // that no connection has.
+        0 => part(&[1, 2], Some(14)),
+        1 => part(&[1, 2, 3], Some(14)),
+        2 => part(&[3, 5], None),
+        3 => part(&[4, 5], Some(14)),
+        _ => part(&[7], None),
+    });
+    block_on(async {
+        let client = Client::connect(alone(&api)).await?;
+        let mut events = client.set("s").events().await?;
+        for number in 1..6 {
+            let Some(Member::Added(element)) = events.next().await? else { panic!("no event") };
+            assert_eq!(element, number.to_string());
+        }
+        assert_eq!(events.next().await, Err(Fault::Gap));
+        assert_eq!(events.next().await, Ok(None));
+        let asked = log.of::<EventsRequest>("Events");
+        assert_eq!(asked.len(), 6);
+        assert!(asked.iter().all(|again| again == &asked[0]), "the same number each time");
+        Ok(())
+    });
+}
+
+fn added(element: &str) -> EventsOutput {
+    let element = Some(Element { value: element.to_owned() });
+    let event = Some(event::Event::Added(event::Added { element }));
+    EventsOutput { event: Some(Event { event }) }
+}
+
+fn alone(api: &str) -> Options {
+    Options { partitions: [1].into(), ..options(api) }
+}
+
+fn until(mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in {SOON:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn options(api: &str) -> Options {

@@ -73,6 +73,11 @@ impl Fault {
         matches!(self, Fault::Status { code: PERMISSION_DENIED | DATA_LOSS, .. })
     }
 
+    /// Whether it may be how the end of the session shows: a keep-alive tells.
+    pub(super) fn may_be_the_session(&self) -> bool {
+        self.is_unknown_session() || matches!(self, Fault::Status { code: CANCELLED, .. })
+    }
+
     /// The same for the reader of a streaming query, which cannot go on where it was.
     pub(super) fn interrupted(self) -> Fault {
         if self.is_passing() { Fault::Interrupted { reason: self.to_string() } } else { self }
@@ -80,6 +85,7 @@ impl Fault {
 }
 
 /// gRPC's numbers.
+const CANCELLED: u32 = 1;
 const PERMISSION_DENIED: u32 = 7;
 const ABORTED: u32 = 10;
 const UNAVAILABLE: u32 = 14;

@@ -235,7 +235,10 @@ impl Handle {
         let each = move |primitive: Primitive, input: I, until| async move {
             let way = Arc::clone(&primitive.session.shared.way);
             let primitive = &primitive;
-            way.insist(until, 0, |_| primitive.answers(method, input.clone())).await
+            let opened = way.insist(until, 0, |_| primitive.answers(method, input.clone()));
+            let mut answers = opened.await?;
+            answers.lasting = true;
+            Ok(answers)
         };
         Ok(merged(&self.client, self.together(inputs, each).await?, convert))
     }

@@ -331,8 +331,7 @@ impl Shared {
             _ = life.wait_for(|life| *life != Life::Open) => Err(Fault::SessionLost),
         };
         match outcome {
-            // It may also be a node that does not know the partition: a keep-alive tells.
-            Err(fault) if fault.is_unknown_session() && self.is_unknown().await => {
+            Err(fault) if fault.may_be_the_session() && self.is_unknown().await => {
                 Err(Fault::SessionLost)
             }
             Err(Fault::SessionLost) if *self.life.borrow() == Life::Closed => Err(Fault::Closed),
@@ -341,10 +340,12 @@ impl Shared {
     }
 
     /// Asks the node whether it knows the session; when not, the session is lost.
-    async fn is_unknown(&self) -> bool {
+    pub(super) async fn is_unknown(&self) -> bool {
         let (request, _) = self.keep_alive_request();
-        let asked = self.way.network().unary(self.way.at(), &KEEP_ALIVE, &request).await;
-        let unknown = asked.is_err_and(|fault| fault.is_unknown_session());
+        let asked = self.way.network().unary(self.way.at(), &KEEP_ALIVE, &request);
+        let answer: Result<Result<KeepAliveResponse, Fault>, _> =
+            timeout(self.terms.timeout / 3, asked).await;
+        let unknown = matches!(answer, Ok(Err(fault)) if fault.is_unknown_session());
         if unknown {
             self.lose();
         }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::connection::{Method, Stream as Pieces};
-use super::session::{Begun, Body, Command, Envelope, Primitive, Query, Session};
+use super::session::{Begun, Body, Command, Envelope, Primitive, Query, Session, Shared};
 use super::{Client, Fault};
 use crate::wire::proto::v1::{CommandRequestHeaders, CommandResponseHeaders, QueryResponseHeaders};
 
@@ -48,6 +48,8 @@ pub(super) struct Answers<O: Body> {
     pieces: Pieces<Envelope<QueryResponseHeaders, O>>,
     session: Session,
     at: usize,
+    /// It ends only with what it is about: then its end may be that of the session.
+    pub(super) lasting: bool,
     _begun: Option<Begun>,
 }
 
@@ -171,7 +173,7 @@ impl Primitive {
         let at = way.at();
         let opened = way.unless_left(at, way.network().stream(at, method, &request));
         let pieces = self.session.shared.while_open(opened).await?;
-        Ok(Answers { pieces, session: self.session.clone(), at, _begun: begun })
+        Ok(Answers { pieces, session: self.session.clone(), at, lasting: false, _begun: begun })
     }
 }
 
@@ -210,7 +212,7 @@ impl<I: Body, O: Body> Source for Events<I, O> {
         loop {
             let shared = std::sync::Arc::clone(&self.begun.shared);
             let message = match shared.while_open(self.receive()).await {
-                Ok(None) => return Ok(None),
+                Ok(None) => return ended(&shared).await,
                 // The node ends what is closed regularly; we were only faster to know.
                 Err(_) if shared.is_closed() => return Ok(None),
                 Ok(Some(message)) => message,
@@ -246,6 +248,12 @@ impl<I: Body, O: Body> Source for Events<I, O> {
     }
 }
 
+/// The regular end of a stream, which is also how a node ends those of a session that expired.
+async fn ended<T>(shared: &Shared) -> Result<Option<T>, Fault> {
+    let expired = !shared.is_closed() && shared.is_unknown().await;
+    if expired { Err(Fault::SessionLost) } else { Ok(None) }
+}
+
 impl<O: Body> Source for Answers<O> {
     type Output = O;
 
@@ -253,6 +261,7 @@ impl<O: Body> Source for Answers<O> {
         let shared = &self.session.shared;
         let next = shared.while_open(shared.way.unless_left(self.at, self.pieces.next())).await;
         match next {
+            Ok(None) if self.lasting => ended(shared).await,
             Ok(None) => Ok(None),
             Err(_) if shared.is_closed() => Ok(None),
             Err(fault) => Err(fault.interrupted()),
