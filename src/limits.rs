@@ -51,6 +51,31 @@ pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
 /// Read rounds that wait for their quorum in one partition; past it queries join the next one.
 pub const READ_ROUNDS_MAX: usize = 64;
 
+/// What is written to one peer shard and not yet taken by the kernel; past it bundles are dropped.
+pub const PEER_QUEUE_BYTES_MAX: usize = 2 * BUNDLE_BYTES_MAX;
+
+/// Bundles from peers that the shard has not looked at; past it the links are not read.
+pub const PEER_UNREAD_BYTES_MAX: usize = 2 * BUNDLE_BYTES_MAX;
+
+/// Calls that one shard has passed on to other nodes and not been answered.
+pub const CALLS_PASSED_ON_MAX: usize = 64 << 10;
+
+/// Calls that other nodes have passed on to one shard.
+pub const GUESTS_MAX: usize = 256 << 10;
+
+/// What two nodes may say before they are linked.
+pub const HELLO_BYTES_MAX: usize = 4096;
+
+/// Connections on the peer port that have not said who they are.
+pub const PEER_GREETINGS_MAX: usize = 256;
+
+/// Snapshots that one core receives at once.
+pub const SNAPSHOTS_IN_PARTS_MAX: usize = 8;
+
+/// How fast one core sends snapshots: a tenth of what a 25 Gbit/s link and a disk for it take, so
+/// that bundles keep their latency.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 256 << 20;
+
 /// One whole snapshot on its way to a peer or into memory.
 pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
 
@@ -202,6 +227,15 @@ impl Default for Bounds {
 /// Bytes of a key of a map. The reference has no bound but the request's.
 pub const KEY_BYTES_MAX: usize = 64 << 10;
 
+/// Values of one key of a multimap. Get, Replace and each watcher walk them all, about 100 ns each:
+/// 7 ms.
+pub const VALUES_MAX: usize = 64 << 10;
+
+/// What the values of one key of a multimap take in a message, their lengths included. Beside them
+/// stand the key, the response's headers and a handful of lengths; and a client takes no larger
+/// message than we do, so that no key becomes one that nobody can read.
+pub const VALUES_BYTES_MAX: usize = REQUEST_BYTES_MAX - KEY_BYTES_MAX - 1024;
+
 /// Bytes of a primitive's namespace, of its name, and of a candidate's name.
 pub const NAME_BYTES_MAX: usize = 1024;
 
@@ -230,8 +264,8 @@ pub const SWEEP_RANGE_MAX: u64 = 16 << 20;
 /// finished.
 pub const OPEN_NUMBERS_MAX: usize = 1 << 20;
 
-/// Chunks of outputs and entries of cleared maps that the application of one entry gives back to
-/// the allocator: about 100 ns each.
+/// Chunks of outputs, entries of cleared maps and values of cleared multimaps that the application
+/// of one entry gives back to the allocator: about 100 ns each.
 pub const RUBBLE_PARTS_MAX: usize = 1024;
 
 /// Bytes of replies in one batch past which a stream is told to come back instead of being served

@@ -46,9 +46,13 @@ pub struct Flags {
     /// core there is. [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     shards: Option<String>,
-    /// What clients speak: documented or released. [default: documented]
+    /// What clients speak: documented or released, and rsm besides by its paths.
+    /// [default: documented]
     #[arg(long, value_name = "NAME")]
     dialect: Option<String>,
+    /// Where clients come in besides, and what they speak there, as released=127.0.0.1:5680.
+    #[arg(long, value_name = "DIALECT=HOST:PORT")]
+    listen_also: Option<String>,
     /// A file of keys and values; tuning/node.toml explains each.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -97,6 +101,9 @@ fn banner(config: &NodeConfig, node: &Node) {
     };
     say(&format_args!("ringraft {VERSION}, node {}", config.id));
     say(&format_args!("  clients     {} ({})", node.api, config.dialect.name()));
+    if let (Some(also), Some(api)) = (&config.listen_also, node.api_also) {
+        say(&format_args!("  and         {api} ({})", also.dialect.name()));
+    }
     say(&format_args!("  peers       {}", node.peer));
     say(&format_args!("  data        {}", config.data_dir.display()));
     say(&format_args!("  shards      {}", node.ready.shards));
@@ -149,14 +156,14 @@ fn not_started(fatal: &Fatal) -> Failure {
         Fatal::Host(check) => {
             failure(Exit::Kernel).mend(format_args!("{} (see `ringraft doctor`)", check.mend))
         }
-        Fatal::Address(_, error) if error.kind() == std::io::ErrorKind::AddrInUse => failure(
-            Exit::Address,
-        )
-        .mend(
-            "another process has it: end that one, or choose another with --listen, --peer-listen",
-        ),
+        Fatal::Address(_, error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            failure(Exit::Address).mend(
+                "another process has it: end that one, or choose another with --listen, \
+             --listen-also, --peer-listen",
+            )
+        }
         Fatal::Address(..) | Fatal::Name(..) => failure(Exit::Address)
-            .mend("choose an address of this host with --listen and --peer-listen"),
+            .mend("choose an address of this host with --listen, --listen-also, --peer-listen"),
         Fatal::DataDir(fault) => failure(Exit::DataDir).mend(how_to_use(fault)),
         Fatal::Journal(_, refused) => {
             let exit = match refused {
@@ -256,6 +263,7 @@ fn configure(flags: &Flags) -> Result<NodeConfig, Failure> {
         ("cluster.partitions", "--partitions", &flags.partitions),
         ("node.shards", "--shards", &flags.shards),
         ("node.dialect", "--dialect", &flags.dialect),
+        ("node.listen_also", "--listen-also", &flags.listen_also),
         ("node.trace", "--trace", &flags.trace),
     ];
     for (key, flag, value) in typed {

@@ -12,8 +12,9 @@
 //! rubble, to be freed a few chunks at a time. Absent on purpose: commands that are still pending,
 //! and streams; they are few and live in `session.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::marker::PhantomData;
 
 use crate::id::Index;
 use crate::partition::primitive::Operation;
@@ -69,6 +70,35 @@ impl<K: Ord + fmt::Debug, V: fmt::Debug> Heap for BTreeMap<K, V> {
     fn clear_some(&mut self, parts_max: usize) -> usize {
         let freed = std::iter::from_fn(|| self.pop_first()).take(parts_max).count();
         parts_max - freed
+    }
+}
+
+/// What has many parts in each of its entries.
+#[derive(Debug)]
+struct Nested<K, S, V> {
+    entries: BTreeMap<K, S>,
+    parts: PhantomData<V>,
+}
+
+impl<K, S, V> Heap for Nested<K, S, V>
+where
+    K: Ord + fmt::Debug,
+    S: AsMut<BTreeSet<V>> + fmt::Debug,
+    V: Ord + fmt::Debug,
+{
+    fn clear_some(&mut self, parts_max: usize) -> usize {
+        let mut left = parts_max;
+        while left > 0
+            && let Some(mut entry) = self.entries.first_entry()
+        {
+            let parts = entry.get_mut().as_mut();
+            left -= std::iter::from_fn(|| parts.pop_first()).take(left).count();
+            if left > 0 {
+                entry.remove();
+                left -= 1;
+            }
+        }
+        left
     }
 }
 
@@ -243,6 +273,19 @@ impl Rubble {
     {
         if !heap.is_empty() {
             self.heaps.push((Box::new(heap), bytes));
+            self.bytes += bytes;
+        }
+    }
+
+    /// Like `take`, of entries that hold many parts each.
+    pub fn take_nested<K, S, V>(&mut self, entries: BTreeMap<K, S>, bytes: usize)
+    where
+        K: Ord + fmt::Debug + 'static,
+        S: AsMut<BTreeSet<V>> + fmt::Debug + 'static,
+        V: Ord + fmt::Debug + 'static,
+    {
+        if !entries.is_empty() {
+            self.heaps.push((Box::new(Nested { entries, parts: PhantomData }), bytes));
             self.bytes += bytes;
         }
     }

@@ -53,7 +53,7 @@ fn linear(history: &History, plan: &Plan, findings: &mut Findings) {
     let mut primitives: BTreeMap<Primitive, Vec<usize>> = BTreeMap::new();
     for (number, record) in history.records.iter().enumerate() {
         let (kind, name) = record.primitive.clone();
-        if !record.op.is_stream() && kind != Kind::MultiMap {
+        if !record.op.is_stream() {
             primitives.entry((record.partition, kind, name)).or_default().push(number);
         }
     }
@@ -89,8 +89,8 @@ fn entries(history: &History, plan: &Plan, numbers: &[usize], key: Option<&str>)
         }
         sessions.insert(record.session);
         let (number, session) = (*number as u64, record.session as u64);
-        let event =
-            Event::Call { number, session, op: record.op.clone(), outcome: record.outcome.clone() };
+        let op = key.map_or_else(|| record.op.clone(), |key| record.op.at(key));
+        let event = Event::Call { number, session, op, outcome: record.outcome.clone() };
         entries.push(Entry { call: record.call, back: record.back, event });
         if let Some(ttl_ns) = ttl_ns(&record.op) {
             // Wall clocks that are off move log time when the leader changes.

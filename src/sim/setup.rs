@@ -159,7 +159,7 @@ fn themes(prng: &mut Prng) -> Vec<(Mix, String)> {
     let count = 1 + prng.below(3);
     (0..count)
         .map(|_| {
-            let mix = *prng.pick(&Mix::SERVED);
+            let mix = *prng.pick(&Mix::ALL);
             (mix, format!("{}-{}", mix.name(), prng.below(2)))
         })
         .collect()

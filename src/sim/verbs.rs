@@ -222,13 +222,27 @@ fn multi_map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
         "replace" => Op::MultiMapReplace { key: key()?, values: values() },
         "remove" => Op::MultiMapRemove { key: key()?, value: value()? },
         "remove-all" => Op::MultiMapRemoveAll { key: key()?, values: values() },
+        "put-entries" => Op::MultiMapPutEntries { entries: entries(&words.rest(at + 1))? },
+        "remove-entries" => Op::MultiMapRemoveEntries { entries: entries(&words.rest(at + 1))? },
         "clear" => Op::MultiMapClear,
         "contains" => Op::MultiMapContains { key: key()?, value: value()? },
         "get" => Op::MultiMapGet { key: key()? },
         "size" => Op::MultiMapSize,
+        "entries" => Op::MultiMapEntries { watch: false },
+        "watch" => Op::MultiMapEntries { watch: true },
         "events" => Op::MultiMapEvents { key: key().unwrap_or_default() },
         _ => return Ok(None),
     }))
+}
+
+/// Keys with values: `k:a,b l: m:c`.
+fn entries(words: &[String]) -> Result<Vec<(String, Vec<String>)>, String> {
+    let entry = |word: &String| {
+        let (key, values) = word.split_once(':').ok_or(format!("{word} has no colon"))?;
+        let values = values.split(',').filter(|value| !value.is_empty());
+        Ok((key.to_owned(), values.map(str::to_owned).collect()))
+    };
+    words.iter().map(entry).collect()
 }
 
 fn set(verb: &str, words: &Words<'_>, at: usize) -> Parsed {

@@ -376,6 +376,13 @@ fn read_multi_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
         Op::MultiMapRemoveAll { .. } => {
             Answer::Flag(multimap::RemoveAllOutput::decode(bytes)?.updated)
         }
+        Op::MultiMapPutEntries { .. } => {
+            Answer::Flag(multimap::PutEntriesOutput::decode(bytes)?.updated)
+        }
+        Op::MultiMapRemoveEntries { .. } => {
+            Answer::Flag(multimap::RemoveEntriesOutput::decode(bytes)?.updated)
+        }
+        Op::MultiMapRemove { .. } => Answer::Values(multimap::RemoveOutput::decode(bytes)?.values),
         Op::MultiMapContains { .. } => {
             Answer::Flag(multimap::ContainsOutput::decode(bytes)?.result)
         }
@@ -384,6 +391,11 @@ fn read_multi_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
         }
         Op::MultiMapGet { .. } => Answer::Values(multimap::GetOutput::decode(bytes)?.values),
         Op::MultiMapSize => Answer::Size(multimap::SizeOutput::decode(bytes)?.size),
+        Op::MultiMapEntries { .. } => {
+            let it = multimap::EntriesOutput::decode(bytes)?.entry.unwrap_or_default();
+            let all = (!it.values.is_empty()).then(|| text(format!("[{}]", it.values.join(" "))));
+            Answer::Entry { key: it.key, at: 0, value: all }
+        }
         Op::MultiMapEvents { .. } => {
             let event = multimap::EventsOutput::decode(bytes)?.event.unwrap_or_default();
             let (change, value) = match event.event {

@@ -31,13 +31,15 @@ pub enum Mix {
     CounterMaps,
     /// Acquire, release, look.
     Locks,
+    /// Keys with many values, of which some come and go together.
+    MultiMaps,
     /// Candidates that enter, withdraw, are promoted and evicted.
     Elections,
 }
 
 impl Mix {
     /// All of them.
-    pub const ALL: [Mix; 10] = [
+    pub const ALL: [Mix; 11] = [
         Mix::Counters,
         Mix::CounterAll,
         Mix::Puts,
@@ -47,20 +49,7 @@ impl Mix {
         Mix::Sets,
         Mix::CounterMaps,
         Mix::Locks,
-        Mix::Elections,
-    ];
-
-    /// Those on kinds that this build serves.
-    pub const SERVED: [Mix; 10] = [
-        Mix::Counters,
-        Mix::CounterAll,
-        Mix::Puts,
-        Mix::MapAll,
-        Mix::Sets,
-        Mix::CounterMaps,
-        Mix::Values,
-        Mix::Indexed,
-        Mix::Locks,
+        Mix::MultiMaps,
         Mix::Elections,
     ];
 
@@ -77,6 +66,7 @@ impl Mix {
             Mix::Sets => "sets",
             Mix::CounterMaps => "counter-maps",
             Mix::Locks => "locks",
+            Mix::MultiMaps => "multi-maps",
             Mix::Elections => "elections",
         }
     }
@@ -98,6 +88,7 @@ impl Mix {
             Mix::Sets => Kind::Set,
             Mix::CounterMaps => Kind::CounterMap,
             Mix::Locks => Kind::Lock,
+            Mix::MultiMaps => Kind::MultiMap,
             Mix::Elections => Kind::LeaderElection,
         }
     }
@@ -129,6 +120,7 @@ impl Mix {
                 45..85 => Op::LockRelease,
                 _ => Op::LockGet,
             },
+            Mix::MultiMaps => multi_map(prng, roll, key),
             Mix::Elections => election(prng, roll, who),
         }
     }
@@ -205,6 +197,36 @@ fn indexed(prng: &mut Prng, roll: u64, key: String, value: Bytes, seen: u64) -> 
     }
 }
 
+fn multi_map(prng: &mut Prng, roll: u64, key: String) -> Op {
+    let value = some_value(prng);
+    match roll {
+        0..15 => Op::MultiMapPut { key, value },
+        15..25 => Op::MultiMapPutAll { key, values: some_values(prng) },
+        25..32 => Op::MultiMapReplace { key, values: some_values(prng) },
+        32..47 => Op::MultiMapRemove { key, value },
+        47..55 => Op::MultiMapRemoveAll { key, values: some_values(prng) },
+        55..60 => Op::MultiMapPutEntries { entries: some_entries(prng) },
+        60..65 => Op::MultiMapRemoveEntries { entries: some_entries(prng) },
+        65..67 => Op::MultiMapClear,
+        67..75 => Op::MultiMapContains { key, value },
+        _ => Op::MultiMapGet { key },
+    }
+}
+
+fn some_entries(prng: &mut Prng) -> Vec<(String, Vec<String>)> {
+    let keys = (0..prng.below(3)).map(|_| (*prng.pick(&KEYS)).to_owned()).collect::<Vec<_>>();
+    keys.into_iter().map(|key| (key, some_values(prng))).collect()
+}
+
+/// None, one or a few, now and then one twice.
+fn some_values(prng: &mut Prng) -> Vec<String> {
+    (0..prng.below(4)).map(|_| some_value(prng)).collect()
+}
+
+fn some_value(prng: &mut Prng) -> String {
+    (*prng.pick(&["one", "two", "three", "four"])).to_owned()
+}
+
 fn election(prng: &mut Prng, roll: u64, who: &str) -> Op {
     let own = who.to_owned();
     let any = format!("c{}", prng.below(4));
@@ -235,7 +257,7 @@ pub fn last_reads(kind: Kind) -> Vec<Op> {
             let each = keys().map(|key| Op::IndexedGet { key, index: 0 });
             each.chain([Op::IndexedFirst, Op::IndexedLast, Op::IndexedSize]).collect()
         }
-        Kind::MultiMap => Vec::new(),
+        Kind::MultiMap => keys().map(|key| Op::MultiMapGet { key }).collect(),
     }
 }
 

@@ -9,6 +9,8 @@
 //! Absent on purpose: listings, sizes and events, which concern many keys (`sim/check.rs` looks at
 //! them).
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::answer::{Answer, Held, Outcome, Term};
@@ -25,6 +27,8 @@ pub enum State {
     Count(Option<i64>),
     /// One key of a map, or a value.
     Cell(Option<Cell>),
+    /// The values of one key of a multimap.
+    Many(BTreeSet<String>),
     /// One element of a set, by whom it was added.
     Member(Option<u64>),
     /// A lock: who holds it, and the highest token that is known to have been given out.
@@ -117,7 +121,7 @@ impl State {
             Kind::Lock => State::Lock { holder: None, last: 0 },
             Kind::LeaderElection => State::Election { term: 0, leader: None, queue: Vec::new() },
             Kind::IndexedMap => State::Indexed { last: 0, lines: Vec::new() },
-            Kind::MultiMap => panic!("no model of {kind}"),
+            Kind::MultiMap => State::Many(BTreeSet::new()),
         }
     }
 
@@ -130,6 +134,7 @@ impl State {
                 match self {
                     State::Number(value) => counter(*value, op, outcome),
                     State::Count(value) => count(*value, op, outcome),
+                    State::Many(values) => many(values, op, outcome),
                     State::Cell(cell) => cell_step(cell.as_ref(), *number, op, outcome),
                     State::Member(by) => member(*by, *number, op, outcome),
                     State::Lock { holder, last } => lock(*holder, *last, *session, op, outcome),
@@ -262,6 +267,71 @@ fn member(by: Option<u64>, number: u64, op: &Op, outcome: Option<&Outcome>) -> O
         _ => (Answer::Flag(by.is_some()), by),
     };
     says(outcome, &answer).then_some(State::Member(after))
+}
+
+fn many(values: &BTreeSet<String>, op: &Op, outcome: Option<&Outcome>) -> Option<State> {
+    let refused = |status| fails(outcome, status).then(|| State::Many(values.clone()));
+    let list = |values: &BTreeSet<String>| Answer::Values(values.iter().cloned().collect());
+    let mut after = values.clone();
+    let answer = match op {
+        Op::MultiMapPut { value, .. } if values.contains(value) => {
+            return refused(Status::AlreadyExists);
+        }
+        Op::MultiMapPut { value, .. } => {
+            after.insert(value.clone());
+            Answer::Nothing
+        }
+        Op::MultiMapRemove { value, .. } if !values.contains(value) => {
+            return refused(Status::NotFound);
+        }
+        Op::MultiMapRemove { value, .. } => {
+            after.remove(value);
+            Answer::Values(vec![value.clone()])
+        }
+        Op::MultiMapRemoveAll { .. } if values.is_empty() => return refused(Status::NotFound),
+        Op::MultiMapRemoveAll { values: gone, .. } => {
+            after.retain(|value| !gone.contains(value));
+            Answer::Flag(after != *values)
+        }
+        Op::MultiMapPutAll { values: more, .. } => {
+            after.extend(more.iter().cloned());
+            Answer::Flag(after != *values)
+        }
+        Op::MultiMapReplace { values: new, .. } => {
+            after = new.iter().cloned().collect();
+            list(values)
+        }
+        Op::MultiMapPutEntries { entries } => {
+            after.extend(entries.iter().flat_map(|(_, more)| more.iter().cloned()));
+            return part(values, after, outcome);
+        }
+        Op::MultiMapRemoveEntries { entries } => {
+            after.retain(|value| !entries.iter().any(|(_, gone)| gone.contains(value)));
+            return part(values, after, outcome);
+        }
+        Op::MultiMapClear => {
+            after.clear();
+            Answer::Nothing
+        }
+        Op::MultiMapContains { value, .. } => Answer::Flag(values.contains(value)),
+        _ => list(values),
+    };
+    says(outcome, &answer).then_some(State::Many(after))
+}
+
+/// What an operation on several keys did to one of them. That something changed may be said of
+/// another key; that nothing did is said of all.
+fn part(
+    before: &BTreeSet<String>,
+    after: BTreeSet<String>,
+    outcome: Option<&Outcome>,
+) -> Option<State> {
+    let fits = match outcome {
+        None | Some(Ok(Answer::Flag(true))) => true,
+        Some(Ok(Answer::Flag(false))) => after == *before,
+        Some(_) => false,
+    };
+    fits.then_some(State::Many(after))
 }
 
 fn lock(

@@ -78,10 +78,13 @@ pub enum Op {
     MultiMapReplace { key: String, values: Vec<String> },
     MultiMapRemove { key: String, value: String },
     MultiMapRemoveAll { key: String, values: Vec<String> },
+    MultiMapPutEntries { entries: Vec<(String, Vec<String>)> },
+    MultiMapRemoveEntries { entries: Vec<(String, Vec<String>)> },
     MultiMapClear,
     MultiMapContains { key: String, value: String },
     MultiMapGet { key: String },
     MultiMapSize,
+    MultiMapEntries { watch: bool },
     MultiMapEvents { key: String },
     IndexedAppend { key: String, value: Bytes, ttl: Option<Span> },
     IndexedUpdate { key: String, index: u64, value: Bytes, ttl: Option<Span>, prev: u64 },
@@ -122,8 +125,9 @@ impl Op {
             | ElectionDemote(_) | ElectionEvict(_) | ElectionGetTerm | ElectionWatch
             => Kind::LeaderElection,
             MultiMapPut { .. } | MultiMapPutAll { .. } | MultiMapReplace { .. }
-            | MultiMapRemove { .. } | MultiMapRemoveAll { .. } | MultiMapClear
-            | MultiMapContains { .. } | MultiMapGet { .. } | MultiMapSize
+            | MultiMapRemove { .. } | MultiMapRemoveAll { .. } | MultiMapPutEntries { .. }
+            | MultiMapRemoveEntries { .. } | MultiMapClear | MultiMapContains { .. }
+            | MultiMapGet { .. } | MultiMapSize | MultiMapEntries { .. }
             | MultiMapEvents { .. } => Kind::MultiMap,
             IndexedAppend { .. } | IndexedUpdate { .. } | IndexedRemove { .. } | IndexedClear
             | IndexedGet { .. } | IndexedFirst | IndexedLast | IndexedNext(_) | IndexedPrev(_)
@@ -155,6 +159,7 @@ impl Op {
                 | MultiMapContains { .. }
                 | MultiMapGet { .. }
                 | MultiMapSize
+                | MultiMapEntries { .. }
                 | IndexedGet { .. }
                 | IndexedFirst
                 | IndexedLast
@@ -180,6 +185,7 @@ impl Op {
                 | SetElements { .. }
                 | SetEvents
                 | ElectionWatch
+                | MultiMapEntries { .. }
                 | MultiMapEvents { .. }
                 | IndexedEntries { .. }
                 | IndexedEvents { .. }
@@ -215,6 +221,17 @@ impl Op {
             }
             _ => None,
         }
+    }
+
+    /// As much of it as concerns this key.
+    #[must_use]
+    pub fn at(&self, key: &str) -> Op {
+        let mut op = self.clone();
+        if let Op::MultiMapPutEntries { entries } | Op::MultiMapRemoveEntries { entries } = &mut op
+        {
+            entries.retain(|(of, _)| of == key);
+        }
+        op
     }
 
     /// The serialised `<P>Input`.
@@ -376,6 +393,9 @@ impl Op {
 
     fn multi_map(&self) -> Vec<u8> {
         use multimap::multi_map_input::Input;
+        let of = |entries: Vec<(String, Vec<String>)>| {
+            entries.into_iter().map(|(key, values)| multimap::Entry { key, values }).collect()
+        };
         let input = match self.clone() {
             Op::MultiMapPut { key, value } => Input::Put(multimap::PutInput { key, value }),
             Op::MultiMapPutAll { key, values } => {
@@ -390,11 +410,18 @@ impl Op {
             Op::MultiMapRemoveAll { key, values } => {
                 Input::RemoveAll(multimap::RemoveAllInput { key, values })
             }
+            Op::MultiMapPutEntries { entries } => {
+                Input::PutEntries(multimap::PutEntriesInput { entries: of(entries) })
+            }
+            Op::MultiMapRemoveEntries { entries } => {
+                Input::RemoveEntries(multimap::RemoveEntriesInput { entries: of(entries) })
+            }
             Op::MultiMapClear => Input::Clear(multimap::ClearInput {}),
             Op::MultiMapContains { key, value } => {
                 Input::Contains(multimap::ContainsInput { key, value })
             }
             Op::MultiMapGet { key } => Input::Get(multimap::GetInput { key }),
+            Op::MultiMapEntries { watch } => Input::Entries(multimap::EntriesInput { watch }),
             Op::MultiMapEvents { key } => Input::Events(multimap::EventsInput { key }),
             _ => Input::Size(multimap::SizeInput {}),
         };

@@ -15,6 +15,7 @@ pub mod indexed_map;
 pub mod listeners;
 pub mod lock;
 pub mod map;
+pub mod multimap;
 pub mod set;
 pub mod value;
 
@@ -42,12 +43,11 @@ macro_rules! kinds {
         }
 
         impl Primitive {
-            /// A new one; `None` for a kind that is not served.
+            /// A new one.
             #[must_use]
-            pub fn new(kind: Kind) -> Option<Primitive> {
+            pub fn new(kind: Kind) -> Primitive {
                 match kind {
-                    $(Kind::$kind => Some(Primitive::$kind(<$state>::default())),)*
-                    _ => None,
+                    $(Kind::$kind => Primitive::$kind(<$state>::default()),)*
                 }
             }
 
@@ -64,7 +64,6 @@ macro_rules! kinds {
         fn mode(kind: Kind, tag: u32) -> Option<Mode> {
             match kind {
                 $(Kind::$kind => <$state as Shape>::mode(tag),)*
-                _ => None,
             }
         }
 
@@ -85,6 +84,7 @@ kinds! {
     IndexedMap => indexed_map::IndexedMap,
     Lock => lock::Lock,
     Map => map::Map,
+    MultiMap => multimap::MultiMap,
     Set => set::Set,
     Value => value::Value,
 }
@@ -305,6 +305,8 @@ pub struct Place {
     pub index: u64,
     /// The last key written.
     pub key: Option<Box<str>>,
+    /// The last part of that key written, when a record did not hold all of them.
+    pub part: Option<Box<str>>,
 }
 
 impl Context<'_> {
@@ -392,6 +394,12 @@ pub fn kind_of_service(service: &str) -> Option<Kind> {
         .find_map(|package| service.strip_prefix(package))?;
     let (package, name) = name.split_once(".v1.")?;
     Kind::ALL.into_iter().find(|kind| kind.name() == name && package_of(*kind) == package)
+}
+
+/// Whether a kind's events are about a key, which `EventsInput` and `Event` have in field 1.
+#[must_use]
+pub fn has_keyed_events(kind: Kind) -> bool {
+    matches!(kind, Kind::CounterMap | Kind::IndexedMap | Kind::Map | Kind::MultiMap)
 }
 
 /// The name by which snapshots name a kind.

@@ -267,7 +267,7 @@ impl Reader {
         }
         let [service, namespace, name] = texts;
         let kind = kind_of_service(service).ok_or(Broken::Malformed("a kind is unknown"))?;
-        let state = Primitive::new(kind).ok_or(Broken::Malformed("a kind is not served"))?;
+        let state = Primitive::new(kind);
         let (namespace, name, sessions) = (namespace.into(), name.into(), BTreeSet::new());
         let instance = Instance { kind, namespace, name, sessions, state };
         let after = self.primitive.unwrap_or_default() < id && id.0 <= self.machine.ledger.index.0;

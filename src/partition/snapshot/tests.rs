@@ -26,7 +26,7 @@ fn rich() -> Rig {
     rig.send(command(two, 4, lock, &acquire(Some(Span::secs(30)))));
     rig.send(command(one, 7, lock, &acquire(None)));
     rig.send(command_until(two, 5, map, &events(""), rig.now.after(Span::secs(50))));
-    rig.send(command(one, 8, map, &events("b")));
+    rig.send(command_opening(one, 8, map, &events("b")));
     for (number, key) in [(9, "a"), (10, "b"), (11, "c")] {
         rig.run(command(one, number, map, &put(key, b"value", Some(Span::secs(number)), 0)));
     }
