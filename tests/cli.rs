@@ -124,6 +124,30 @@ fn indexed_maps() {
 }
 
 #[test]
+fn multimaps() {
+    all(&[
+        ("multimap get mm rose", 8, ""),
+        ("multimap put mm rose red", 0, "added\n"),
+        ("multimap put mm rose red sweet", 0, "added\n"),
+        ("multimap put mm rose red sweet", 8, "nothing changed\n"),
+        ("multimap get mm rose", 0, "red\nsweet\n"),
+        ("multimap get mm rose --json", 0, "{\"key\":\"rose\",\"values\":[\"red\",\"sweet\"]}\n"),
+        ("multimap contains mm rose red", 0, "true\n"),
+        ("multimap contains mm rose blue", 8, "false\n"),
+        ("multimap replace mm rose white", 0, "red\nsweet\n"),
+        ("multimap put mm oak tall", 0, "added\n"),
+        ("multimap list mm", 0, "oak = tall\nrose = white\n"),
+        ("multimap size mm", 0, "2\n"),
+        ("multimap remove mm rose red", 8, "nothing changed\n"),
+        ("multimap remove mm rose white", 0, "removed\n"),
+        ("multimap remove mm rose white", 8, ""),
+        ("multimap remove mm oak", 0, "removed\n"),
+        ("multimap remove mm oak", 8, "nothing changed\n"),
+        ("multimap clear mm", 0, "cleared\n"),
+    ]);
+}
+
+#[test]
 fn elections() {
     all(&[
         ("election term el", 8, ""),
@@ -165,6 +189,8 @@ fn changes_are_told_until_interrupted() {
         ("countermap watch ev-countermap", "countermap set ev-countermap k {}", "k = "),
         ("indexedmap events ev-indexedmap", "indexedmap append ev-indexedmap e{} x", "inserted "),
         ("indexedmap watch ev-indexedmap", "indexedmap append ev-indexedmap f{} x", "1 e"),
+        ("multimap events ev-multimap k", "multimap put ev-multimap k {}", "added k = "),
+        ("multimap watch ev-multimap", "multimap put ev-multimap k m{}", "k = "),
         ("set events ev-set", "set add ev-set e{}", "added e"),
         ("set watch ev-set", "set add ev-set f{}", "f"),
         ("value events ev-value", "value set ev-value {}", "updated "),

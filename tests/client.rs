@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use futures_lite::StreamExt;
 use harness::{Node, data_dir, possible, send, shared};
 use relay::Relay;
+use ringraft::client::multimap::Pair;
 use ringraft::client::set::Member;
 use ringraft::client::{Change, Client, Entry, Fault, Options, Status};
 use ringraft::wire::bloom::Filter;
@@ -109,7 +110,7 @@ async fn program(who: &str) -> Result<(), Fault> {
 }
 
 #[test]
-fn every_kind_does_what_its_handle_says() {
+fn a_counter_map_does_what_its_handle_says() {
     if !possible() {
         return;
     }
@@ -127,7 +128,17 @@ fn every_kind_does_what_its_handle_says() {
         assert_eq!(stock.remove("apples", 1).await?, 1);
         stock.clear().await?;
         assert!(stock.list().await?.is_empty());
+        Ok(())
+    });
+}
 
+#[test]
+fn a_set_does_what_its_handle_says() {
+    if !possible() {
+        return;
+    }
+    block_on(async {
+        let client = connect(shared()).await;
         let present = client.set("present");
         let mut members = present.events().await?;
         present.add("ann").await?;
@@ -139,7 +150,53 @@ fn every_kind_does_what_its_handle_says() {
         for _ in 0..3 {
             assert!(members.next().await?.is_some());
         }
+        Ok(())
+    });
+}
 
+#[test]
+fn a_multimap_does_what_its_handle_says() {
+    if !possible() {
+        return;
+    }
+    block_on(async {
+        let client = connect(shared()).await;
+        let tags = client.multimap("tags");
+        let mut pairs = tags.events(Some("rose")).await?;
+        tags.put("rose", "red").await?;
+        assert!(tags.put("rose", "red").await.unwrap_err().is(Status::AlreadyExists));
+        assert!(tags.put_all("rose", &["red", "sweet"]).await?);
+        assert!(!tags.put_all("rose", &["red"]).await?);
+        // Keys of several partitions in one call.
+        let many: Vec<(String, [&str; 1])> = (0..9).map(|n| (format!("k{n}"), ["v"])).collect();
+        let many: Vec<(&str, &[&str])> = many.iter().map(|(k, v)| (&**k, &v[..])).collect();
+        assert!(tags.put_entries(&many).await?);
+        assert_eq!((tags.size().await?, tags.get("k7").await?), (10, vec!["v".to_owned()]));
+        assert!(tags.remove_entries(&many).await? && !tags.remove_entries(&many).await?);
+        assert!(tags.contains("rose", "sweet").await? && !tags.contains("rose", "blue").await?);
+        assert_eq!(tags.replace("rose", &["blue"]).await?, ["red", "sweet"]);
+        tags.remove("rose", "blue").await?;
+        assert!(tags.remove_all("rose", &["blue"]).await.unwrap_err().is(Status::NotFound));
+        assert!(tags.list().await?.is_empty());
+        for (added, value) in
+            [(true, "red"), (true, "sweet"), (true, "blue"), (false, "red"), (false, "sweet")]
+        {
+            let (key, value) = ("rose".to_owned(), value.to_owned());
+            let pair =
+                if added { Pair::Added { key, value } } else { Pair::Removed { key, value } };
+            assert_eq!(pairs.next().await?, Some(pair));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_indexed_map_does_what_its_handle_says() {
+    if !possible() {
+        return;
+    }
+    block_on(async {
+        let client = connect(shared()).await;
         let queue = client.indexedmap("queue");
         let one = queue.append("job-1", "sweep").await?;
         let two = queue.append("job-2", "wash").ttl(Duration::from_secs(60)).await?;
@@ -158,7 +215,17 @@ fn every_kind_does_what_its_handle_says() {
         assert_eq!(jobs.next().await?.unwrap().key, "job-2");
         queue.clear().await?;
         assert_eq!(jobs.next().await?.unwrap().value, None, "it is gone");
+        Ok(())
+    });
+}
 
+#[test]
+fn a_value_does_what_its_handle_says() {
+    if !possible() {
+        return;
+    }
+    block_on(async {
+        let client = connect(shared()).await;
         let config = client.value("config");
         assert!(config.get().await.unwrap_err().is(Status::NotFound));
         let mut changes = config.events().await?;
@@ -201,6 +268,25 @@ fn what_a_client_held_is_free_when_it_is_dropped() {
         second.close().await?;
         let third = connect(shared()).await;
         third.lock("dropped").acquire(Some(SOON)).await?.release().await
+    });
+}
+
+#[test]
+fn a_dropped_client_leaves_nothing_behind() {
+    if !possible() {
+        return;
+    }
+    let relay = Relay::to(shared());
+    block_on(async {
+        let client = Client::connect(options(&relay.address())).await?;
+        let counter = client.counter("left-behind");
+        drop(client);
+        counter.increment(1).await?;
+        assert!(relay.connections() > 0);
+        // The last handle; its thread goes and takes the connection with it.
+        drop(counter);
+        until(|| relay.connections() == 0);
+        Ok(())
     });
 }
 

@@ -13,7 +13,8 @@ primitive! {
     /// A counter by its name; 0 when it is new.
     ///
     /// ```no_run
-    /// # async fn example(client: ringraft::client::Client) -> Result<(), ringraft::client::Fault> {
+    /// # use ringraft::client::{Client, Fault};
+    /// # async fn example(client: Client) -> Result<(), Fault> {
     /// let visits = client.counter("visits");
     /// assert_eq!(visits.set(40).await?, 40);
     /// assert_eq!(visits.increment(2).await?, 42);

@@ -19,7 +19,8 @@ primitive! {
     /// A map of counters by its name; empty when it is new.
     ///
     /// ```no_run
-    /// # async fn example(client: ringraft::client::Client) -> Result<(), ringraft::client::Fault> {
+    /// # use ringraft::client::{Client, Fault};
+    /// # async fn example(client: Client) -> Result<(), Fault> {
     /// let stock = client.countermap("stock");
     /// stock.set("apples", 5).await?;
     /// assert_eq!(stock.decrement("apples", 2).await?, 3);

@@ -22,7 +22,8 @@ primitive! {
     /// An election by its name; without candidates when it is new.
     ///
     /// ```no_run
-    /// # async fn example(client: ringraft::client::Client) -> Result<(), ringraft::client::Fault> {
+    /// # use ringraft::client::{Client, Fault};
+    /// # async fn example(client: Client) -> Result<(), Fault> {
     /// let chair = client.election("chair");
     /// let mut terms = chair.watch().await?;
     /// let me = chair.enter("ann").await?;

@@ -1,5 +1,5 @@
-//! A map whose entries also have an order: each gets the next index when it is appended. It lives in
-//! the partition of its name.
+//! A map whose entries also have an order: each gets the next index when it is appended. It lives
+//! in the partition of its name.
 
 use bytes::Bytes;
 
@@ -20,7 +20,8 @@ primitive! {
     /// An indexed map by its name; empty when it is new.
     ///
     /// ```no_run
-    /// # async fn example(client: ringraft::client::Client) -> Result<(), ringraft::client::Fault> {
+    /// # use ringraft::client::{Client, Fault};
+    /// # async fn example(client: Client) -> Result<(), Fault> {
     /// let queue = client.indexedmap("queue");
     /// queue.append("job-1", "sweep").await?;
     /// queue.append("job-2", "wash").await?;

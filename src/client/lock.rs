@@ -1,5 +1,5 @@
-//! A lock: one holder, the others wait in the order in which they came. It lives in the partition of
-//! its name.
+//! A lock: one holder, the others wait in the order in which they came. It lives in the partition
+//! of its name.
 //!
 //! A session may be granted a lock that nobody waits for any more: the answer was on its way when
 //! the caller gave up. So an acquisition that was begun goes on to its end on the thread, and what
@@ -22,7 +22,8 @@ primitive! {
     ///
     /// ```no_run
     /// # use std::time::Duration;
-    /// # async fn example(client: ringraft::client::Client) -> Result<(), ringraft::client::Fault> {
+    /// # use ringraft::client::{Client, Fault};
+    /// # async fn example(client: Client) -> Result<(), Fault> {
     /// let door = client.lock("door");
     /// let held = door.acquire(Some(Duration::from_secs(5))).await?;
     /// println!("mine, token {}", held.token());

@@ -23,7 +23,8 @@ primitive! {
     ///
     /// ```no_run
     /// # use std::time::Duration;
-    /// # async fn example(client: ringraft::client::Client) -> Result<(), ringraft::client::Fault> {
+    /// # use ringraft::client::{Client, Fault};
+    /// # async fn example(client: Client) -> Result<(), Fault> {
     /// let map = client.map("greetings");
     /// let hello = map.put("hello", "world").ttl(Duration::from_secs(60)).await?;
     /// // Only if nobody wrote it since.

@@ -4,9 +4,9 @@
 //! partitions as the published Go driver sends them (`route.rs`).
 //!
 //! ```no_run
-//! use ringraft::client::{Client, Options};
+//! use ringraft::client::{Client, Fault, Options};
 //!
-//! # async fn example() -> Result<(), ringraft::client::Fault> {
+//! # async fn example() -> Result<(), Fault> {
 //! let client = Client::connect(Options::to(["127.0.0.1:5678"])).await?;
 //! let visits = client.counter("visits").increment(1).await?;
 //! client.map("greetings").put("hello", "world").await?;
@@ -24,7 +24,7 @@
 //! ```text
 //!   Counter .. Value     handle.rs     a name; asks the session that its partition has now
 //!          Client        mod.rs        the thread, which ends with the last handle
-//!           Cluster         cluster.rs       partitions; a session each, opened late, replaced when lost
+//!          Cluster       cluster.rs    partitions, and a session each: opened late, replaced
 //!     Session   Stream   session.rs    numbers, keep-alives · stream.rs: events over connections
 //!            Way         way.rs        which node is asked, and asking again
 //!          Network       connection.rs gRPC over h2, a connection an address

@@ -1,5 +1,5 @@
-//! A map from text to sets of texts, spread over all partitions by key. A key is there as long as it
-//! has values.
+//! A map from text to sets of texts, spread over all partitions by key. A key is there as long as
+//! it has values.
 
 use super::connection::Method;
 use super::handle::{grouped, primitive};
@@ -19,7 +19,8 @@ primitive! {
     /// A multimap by its name; empty when it is new.
     ///
     /// ```no_run
-    /// # async fn example(client: ringraft::client::Client) -> Result<(), ringraft::client::Fault> {
+    /// # use ringraft::client::{Client, Fault};
+    /// # async fn example(client: Client) -> Result<(), Fault> {
     /// let tags = client.multimap("tags");
     /// tags.put("rose", "red").await?;
     /// tags.put_all("rose", &["sweet", "thorny"]).await?;

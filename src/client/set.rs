@@ -16,7 +16,8 @@ primitive! {
     ///
     /// ```no_run
     /// # use std::time::Duration;
-    /// # async fn example(client: ringraft::client::Client) -> Result<(), ringraft::client::Fault> {
+    /// # use ringraft::client::{Client, Fault};
+    /// # async fn example(client: Client) -> Result<(), Fault> {
     /// let present = client.set("present");
     /// present.add("ann").ttl(Duration::from_secs(30)).await?;
     /// assert!(present.contains("ann").await?);

@@ -18,7 +18,8 @@ primitive! {
     /// A value by its name; unset when it is new.
     ///
     /// ```no_run
-    /// # async fn example(client: ringraft::client::Client) -> Result<(), ringraft::client::Fault> {
+    /// # use ringraft::client::{Client, Fault};
+    /// # async fn example(client: Client) -> Result<(), Fault> {
     /// let config = client.value("config");
     /// let written = config.set("level = 3").await?;
     /// // Only if nobody wrote it since.

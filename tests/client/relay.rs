@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -17,6 +17,7 @@ struct Shared {
     sockets: Mutex<Vec<TcpStream>>,
     cut: AtomicBool,
     hangs: AtomicBool,
+    connections: AtomicUsize,
 }
 
 impl Relay {
@@ -31,11 +32,15 @@ impl Relay {
                     return;
                 }
                 let (client, node) = (client.unwrap(), TcpStream::connect(&target).unwrap());
-                for (from, to) in [(&client, &node), (&node, &client)] {
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let ours = Arc::clone(&ours);
-                    thread::spawn(move || ours.pass_on(from, to));
-                }
+                ours.connections.fetch_add(1, Ordering::SeqCst);
+                let pair = || (client.try_clone().unwrap(), node.try_clone().unwrap());
+                let ((from, to), there) = (pair(), Arc::clone(&ours));
+                thread::spawn(move || {
+                    there.pass_on(from, to);
+                    there.connections.fetch_sub(1, Ordering::SeqCst);
+                });
+                let ((to, from), back) = (pair(), Arc::clone(&ours));
+                thread::spawn(move || back.pass_on(from, to));
                 ours.sockets.lock().unwrap().extend([client, node]);
             }
         });
@@ -44,6 +49,11 @@ impl Relay {
 
     pub fn address(&self) -> String {
         self.address.clone()
+    }
+
+    /// How many connections there are that neither side has closed.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// From now on nobody is there.
