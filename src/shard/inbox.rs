@@ -132,8 +132,13 @@ pub enum Ask {
     /// `Node.Watch`. Comes on the watcher's core, which asks every other shard with the same
     /// ticket.
     WatchNode,
-    /// `Node.Bootstrap`: found the group here with these members.
-    Bootstrap(Vec<Member>),
+    /// `Node.Bootstrap`: found the group here.
+    Bootstrap {
+        /// Which of the members this node is.
+        local: NodeId,
+        /// All of them.
+        members: Vec<Member>,
+    },
     /// `Node.Leave`.
     Leave,
 }
@@ -141,7 +146,7 @@ pub enum Ask {
 /// One founding member of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its node.
+    /// Its name in the group: its node's id, unless that was founded otherwise (roster.rs).
     pub node: NodeId,
     /// Where its peers reach it.
     pub host: String,

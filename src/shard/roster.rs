@@ -7,6 +7,14 @@
 //! partition here, first what is and then what happens; a watcher of a partition also learns where
 //! to send requests.
 //!
+//! # Decisions
+//!
+//! Which member of a group this node is stands in the group's founding, not in the node's
+//! settings. The released dialect says it with each Bootstrap, and the controller that speaks it
+//! counts members from 1 in every group: with fewer members than pods, one pod has several names.
+//! So a replica's name is its group's, from raft up to the events of a watch. Links between nodes
+//! name nodes; until they do otherwise a group of several members must use those names.
+//!
 //! Absent on purpose: joining as a member of a running group, and a watcher's buffer: the shell
 //! that holds the stream bounds it and ends it.
 
@@ -147,6 +155,7 @@ impl Roster {
     pub fn check(
         &self,
         id: PartitionId,
+        local: NodeId,
         members: &[Member],
         settings: &Settings,
     ) -> Result<Founding, Refusal> {
@@ -156,18 +165,29 @@ impl Roster {
         }
         if let Some(living) = self.living.get(&id) {
             // A restarted controller may ask without members for what is there.
-            if members.is_empty() || same(members, &living.members) {
+            let known = living.partition.node();
+            if local == known && (members.is_empty() || same(members, &living.members)) {
                 return Ok(Founding::Known);
             }
-            check_members(members, settings.node)?;
+            check_members(members, local)?;
+            if local != known {
+                return Err(Refusal::Precondition(format!(
+                    "group {id} is here already, and here is its member {known}, not {local}"
+                )));
+            }
             return Err(Refusal::Precondition(format!(
                 "group {id} is here already with other members"
             )));
         }
-        check_members(members, settings.node)?;
+        check_members(members, local)?;
         if settings.peers == Peers::Alone && members.len() > 1 {
             return Err(Refusal::Unimplemented(
                 "joining other nodes comes with clusters; a group has this node as its one member",
+            ));
+        }
+        if members.len() > 1 && local != settings.node {
+            return Err(Refusal::Unimplemented(
+                "members of a group of several must be named by their nodes' ids, as links are",
             ));
         }
         if members.iter().any(|member| member.role == Role::Witness) {
@@ -192,27 +212,28 @@ impl Roster {
     }
 
     /// A watcher of the node: first what is, then the mark that this was it, then what happens.
-    pub fn watch(&mut self, ticket: Ticket, replies: &mut Replies) {
+    pub fn watch(&mut self, ticket: Ticket, settings: &Settings, replies: &mut Replies) {
         if self.watchers.len() >= WATCHERS_MAX {
             replies.refuse(ticket, Refusal::Full("too many watch this node"));
             return;
         }
         for (id, living) in &self.living {
             let (term, leader) = living.partition.leadership();
+            let local = living.partition.node();
             let mut tell = |what| {
-                replies.event(ticket, Event { at: None, partition: *id, what });
+                replies.event(ticket, Event { at: None, partition: *id, local, what });
             };
             if term.0 > 0 {
                 tell(Happening::LeaderUpdated { term, leader });
             }
-            let node = living.partition.node();
-            tell(Happening::MemberReady { node });
+            tell(Happening::MemberReady { node: local });
         }
         // Clients spread keys by the number of partitions: one that is damaged must still count, or
         // they would look for the others' keys in the wrong places.
         for id in &self.damaged {
             let what = Happening::LeaderUpdated { term: crate::id::Term(0), leader: None };
-            replies.event(ticket, Event { at: None, partition: *id, what });
+            let local = settings.node;
+            replies.event(ticket, Event { at: None, partition: *id, local, what });
         }
         replies.replayed(ticket);
         self.watchers.push(ticket);
@@ -235,8 +256,9 @@ impl Roster {
             return;
         }
         let (_, leader) = living.partition.leadership();
-        let what = addresses(&living.members, leader, settings);
-        replies.event(ticket, Event { at: None, partition: id, what });
+        let local = living.partition.node();
+        let what = addresses(&living.members, local, leader, settings);
+        replies.event(ticket, Event { at: None, partition: id, local, what });
         living.watchers.push(ticket);
     }
 
@@ -266,7 +288,7 @@ impl Roster {
             for watcher in &living.watchers {
                 replies.event(*watcher, event.clone());
                 if let Happening::LeaderUpdated { leader, .. } = event.what {
-                    let what = addresses(&living.members, leader, settings);
+                    let what = addresses(&living.members, event.local, leader, settings);
                     replies.event(*watcher, Event { what, ..event.clone() });
                 }
             }
@@ -277,25 +299,30 @@ impl Roster {
 /// What watchers are told of a group that is founded now (core.md 2.5).
 pub fn founded(
     id: PartitionId,
-    node: NodeId,
+    local: NodeId,
     members: &[Member],
     at: u64,
     events: &mut Vec<Event>,
 ) {
-    let mut tell = |what| events.push(Event { at: Some(at), partition: id, what });
+    let mut tell = |what| events.push(Event { at: Some(at), partition: id, local, what });
     let all: Vec<NodeId> = members.iter().map(|member| member.node).collect();
     for member in members {
         tell(Happening::MembershipChanged { about: member.node, members: all.clone() });
     }
     tell(Happening::SnapshotRecovered { index: crate::id::Position(0) });
-    tell(Happening::MemberReady { node });
+    tell(Happening::MemberReady { node: local });
 }
 
 /// Where a client sends requests: this node's own address, and for others their host with the same
 /// port.
-fn addresses(members: &[Member], leader: Option<NodeId>, settings: &Settings) -> Happening {
+fn addresses(
+    members: &[Member],
+    local: NodeId,
+    leader: Option<NodeId>,
+    settings: &Settings,
+) -> Happening {
     let address = |member: &Member| {
-        if member.node == settings.node {
+        if member.node == local {
             settings.api_address.clone()
         } else {
             format!("{}:{}", member.host, settings.api_port)
@@ -320,7 +347,7 @@ fn same(left: &[Member], right: &[Member]) -> bool {
 }
 
 /// Whether a group can consist of these; each text names what is wrong.
-fn check_members(members: &[Member], node: NodeId) -> Result<(), Refusal> {
+fn check_members(members: &[Member], local: NodeId) -> Result<(), Refusal> {
     let malformed = |text: String| Err(Refusal::Malformed(text));
     if members.is_empty() {
         return malformed("a group needs members".to_owned());
@@ -350,8 +377,8 @@ fn check_members(members: &[Member], node: NodeId) -> Result<(), Refusal> {
     if !members.iter().any(|member| member.role == Role::Member) {
         return malformed("a group needs a member with the role MEMBER".to_owned());
     }
-    if !nodes.contains(&node) {
-        return malformed(format!("this node, {node}, is not among the members"));
+    if !nodes.contains(&local) {
+        return malformed(format!("this node, {local}, is not among the members"));
     }
     Ok(())
 }
@@ -367,7 +394,9 @@ mod tests {
     fn refused(members: &[Member], peers: Peers) -> Refusal {
         let settings = Settings { peers, ..Settings::default() };
         let roster = Roster::default();
-        roster.check(PartitionId(1), members, &settings).expect_err("it cannot be founded")
+        roster
+            .check(PartitionId(1), NodeId(1), members, &settings)
+            .expect_err("it cannot be founded")
     }
 
     #[test]
@@ -400,14 +429,14 @@ mod tests {
         let members = [member(1, 5, Role::Member), member(2, 6, Role::Member)];
         let other = format!("a.example:{}", settings.api_port);
         assert_eq!(
-            addresses(&members, Some(NodeId(1)), &settings),
+            addresses(&members, NodeId(1), Some(NodeId(1)), &settings),
             Happening::ServiceConfigChanged {
                 leader: "here:5678".to_owned(),
                 followers: vec![other.clone()],
             }
         );
         assert_eq!(
-            addresses(&members, None, &settings),
+            addresses(&members, NodeId(1), None, &settings),
             Happening::ServiceConfigChanged {
                 leader: String::new(),
                 followers: vec!["here:5678".to_owned(), other],
