@@ -13,7 +13,7 @@ use prost::Message;
 use tokio::time::timeout;
 
 use super::Fault;
-use super::connection::{Channel, Method};
+use super::connection::{Method, Network};
 use crate::wire::proto::v1 as documented;
 use crate::wire::released::atomix::multiraft::v1 as released;
 
@@ -113,8 +113,8 @@ async fn replay<E: Message + Default>(
         reason: "nothing comes back in time".to_owned(),
     };
     let begin = async {
-        let channel = Channel::new(vec![endpoint.to_owned()]);
-        let mut events = channel.stream(method, &documented::WatchRequest {}).await?;
+        let network = Network::of(&[endpoint.to_owned()]);
+        let mut events = network.stream(0, method, &documented::WatchRequest {}).await?;
         events.begun().await?;
         Ok(events)
     };
