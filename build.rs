@@ -15,12 +15,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     messages("documented", &["documented"], &out)?;
     messages("released", RELEASED, &out)?;
+    messages("rsm", &["rsm"], &out)?;
     messages("grpc", &["grpc"], &out)?;
     messages("peer", &["peer"], &out)?;
 
     // What server reflection shows (src/edge/reflect.rs). A tree that is served belongs here.
-    descriptors("documented", &["documented", "grpc"], &out)?;
-    descriptors("released", &[RELEASED, &["grpc"]].concat(), &out)?;
+    descriptors("documented", &["documented", "rsm", "grpc"], &out)?;
+    descriptors("released", &[RELEASED, &["rsm", "grpc"]].concat(), &out)?;
 
     record_commit();
     Ok(())

@@ -17,6 +17,8 @@
 
 mod reference;
 
+mod address;
+
 use std::fmt;
 use std::path::PathBuf;
 
@@ -26,6 +28,7 @@ use toml::de::{DeTable, DeValue};
 use crate::id::NodeId;
 use crate::limits;
 use crate::time::Span;
+pub use address::{Address, Listener};
 pub use reference::{InPlace, is_reference};
 
 /// What one node is told. Made by `NodeConfig::default`, then `read`, then `set` for each flag,
@@ -45,6 +48,8 @@ pub struct NodeConfig {
     pub shards: u16,
     /// What clients of `listen` speak.
     pub dialect: Dialect,
+    /// Where clients come in besides, as a rule those of the other dialect.
+    pub listen_also: Option<Listener>,
     /// How much is told of what happens.
     pub trace: Trace,
     /// How long a stop may take: answers that are due still leave, then the process ends.
@@ -96,7 +101,8 @@ pub struct ClusterConfig {
     pub partition_memory_bytes: u64,
 }
 
-/// Which generation of the wire protocol a listener speaks (spec/wire.md).
+/// Which generation of the wire protocol a listener speaks (spec/wire.md); rsm, whose paths are
+/// others, each one speaks besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Dialect {
@@ -113,15 +119,6 @@ pub enum Trace {
     Info,
     Debug,
     Trace,
-}
-
-/// A host and a port, as typed: `127.0.0.1:5678`, `[::1]:5678`, `db1.example:5678`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
-    /// A name, an IPv4 address, or an IPv6 address without brackets; empty is all interfaces.
-    pub host: String,
-    /// 0 lets the system choose.
-    pub port: u16,
 }
 
 /// All there is to know of one key.
@@ -225,6 +222,16 @@ pub const KEYS: &[Key] = &[
         |c| c.dialect.name().to_owned(),
         |c, s| {
             c.dialect = Dialect::parse(s)?;
+            Some(())
+        },
+    ),
+    text(
+        "node",
+        "listen_also",
+        LISTENER,
+        |c| c.listen_also.as_ref().map_or_else(String::new, ToString::to_string),
+        |c, s| {
+            c.listen_also = if s.is_empty() { None } else { Some(Listener::parse(s)?) };
             Some(())
         },
     ),
@@ -422,6 +429,7 @@ pub const KEYS: &[Key] = &[
 const MS: &str = "milliseconds";
 const BYTES: &str = "bytes";
 const ADDRESS: &str = "HOST:PORT, as 127.0.0.1:5678 or [::1]:5678";
+const LISTENER: &str = "\"\" for none, or DIALECT=HOST:PORT, as released=127.0.0.1:5680";
 const DIALECTS: &str = "\"documented\" or \"released\"";
 const TRACES: &str = "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
 
@@ -434,6 +442,7 @@ impl Default for NodeConfig {
             peer_listen: Address { host: "127.0.0.1".to_owned(), port: 5679 },
             shards: 0,
             dialect: Dialect::Documented,
+            listen_also: None,
             trace: Trace::Warn,
             drain: Span::ZERO,
             segment_bytes: 0,
@@ -554,6 +563,11 @@ impl NodeConfig {
             "clients and other nodes must not come in at the same address (node.listen and \
              node.peer_listen, or the ports of API and raft)",
         );
+        let also = self.listen_also.as_ref().map(|also| &also.address);
+        demand(
+            also.is_none_or(|it| it.port == 0 || (*it != self.listen && *it != self.peer_listen)),
+            "node.listen_also must not be an address that node.listen or node.peer_listen has",
+        );
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
@@ -645,33 +659,6 @@ impl Key {
             Holds::Text { .. } => "not understood",
         };
         done.ok_or_else(|| format!("{wrong}; allowed: {}", self.allowed()))
-    }
-}
-
-impl Address {
-    /// Reads `HOST:PORT`, an IPv6 host in brackets.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Address> {
-        let (host, port) = text.rsplit_once(':')?;
-        let host = match host.strip_prefix('[') {
-            Some(rest) => rest.strip_suffix(']')?,
-            None if host.contains(':') => return None,
-            None => host,
-        };
-        let plain = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/');
-        let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-        (plain && digits).then_some(())?;
-        Some(Address { host: host.to_owned(), port: port.parse().ok()? })
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
     }
 }
 

@@ -47,6 +47,8 @@ pub mod limits;
 #[cfg(feature = "io")]
 pub mod mesh;
 pub mod partition;
+#[cfg(feature = "io")]
+pub mod peer;
 pub mod prng;
 #[cfg(feature = "io")]
 pub mod runtime;

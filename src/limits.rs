@@ -51,6 +51,31 @@ pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
 /// Read rounds that wait for their quorum in one partition; past it queries join the next one.
 pub const READ_ROUNDS_MAX: usize = 64;
 
+/// What is written to one peer shard and not yet taken by the kernel; past it bundles are dropped.
+pub const PEER_QUEUE_BYTES_MAX: usize = 2 * BUNDLE_BYTES_MAX;
+
+/// Bundles from peers that the shard has not looked at; past it the links are not read.
+pub const PEER_UNREAD_BYTES_MAX: usize = 2 * BUNDLE_BYTES_MAX;
+
+/// Calls that one shard has passed on to other nodes and not been answered.
+pub const CALLS_PASSED_ON_MAX: usize = 64 << 10;
+
+/// Calls that other nodes have passed on to one shard.
+pub const GUESTS_MAX: usize = 256 << 10;
+
+/// What two nodes may say before they are linked.
+pub const HELLO_BYTES_MAX: usize = 4096;
+
+/// Connections on the peer port that have not said who they are.
+pub const PEER_GREETINGS_MAX: usize = 256;
+
+/// Snapshots that one core receives at once.
+pub const SNAPSHOTS_IN_PARTS_MAX: usize = 8;
+
+/// How fast one core sends snapshots: a tenth of what a 25 Gbit/s link and a disk for it take, so
+/// that bundles keep their latency.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 256 << 20;
+
 /// One whole snapshot on its way to a peer or into memory.
 pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
 
@@ -175,6 +200,12 @@ pub struct Bounds {
     pub waiters_max: usize,
     /// Candidates of one election, the leader not counted. Past it: RESOURCE_EXHAUSTED.
     pub candidates_max: usize,
+    /// Prepared transactions of one map. Past it: RESOURCE_EXHAUSTED.
+    pub transactions_max: usize,
+    /// Those of one session among them.
+    pub session_transactions_max: usize,
+    /// Bytes of the operations that they hold. Past it: RESOURCE_EXHAUSTED.
+    pub transactions_bytes_max: usize,
     /// Watches and listings attached to one partition on one replica. Past it: RESOURCE_EXHAUSTED.
     pub watches_max: usize,
 }
@@ -194,6 +225,9 @@ impl Default for Bounds {
             listeners_max: 10_000,
             waiters_max: 10_000,
             candidates_max: 1024,
+            transactions_max: 4096,
+            session_transactions_max: 256,
+            transactions_bytes_max: 64 << 20,
             watches_max: 100_000,
         }
     }
@@ -202,6 +236,16 @@ impl Default for Bounds {
 /// Bytes of a key and of an element of a set; one more is INVALID_ARGUMENT. The reference has no
 /// bound but the request's.
 pub const KEY_BYTES_MAX: usize = 64 << 10;
+
+/// Operations of one transaction on a map: about 1 ms.
+pub const TRANSACTION_OPERATIONS_MAX: usize = 1024;
+
+/// What the outputs of a transaction take, an operation's at most: the value before, and 64 bytes
+/// of lengths and versions. A client takes no larger message than we do.
+pub const TRANSACTION_OUTPUT_BYTES_MAX: usize = REQUEST_BYTES_MAX - 1024;
+
+/// Transactions of one map that were aborted before they came. Past it the oldest is forgotten.
+pub const TRANSACTIONS_ABORTED_MAX: usize = 1024;
 
 /// Bytes of a stored value; one more is INVALID_ARGUMENT. It is what a request carries beside its
 /// headers and a short key, so that an answer with it fits the 4 MiB that clients take by default.

@@ -22,6 +22,7 @@ use crate::frontend::pin::Passage;
 use crate::id::ShardId;
 use crate::limits::MESH_LANE_PARCELS_MAX;
 use crate::shard::inbox::Letter;
+use crate::wire::hello::Hello;
 
 /// What goes from core to core.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub enum Parcel {
     Letter(Letter),
     /// A connection that belongs to the receiver's partitions.
     Connection(Box<Passage>, OwnedFd),
+    /// A peer's link that the receiver's shard is to hear.
+    Link(Box<Hello>, OwnedFd),
 }
 
 /// One core's ends of all lanes.

@@ -47,9 +47,13 @@ pub struct Flags {
     /// core there is. [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     shards: Option<String>,
-    /// What clients speak: documented or released. [default: documented]
+    /// What clients speak: documented or released, and rsm besides by its paths.
+    /// [default: documented]
     #[arg(long, value_name = "NAME")]
     dialect: Option<String>,
+    /// Where clients come in besides, and what they speak there, as released=127.0.0.1:5680.
+    #[arg(long, value_name = "DIALECT=HOST:PORT")]
+    listen_also: Option<String>,
     /// A file of keys and values; tuning/node.toml explains each. One that is named *.json or
     /// begins with `{` is the Atomix node's, see below.
     #[arg(short, long, value_name = "FILE")]
@@ -125,6 +129,9 @@ fn banner(config: &NodeConfig, node: &Node) {
         Some(_) => say(&format_args!("ringraft {VERSION}, in place of an Atomix node")),
     }
     say(&format_args!("  clients     {} ({})", node.api, config.dialect.name()));
+    if let (Some(also), Some(api)) = (&config.listen_also, node.api_also) {
+        say(&format_args!("  and         {api} ({})", also.dialect.name()));
+    }
     match &config.in_place {
         Some(InPlace { raft }) if !raft.host.is_empty() => {
             say(&format_args!("  peers       {} (they dial {})", node.peer, raft.host));
@@ -184,13 +191,13 @@ fn not_started(fatal: &Fatal) -> Failure {
         }
         Fatal::Address(_, error) if error.kind() == std::io::ErrorKind::AddrInUse => {
             failure(Exit::Address).mend(
-                "another process has it: end that one, or choose another with --listen and \
-             --peer-listen, or --api-port and --raft-port",
+                "another process has it: end that one, or choose another with --listen, \
+                 --listen-also and --peer-listen, or --api-port and --raft-port",
             )
         }
         Fatal::Address(..) | Fatal::Name(..) => failure(Exit::Address).mend(
-            "choose an address of this host with --listen and --peer-listen, or --api-host and \
-                 --raft-host",
+            "choose an address of this host with --listen, --listen-also and --peer-listen, or \
+             --api-host and --raft-host",
         ),
         Fatal::DataDir(fault) => failure(Exit::DataDir).mend(how_to_use(fault)),
         Fatal::Journal(_, refused) => {
@@ -326,7 +333,7 @@ fn agree(flags: &Flags) -> Result<(), Failure> {
 }
 
 impl Flags {
-    fn ours(&self) -> [(&'static str, &'static str, &Option<String>); 8] {
+    fn ours(&self) -> [(&'static str, &'static str, &Option<String>); 9] {
         [
             ("node.data_dir", "--data-dir", &self.data_dir),
             ("node.listen", "--listen", &self.listen),
@@ -335,6 +342,7 @@ impl Flags {
             ("cluster.partitions", "--partitions", &self.partitions),
             ("node.shards", "--shards", &self.shards),
             ("node.dialect", "--dialect", &self.dialect),
+            ("node.listen_also", "--listen-also", &self.listen_also),
             ("node.trace", "--trace", &self.trace),
         ]
     }

@@ -18,6 +18,7 @@ fn the_shipped_file_holds_every_key_at_its_default() {
         ("node.listen", "h:1"),
         ("node.peer_listen", "h:2"),
         ("node.dialect", "released"),
+        ("node.listen_also", "released=h:3"),
         ("node.trace", "trace"),
     ] {
         config.set(key, "", other).expect(key);
@@ -68,7 +69,7 @@ fn mistakes_are_all_told_with_their_lines() {
         [
             "line 2: id: out of bounds; allowed: 1 to 4294967295",
             "line 3: unknown key shard in [node]; known are id, data_dir, listen, peer_listen, \
-             shards, dialect, trace, drain_ms",
+             shards, dialect, listen_also, trace, drain_ms",
             "line 5: unknown table [raft]; known are node, journal, connection, cluster",
             "line 9: partitions: not a whole number; allowed: 0 to 4096 partitions",
         ]
@@ -103,6 +104,8 @@ fn values_that_contradict_each_other_are_refused() {
         ("[cluster]\nelection_ms = 200", "three times"),
         ("[cluster]\nsession_max_ms = 2000", "session_default_ms"),
         ("[node]\npeer_listen = \"127.0.0.1:5678\"", "same address"),
+        ("[node]\nlisten_also = \"released=127.0.0.1:5678\"", "listen_also"),
+        ("[node]\nlisten_also = \"released=127.0.0.1:5679\"", "listen_also"),
     ] {
         let mut config = NodeConfig::default();
         config.read(file).expect(file);
@@ -119,6 +122,21 @@ fn addresses_are_read_and_written_alike() {
     for bad in ["", ":1", "h", "h:", "h:65536", "h:+1", "::1:80", "[::1:80", "a b:1", "http://h:1"]
     {
         assert_eq!(Address::parse(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn another_listener_has_a_dialect_and_an_address() {
+    let mut config = NodeConfig::default();
+    for good in ["released=127.0.0.1:5680", "documented=[::1]:0", ""] {
+        config.set("node.listen_also", "--listen-also", good).expect(good);
+        let written = config.listen_also.as_ref().map(ToString::to_string);
+        assert_eq!(written.unwrap_or_default(), good);
+        config.check().expect(good);
+    }
+    for bad in ["127.0.0.1:5680", "rsm=127.0.0.1:5680", "released", "released=5680", "=h:1", "="] {
+        let fault = config.set("node.listen_also", "--listen-also", bad).expect_err(bad);
+        assert!(fault.to_string().contains("DIALECT=HOST:PORT"), "{fault}");
     }
 }
 

@@ -1,9 +1,12 @@
 //! The table of methods: gRPC path → what it asks, and where its input stands in the log.
 //!
 //! It lists every method that a node serves, also of primitives whose state machine answers with an
-//! error. Nothing else in the program knows paths or oneof tags. Absent on purpose: `list.v1.List`,
-//! which is declared upstream and unusable, and any code (`request.rs`, `response.rs`).
+//! error. Nothing else in the program knows paths or oneof tags. The paths of rsm name the same
+//! rows once more, but for what only one side has: transactions of maps there, watches of
+//! partitions and the Node service here. Absent on purpose: `list.v1.List`, which is declared
+//! upstream and unusable, and any code (`request.rs`, `response.rs`).
 
+use crate::edge::dialect::Dialect;
 use crate::id::Kind;
 use crate::wire::shape::{self, Shape};
 
@@ -101,6 +104,8 @@ pub enum Edge {
 pub struct Service {
     /// Its full name, the first part of the path.
     pub name: &'static str,
+    /// What is spoken there; `None` is what the listener speaks.
+    pub dialect: Option<Dialect>,
     /// What it offers.
     pub methods: &'static [Method],
 }
@@ -124,24 +129,51 @@ pub fn get(number: u16) -> &'static Method {
     &SERVICES[usize::from(number >> 8)].methods[usize::from(number & 0xFF)]
 }
 
+/// The dialect of a call of the method with this number, which `find` gave, at a listener that
+/// speaks `listener`.
+#[inline]
+#[must_use]
+pub fn dialect(number: u16, listener: Dialect) -> Dialect {
+    SERVICES[usize::from(number >> 8)].dialect.unwrap_or(listener)
+}
+
 /// Every service that a node serves.
-pub static SERVICES: [Service; 15] = [
-    Service { name: "atomix.multiraft.v1.Node", methods: NODE },
-    Service { name: "atomix.multiraft.v1.Partition", methods: PARTITION },
-    Service { name: "atomix.multiraft.v1.Session", methods: SESSION },
-    Service { name: "atomix.multiraft.counter.v1.Counter", methods: COUNTER },
-    Service { name: "atomix.multiraft.countermap.v1.CounterMap", methods: COUNTER_MAP },
-    Service { name: "atomix.multiraft.election.v1.LeaderElection", methods: ELECTION },
-    Service { name: "atomix.multiraft.indexedmap.v1.IndexedMap", methods: INDEXED_MAP },
-    Service { name: "atomix.multiraft.lock.v1.Lock", methods: LOCK },
-    Service { name: "atomix.multiraft.map.v1.Map", methods: MAP },
-    Service { name: "atomix.multiraft.multimap.v1.MultiMap", methods: MULTI_MAP },
-    Service { name: "atomix.multiraft.set.v1.Set", methods: SET },
-    Service { name: "atomix.multiraft.value.v1.Value", methods: VALUE },
-    Service { name: "grpc.health.v1.Health", methods: HEALTH },
-    Service { name: "grpc.reflection.v1.ServerReflection", methods: REFLECTION },
-    Service { name: "grpc.reflection.v1alpha.ServerReflection", methods: REFLECTION },
+pub static SERVICES: [Service; 26] = [
+    service("atomix.multiraft.v1.Node", NODE),
+    service("atomix.multiraft.v1.Partition", PARTITION),
+    service("atomix.multiraft.v1.Session", SESSION),
+    service("atomix.multiraft.counter.v1.Counter", COUNTER),
+    service("atomix.multiraft.countermap.v1.CounterMap", COUNTER_MAP),
+    service("atomix.multiraft.election.v1.LeaderElection", ELECTION),
+    service("atomix.multiraft.indexedmap.v1.IndexedMap", INDEXED_MAP),
+    service("atomix.multiraft.lock.v1.Lock", LOCK),
+    service("atomix.multiraft.map.v1.Map", MAP),
+    service("atomix.multiraft.multimap.v1.MultiMap", MULTI_MAP),
+    service("atomix.multiraft.set.v1.Set", SET),
+    service("atomix.multiraft.value.v1.Value", VALUE),
+    rsm("atomix.protocols.rsm.v1.Partition", RSM_PARTITION),
+    rsm("atomix.protocols.rsm.v1.Session", RSM_SESSION),
+    rsm("atomix.protocols.rsm.counter.v1.Counter", COUNTER),
+    rsm("atomix.protocols.rsm.countermap.v1.CounterMap", COUNTER_MAP),
+    rsm("atomix.protocols.rsm.election.v1.LeaderElection", ELECTION),
+    rsm("atomix.protocols.rsm.indexedmap.v1.IndexedMap", INDEXED_MAP),
+    rsm("atomix.protocols.rsm.lock.v1.Lock", LOCK),
+    rsm("atomix.protocols.rsm.map.v1.Map", RSM_MAP),
+    rsm("atomix.protocols.rsm.multimap.v1.MultiMap", MULTI_MAP),
+    rsm("atomix.protocols.rsm.set.v1.Set", SET),
+    rsm("atomix.protocols.rsm.value.v1.Value", VALUE),
+    service("grpc.health.v1.Health", HEALTH),
+    service("grpc.reflection.v1.ServerReflection", REFLECTION),
+    service("grpc.reflection.v1alpha.ServerReflection", REFLECTION),
 ];
+
+const fn service(name: &'static str, methods: &'static [Method]) -> Service {
+    Service { name, dialect: None, methods }
+}
+
+const fn rsm(name: &'static str, methods: &'static [Method]) -> Service {
+    Service { name, dialect: Some(Dialect::Rsm), methods }
+}
 
 const NODE: &[Method] = &[
     other("Bootstrap", What::Node(Node::Bootstrap), shape::EMPTY),
@@ -157,8 +189,17 @@ const PARTITION: &[Method] = &[
     other("Watch", What::WatchPartition, shape::EMPTY).streams(),
 ];
 
+/// Without Watch.
+const RSM_PARTITION: &[Method] = PARTITION.split_at(3).0;
+
 const SESSION: &[Method] = &[
     other("CreatePrimitive", What::Life(Life::CreatePrimitive), shape::CREATE),
+    other("ClosePrimitive", What::Life(Life::ClosePrimitive), shape::NUMBER),
+];
+
+/// With a spec of another form.
+const RSM_SESSION: &[Method] = &[
+    other("CreatePrimitive", What::Life(Life::CreatePrimitive), shape::CREATE_TYPED),
     other("ClosePrimitive", What::Life(Life::ClosePrimitive), shape::NUMBER),
 ];
 
@@ -233,7 +274,10 @@ const LOCK: &[Method] = {
     ]
 };
 
-const MAP: &[Method] = {
+/// Without transactions.
+const MAP: &[Method] = RSM_MAP.split_at(11).0;
+
+const RSM_MAP: &[Method] = {
     use Kind::Map;
     &[
         query(Map, "Size", 1, shape::EMPTY).lone(),
@@ -247,6 +291,10 @@ const MAP: &[Method] = {
         command(Map, "Unlock", 9, shape::KEY),
         query(Map, "Entries", 10, shape::NUMBER).lone().streams(),
         command(Map, "Events", 11, shape::KEY).lone().streams(),
+        command(Map, "Prepare", 12, shape::NUMBERED_CHANGES),
+        command(Map, "Commit", 13, shape::NUMBER),
+        command(Map, "Abort", 14, shape::NUMBER),
+        command(Map, "Apply", 15, shape::CHANGES),
     ]
 };
 
@@ -356,6 +404,12 @@ mod tests {
         };
     }
 
+    macro_rules! rsm {
+        ($path:literal) => {
+            include_str!(concat!("../../proto/rsm/atomix/protocols/rsm/", $path, ".proto"))
+        };
+    }
+
     #[test]
     fn paths_are_found_and_only_they() {
         let increment = find(b"/atomix.multiraft.counter.v1.Counter/Increment").expect("served");
@@ -369,6 +423,9 @@ mod tests {
             b"/atomix.multiraft.counter.v1.Counter/increment",
             b"/atomix.multiraft.counter.v1.Counter/Increment/",
             b"/atomix.multiraft.list.v1.List/Size",
+            b"/atomix.multiraft.map.v1.Map/Prepare",
+            b"/atomix.protocols.rsm.v1.Partition/Watch",
+            b"/atomix.protocols.rsm.v1.Node/Watch",
         ] {
             assert!(find(path).is_none(), "{}", String::from_utf8_lossy(path));
         }
@@ -377,6 +434,9 @@ mod tests {
                 let path = format!("/{}/{}", service.name, method.name);
                 let found = find(path.as_bytes()).expect("every method is found by its path");
                 assert!(std::ptr::eq(get(found), method), "{path}");
+                let spoken = dialect(found, Dialect::Documented);
+                assert_eq!(spoken == Dialect::Rsm, path.contains(".rsm."), "{path}");
+                assert_eq!(dialect(found, spoken), spoken, "{path}");
             }
         }
     }
@@ -404,11 +464,12 @@ mod tests {
                 served += 1;
             }
         }
-        assert_eq!(served, 94);
+        // The last generation has neither Node nor Partition.Watch, and transactions of maps.
+        assert_eq!(served, 94 + (89 - 4 - 1 + 4));
     }
 
     /// The messages and the service of each package, in the order of `SERVICES`.
-    const CONTRACT: [(&str, &str); 15] = [
+    const CONTRACT: [(&str, &str); 26] = [
         ("", proto!("v1/node")),
         ("", proto!("v1/partition")),
         ("", proto!("v1/session")),
@@ -421,6 +482,17 @@ mod tests {
         (proto!("multimap/v1/fsm"), proto!("multimap/v1/service")),
         (proto!("set/v1/fsm"), proto!("set/v1/service")),
         (proto!("value/v1/fsm"), proto!("value/v1/service")),
+        ("", rsm!("v1/partition")),
+        ("", rsm!("v1/session")),
+        ("", rsm!("counter/v1/counter")),
+        ("", rsm!("countermap/v1/countermap")),
+        ("", rsm!("election/v1/election")),
+        ("", rsm!("indexedmap/v1/indexedmap")),
+        ("", rsm!("lock/v1/lock")),
+        ("", rsm!("map/v1/map")),
+        ("", rsm!("multimap/v1/multimap")),
+        ("", rsm!("set/v1/set")),
+        ("", rsm!("value/v1/value")),
         ("", proto!(grpc "health/v1/health")),
         ("", proto!(grpc "reflection/v1/reflection")),
         ("", proto!(grpc "reflection/v1alpha/reflection")),

@@ -99,7 +99,8 @@ fn pool(dialect: Dialect) -> &'static Pool {
     static OF_RELEASED: LazyLock<Pool> = LazyLock::new(|| built(RELEASED));
     match dialect {
         Dialect::Documented => &OF_DOCUMENTED,
-        Dialect::Released => &OF_RELEASED,
+        // Every listener has the paths of rsm, and none speaks nothing else.
+        Dialect::Released | Dialect::Rsm => &OF_RELEASED,
     }
 }
 

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use prost::Message;
 
-use crate::edge::dialect::Dialect;
+use crate::edge::dialect::{self, Dialect};
 use crate::edge::method::{Absent, Life, Method, Node, Operation, Session, What};
 use crate::id::{Index, NodeId, PartitionId, Ticket};
 use crate::limits::REPLICAS_MAX;
@@ -20,11 +20,11 @@ use crate::shard::inbox::{Ask, Member, Requests, Role};
 use crate::time::{Instant, Span};
 use crate::wire::bloom::Filter;
 use crate::wire::field::{
-    Broken, Fields, Value, delimited_bytes, put_head, put_uint, put_varint, uint_bytes,
+    Broken, Fields, Value, delimited_bytes, put_bytes, put_head, put_uint, put_varint, uint_bytes,
     varint_bytes,
 };
 use crate::wire::shape::{self, Fault};
-use crate::wire::{proto, released};
+use crate::wire::{proto, released, rsm};
 
 /// A request whose form is right.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub enum Naming {
     ByGroup,
 }
 
-/// Reads a request of `method`.
+/// Reads a request of `method`, a call in `dialect`.
 #[inline]
 pub fn read<'a>(
     method: &Method,
@@ -66,8 +66,9 @@ pub fn read<'a>(
 ) -> Result<Call<'a>, Refusal> {
     match method.what {
         What::Command(operation) => {
-            let (ids, input) = enveloped(message, 2, Header::Operation)?;
+            let (mut ids, input) = enveloped(message, 2, Header::Operation)?;
             input.check(method)?;
+            ids.opening = method.streaming && dialect.opens_events();
             Ok(ids.call(Form::Command { operation, ids, input }))
         }
         What::Query(operation) => {
@@ -83,6 +84,10 @@ pub fn read<'a>(
         What::Life(life) => {
             let (ids, input) = enveloped(message, 2, Header::Operation)?;
             input.check_present(method)?;
+            if (life, dialect) == (Life::CreatePrimitive, Dialect::Rsm) {
+                let create = documented_create(&input)?;
+                return Ok(ids.call(Form::Create { ids, create }));
+            }
             Ok(ids.call(Form::Life { life, ids, input }))
         }
         What::Session(session) => {
@@ -132,6 +137,10 @@ impl Call<'_> {
             Form::Life { life, ids, input } => {
                 push(Ask::Command, &|bytes| put_life(bytes, life, &ids, &input));
             }
+            Form::Create { ids, create } => push(Ask::Command, &|bytes| {
+                put_session_proposal(bytes, &ids, delimited_bytes(CREATE_PRIMITIVE, create.len()));
+                put_bytes(bytes, CREATE_PRIMITIVE, &create);
+            }),
             Form::Open { timeout } => push(Ask::Command, &|bytes| put_open(bytes, timeout)),
             Form::KeepAlive { input } => push(Ask::Command, &|bytes| {
                 put_head(bytes, KEEP_ALIVE, input.length);
@@ -153,12 +162,35 @@ impl Call<'_> {
 
 #[derive(Debug)]
 enum Form<'a> {
-    Command { operation: Operation, ids: Ids, input: Input<'a> },
-    Query { operation: Operation, ids: Ids, input: Input<'a> },
-    Life { life: Life, ids: Ids, input: Input<'a> },
-    Open { timeout: Span },
-    KeepAlive { input: Input<'a> },
-    Close { input: Input<'a> },
+    Command {
+        operation: Operation,
+        ids: Ids,
+        input: Input<'a>,
+    },
+    Query {
+        operation: Operation,
+        ids: Ids,
+        input: Input<'a>,
+    },
+    Life {
+        life: Life,
+        ids: Ids,
+        input: Input<'a>,
+    },
+    /// CreatePrimitive, its input rewritten to the documented one.
+    Create {
+        ids: Ids,
+        create: Vec<u8>,
+    },
+    Open {
+        timeout: Span,
+    },
+    KeepAlive {
+        input: Input<'a>,
+    },
+    Close {
+        input: Input<'a>,
+    },
     WatchPartition,
     WatchNode,
     Bootstrap(NodeId, Vec<Member>),
@@ -175,6 +207,8 @@ struct Ids {
     number: u64,
     /// A query's own sequence number, in the dialect whose queries have one.
     query: Option<u64>,
+    /// Whether the stream is to begin with an event that tells of nothing.
+    opening: bool,
 }
 
 impl Ids {
@@ -360,9 +394,12 @@ const PRIMITIVE_QUERY: u32 = 3;
 /// Ours: by it a keep-alive ends a query of the released dialect (partition/query.rs).
 const QUERY_SEQUENCE: u32 = 101;
 
-// `PrimitiveProposalInput` and `PrimitiveQueryInput`; the kind is ours (wire.md, decision 1).
+// `PrimitiveProposalInput` and `PrimitiveQueryInput`; the kind is ours (wire.md, decision 1), and
+// so is the wish for an opening event, which stands in the log because the event is an output with
+// a number (partition/command.rs).
 const PAYLOAD: u32 = 2;
 const KIND: u32 = 100;
+const OPENING: u32 = 102;
 
 #[inline]
 fn put_command(into: &mut Vec<u8>, operation: Operation, ids: &Ids, input: &Input<'_>) {
@@ -408,7 +445,8 @@ fn put_query(into: &mut Vec<u8>, operation: Operation, ids: &Ids, input: &Input<
 fn primitive_bytes(operation: Operation, ids: &Ids, input: &Input<'_>) -> usize {
     let payload = payload_bytes(operation, input);
     let payload = if payload == 0 { 0 } else { delimited_bytes(PAYLOAD, payload) };
-    uint_bytes(1, ids.primitive) + payload + uint_bytes(KIND, operation.kind as u64)
+    let opening = uint_bytes(OPENING, u64::from(ids.opening));
+    uint_bytes(1, ids.primitive) + payload + uint_bytes(KIND, operation.kind as u64) + opening
 }
 
 #[inline]
@@ -421,6 +459,7 @@ fn put_primitive(into: &mut Vec<u8>, operation: Operation, ids: &Ids, input: &In
         input.put(into);
     }
     put_uint(into, KIND, operation.kind as u64);
+    put_uint(into, OPENING, u64::from(ids.opening));
 }
 
 /// The length of `<P>Input`; 0 when there is no input and none can be thought of.
@@ -430,6 +469,21 @@ fn payload_bytes(operation: Operation, input: &Input<'_>) -> usize {
         Absent::Invalid if input.pieces == 0 => 0,
         Absent::Empty | Absent::Invalid => delimited_bytes(u32::from(operation.tag), input.length),
     }
+}
+
+/// A `CreatePrimitiveInput` of the rsm dialect as the documented one; without spec when it has
+/// none. A type that does not exist becomes one without a name, which the state machine refuses.
+fn documented_create(input: &Input<'_>) -> Result<Vec<u8>, Refusal> {
+    let asked = decode::<rsm::v1::CreatePrimitiveInput>(&input.joined())?;
+    let spec = asked.spec.map(|spec| {
+        let (kind, called) = (spec.r#type.unwrap_or_default(), spec.name.unwrap_or_default());
+        proto::v1::PrimitiveSpec {
+            service: dialect::service_of(&kind.name, &kind.api_version),
+            namespace: called.namespace,
+            name: called.name,
+        }
+    });
+    Ok(proto::v1::CreatePrimitiveInput { spec }.encode_to_vec())
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -507,7 +561,7 @@ fn node_call(
         Node::Bootstrap => {
             let (group, local, members) = match dialect {
                 Dialect::Documented => documented_group(message, rules.node)?,
-                Dialect::Released => released_group(message, rules)?,
+                Dialect::Released | Dialect::Rsm => released_group(message, rules)?,
             };
             check_group(group, &members)?;
             Ok(Call { partition: PartitionId(group), form: Form::Bootstrap(local, members) })

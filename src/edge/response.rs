@@ -13,7 +13,7 @@ use prost::Message;
 use crate::edge::dialect::Dialect;
 use crate::edge::method::{Method, What};
 use crate::id::NodeId;
-use crate::partition::reply::{Event, Happening, Output, Refusal, Status};
+use crate::partition::reply::{Elsewhere, Event, Happening, Output, Refusal, Status};
 use crate::wire::field::{delimited_bytes, put_head, put_uint, uint_bytes};
 use crate::wire::grpc::Status as Code;
 use crate::wire::{proto, released};
@@ -50,9 +50,11 @@ pub fn compose(
     into: &mut Vec<u8>,
 ) {
     match method.what {
-        What::Command(_) | What::Life(_) => {
-            put_operation(into, dialect, output, output.number, bytes);
-        }
+        What::Command(operation) => match dialect.changed(operation, output.status) {
+            Some(changed) => put_changed(into, dialect, output, changed, bytes),
+            None => put_operation(into, dialect, output, output.number, bytes),
+        },
+        What::Life(_) => put_operation(into, dialect, output, output.number, bytes),
         What::Query(_) => put_operation(into, dialect, output, 0, bytes),
         What::Session(_) => {
             put_head(into, 1, uint_bytes(1, output.index.0));
@@ -71,14 +73,14 @@ pub fn event(method: &Method, dialect: Dialect, event: &Event, into: &mut Vec<u8
     let partition_id = event.partition.0;
     let encoded = match (method.what, dialect) {
         (What::WatchPartition, _) => {
-            let event = partition_event(&event.what);
+            let Some(event) = partition_event(&event.what) else { return false };
             proto::v1::PartitionEvent { timestamp, partition_id, event: Some(event) }.encode(into)
         }
         (_, Dialect::Documented) => {
             let Some(event) = node_event(partition_id, &event.what) else { return false };
             proto::v1::Event { timestamp, event: Some(event) }.encode(into)
         }
-        (_, Dialect::Released) => {
+        (_, Dialect::Released | Dialect::Rsm) => {
             let Some(event) = released_event(partition_id, event.local, &event.what) else {
                 return false;
             };
@@ -89,33 +91,36 @@ pub fn event(method: &Method, dialect: Dialect, event: &Event, into: &mut Vec<u8
     true
 }
 
-/// The status with which a call of `method` ends that was refused; `None` is the regular end of a
-/// stream.
+/// The status with which a call of `method` in `dialect` ends that was refused; `None` is the
+/// regular end of a stream.
 #[must_use]
-pub fn refusal(method: &Method, refusal: &Refusal) -> Option<Failure> {
+pub fn refusal(method: &Method, dialect: Dialect, refusal: &Refusal) -> Option<Failure> {
     let streaming = method.streaming;
     let (status, text) = match refusal {
         Refusal::UnknownPartition(partition) => {
             let status = match method.what {
                 What::WatchPartition => Code::Unavailable,
-                _ => Code::PermissionDenied,
+                _ => dialect.unknown_partition(),
             };
             (status, Cow::from(format!("unknown partition {partition}")))
         }
-        Refusal::UnknownSession(_) => (Code::PermissionDenied, "session not found".into()),
+        Refusal::UnknownSession(_) => (dialect.unknown_session(), "session not found".into()),
         Refusal::Unavailable(text) => (Code::Unavailable, (*text).into()),
         Refusal::Full(text) => (Code::ResourceExhausted, (*text).into()),
         Refusal::Overtaken if streaming => {
             (Code::Unavailable, "another call with this number took over".into())
         }
         Refusal::Overtaken => (Code::Aborted, "another call with this number took over".into()),
-        Refusal::Cancelled if streaming => return None,
-        Refusal::Cancelled => (Code::Cancelled, "stream closed".into()),
+        Refusal::Cancelled => return end(method),
         Refusal::Deadline => (Code::DeadlineExceeded, "the deadline passed".into()),
         Refusal::Malformed(text) => (Code::InvalidArgument, text.clone().into()),
         Refusal::NotFound(text) => (Code::NotFound, text.clone().into()),
         Refusal::Precondition(text) => (Code::FailedPrecondition, text.clone().into()),
         Refusal::Unimplemented(text) => (Code::Unimplemented, (*text).into()),
+        Refusal::Elsewhere(Elsewhere::Unavailable, text) => {
+            (Code::Unavailable, text.clone().into())
+        }
+        Refusal::Elsewhere(Elsewhere::Full, text) => (Code::ResourceExhausted, text.clone().into()),
     };
     Some(Failure { status, text })
 }
@@ -123,7 +128,20 @@ pub fn refusal(method: &Method, refusal: &Refusal) -> Option<Failure> {
 /// The status with which a call ends whose stream ended regularly; `None` is gRPC's OK.
 #[must_use]
 pub fn end(method: &Method) -> Option<Failure> {
-    refusal(method, &Refusal::Cancelled)
+    let failure = Failure { status: Code::Cancelled, text: "stream closed".into() };
+    (!method.streaming).then_some(failure)
+}
+
+/// An output that says in field 1 whether anything changed, also where that is a failure in other
+/// dialects. Cold beside the others: a few bytes are put together first.
+fn put_changed(into: &mut Vec<u8>, dialect: Dialect, output: &Output, changed: bool, bytes: &[u8]) {
+    let mut payload = match output.status {
+        Status::Ok => bytes.to_vec(),
+        _ => Vec::new(),
+    };
+    put_uint(&mut payload, 1, u64::from(changed));
+    let output = Output { status: Status::Ok, ..output.clone() };
+    put_operation(into, dialect, &output, output.number, &payload);
 }
 
 fn put_operation(into: &mut Vec<u8>, dialect: Dialect, output: &Output, number: u64, bytes: &[u8]) {
@@ -195,10 +213,10 @@ fn timestamp(at: Option<u64>) -> prost_types::Timestamp {
     }
 }
 
-fn partition_event(what: &Happening) -> proto::v1::partition_event::Event {
+fn partition_event(what: &Happening) -> Option<proto::v1::partition_event::Event> {
     use proto::v1::partition_event as wire;
     use wire::Event as On;
-    match what {
+    Some(match what {
         Happening::MemberReady { node } => {
             On::MemberReady(wire::MemberReadyEvent { node_id: node.0.into() })
         }
@@ -254,7 +272,10 @@ fn partition_event(what: &Happening) -> proto::v1::partition_event::Event {
             let config = Some(proto::v1::ServiceConfig { leader, followers });
             On::ServiceConfigChanged(proto::v1::ServiceConfigChangedEvent { config })
         }
-    }
+        Happening::ConnectionEstablished { .. } | Happening::ConnectionFailed { .. } => {
+            return None;
+        }
+    })
 }
 
 fn node_event(group_id: u32, what: &Happening) -> Option<proto::v1::event::Event> {
@@ -304,6 +325,14 @@ fn node_event(group_id: u32, what: &Happening) -> Option<proto::v1::event::Event
         }
         Happening::JournalCompacted { index } => {
             On::LogdbCompacted(wire::LogDbCompactedEvent { group_id, index: index.0 })
+        }
+        Happening::ConnectionEstablished { address, snapshot } => {
+            let info = Some(wire::ConnectionInfo { address: address.clone(), snapshot: *snapshot });
+            On::ConnectionEstablished(wire::ConnectionEstablishedEvent { info })
+        }
+        Happening::ConnectionFailed { address, snapshot } => {
+            let info = Some(wire::ConnectionInfo { address: address.clone(), snapshot: *snapshot });
+            On::ConnectionFailed(wire::ConnectionFailedEvent { info })
         }
         Happening::ServiceConfigChanged { .. } => return None,
     })
@@ -361,6 +390,14 @@ fn released_event(
         }
         Happening::JournalCompacted { index } => {
             On::LogdbCompacted(wire::LogDbCompactedEvent { member, index: index.0 })
+        }
+        Happening::ConnectionEstablished { address, snapshot } => {
+            let info = Some(wire::ConnectionInfo { address: address.clone(), snapshot: *snapshot });
+            On::ConnectionEstablished(wire::ConnectionEstablishedEvent { info })
+        }
+        Happening::ConnectionFailed { address, snapshot } => {
+            let info = Some(wire::ConnectionInfo { address: address.clone(), snapshot: *snapshot });
+            On::ConnectionFailed(wire::ConnectionFailedEvent { info })
         }
         Happening::ServiceConfigChanged { .. } => return None,
     })

@@ -269,9 +269,8 @@ impl Link {
         bytes: &[u8],
         last: bool,
     ) -> bool {
-        let dialect = self.dialect;
         let encode = |into: &mut Vec<u8>| {
-            response::compose(caller.method, dialect, output, bytes, into);
+            response::compose(caller.method, caller.dialect, output, bytes, into);
         };
         if !caller.method.streaming {
             self.http.unary_with(caller.key, encode);
@@ -291,7 +290,7 @@ impl Link {
     /// One event for a watcher. True as for `output`.
     pub(super) fn event(&mut self, caller: &Caller, event: &Happened) -> bool {
         let mut bytes = Vec::new();
-        if !response::event(caller.method, self.dialect, event, &mut bytes) {
+        if !response::event(caller.method, caller.dialect, event, &mut bytes) {
             return false;
         }
         if self.http.message(caller.key, &bytes) > limits::STREAM_HELD_BYTES_MAX {
@@ -465,15 +464,16 @@ impl Link {
 
     fn call(&mut self, front: &mut Front, key: Key, meta: Meta, message: &[u8]) {
         let method = method::get(meta.method);
-        let call = match request::read(method, message, self.dialect, &front.settings.rules) {
+        let dialect = method::dialect(meta.method, self.dialect);
+        let call = match request::read(method, message, dialect, &front.settings.rules) {
             Ok(call) => call,
             Err(refusal) => {
-                return self.finish(key, response::refusal(method, &refusal).as_ref());
+                return self.finish(key, response::refusal(method, dialect, &refusal).as_ref());
             }
         };
         let deadline = meta.timeout().map(|timeout| front.now.monotonic.after(timeout));
         let partition = call.partition().unwrap_or_default();
-        let caller = Caller { peer: self.at, key, method, partition, deadline };
+        let caller = Caller { peer: self.at, key, method, dialect, partition, deadline };
         let Some(ticket) = self.wait(front, caller) else { return };
         call.write(ticket, deadline, &mut front.requests);
         front.ring();
@@ -485,7 +485,7 @@ impl Link {
         let key = caller.key;
         let Some(ticket) = front.wait(caller) else {
             let full = Refusal::Full("too many calls wait on this core");
-            self.finish(key, response::refusal(caller.method, &full).as_ref());
+            self.finish(key, response::refusal(caller.method, caller.dialect, &full).as_ref());
             return None;
         };
         if self.calls.len() <= key.slot() {

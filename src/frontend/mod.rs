@@ -106,6 +106,7 @@ struct Caller {
     peer: u32,
     key: Key,
     method: &'static Method,
+    dialect: Dialect,
     partition: PartitionId,
     deadline: Option<Instant>,
 }
@@ -295,7 +296,7 @@ impl Front {
         for ticket in waiting {
             let Some(caller) = self.waiting.claim(ticket) else { continue };
             let Some(peer) = self.peers[caller.peer as usize].clone() else { continue };
-            let failure = response::refusal(caller.method, &refusal);
+            let failure = response::refusal(caller.method, caller.dialect, &refusal);
             peer.borrow_mut().finish(caller.key, failure.as_ref());
             self.touch(&peer);
         }
@@ -448,7 +449,7 @@ impl Front {
     }
 
     fn refusal(&self, caller: &Caller, refusal: &Refusal) -> Ending {
-        match response::refusal(caller.method, refusal) {
+        match response::refusal(caller.method, caller.dialect, refusal) {
             Some(failure)
                 if caller.method.streaming
                     && failure.status == Status::Unavailable
@@ -483,7 +484,7 @@ impl Front {
 
     /// Ends a call that still waits.
     fn dismiss(&mut self, ticket: Ticket, caller: Caller, refusal: &Refusal) {
-        let failure = response::refusal(caller.method, refusal);
+        let failure = response::refusal(caller.method, caller.dialect, refusal);
         if let Some(peer) = self.peers[caller.peer as usize].clone() {
             let mut link = peer.borrow_mut();
             link.finish(caller.key, failure.as_ref());

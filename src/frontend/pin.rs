@@ -44,6 +44,7 @@ pub fn elsewhere(front: &Front, dialect: Dialect, meta: Meta, message: &[u8]) ->
         return None;
     }
     let method = method::get(meta.method);
+    let dialect = method::dialect(meta.method, dialect);
     let call = request::read(method, message, dialect, &front.settings.rules).ok()?;
     let owner = front.owner(call.partition());
     (owner != front.settings.shard).then_some(owner)

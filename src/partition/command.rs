@@ -2,14 +2,18 @@
 //! wire.md, decisions 1 to 5).
 //!
 //! Bodies are documented messages, of which only ids are decoded here. What a command did is kept
-//! under its number before anything else is applied, whether its caller is here or not.
+//! under its number before anything else is applied, whether its caller is here or not. A stream
+//! whose command asks for it begins with an opening event, which tells of nothing and is an output
+//! like any other: numbered, kept, acknowledged, in snapshots (primitives.md 7.3).
 
 use std::fmt::{self, Write as _};
+
+use bytes::Bytes;
 
 use crate::id::{Index, Kind, PrimitiveId, SessionId, Ticket};
 use crate::limits::NAME_BYTES_MAX;
 use crate::partition::kept::{End, Record};
-use crate::partition::ledger::Why;
+use crate::partition::ledger::{Flow, Why};
 use crate::partition::machine::{
     Instance, Machine, OPENED_BYTES, malformed, parse_id, undecodable,
 };
@@ -19,7 +23,7 @@ use crate::partition::primitive::{
 use crate::partition::reply::{Refusal, Replies, Status};
 use crate::partition::session::{Call, Member, Proposal, Seen, Stream, Target};
 use crate::partition::watch::deliver;
-use crate::wire::field::{self, Fields, put_uint};
+use crate::wire::field::{self, Fields, put_message, put_text, put_uint};
 
 impl Machine {
     /// A `SessionProposalInput`.
@@ -88,16 +92,41 @@ impl Machine {
         caller: Option<Ticket>,
         replies: &mut Replies,
     ) {
-        let Member::Primitive(Target { primitive, .. }) = proposal.member else {
+        let Member::Primitive(target) = proposal.member else {
             return;
         };
+        let primitive = target.primitive;
         let stream = streams.then(Stream::default);
         let deadline = proposal.deadline;
         let call = Call { index: id.index, operation, primitive, deadline, caller, stream };
         self.ledger.attach(id, call);
+        if streams && target.opening {
+            self.begin(id, target, operation, replies);
+        }
         // A command is executed whatever its deadline; only what is pending afterwards ends by it.
         if deadline.is_some_and(|deadline| deadline <= self.ledger.time) {
             self.cancel(id.session, id.sequence, Why::Deadline, replies);
+        }
+    }
+
+    /// A stream begins with an event that has no member of the oneof, only the key that the stream
+    /// is about where its kind has one.
+    fn begin(
+        &mut self,
+        id: CallId,
+        target: Target<'_>,
+        operation: Operation,
+        replies: &mut Replies,
+    ) {
+        let key = match operation.parts() {
+            Some((Some(kind), _)) if primitive::has_keyed_events(kind) => listened_key(target),
+            _ => &[],
+        };
+        self.scratch.clear();
+        put_message(&mut self.scratch, 1, |event| put_text(event, 1, key));
+        let event = Bytes::copy_from_slice(&self.scratch);
+        if self.ledger.emit(id, &event, replies) == Flow::Ended {
+            self.told_cancelled(target.primitive, id, replies);
         }
     }
 
@@ -332,6 +361,20 @@ fn other_operation(
         let (number, text) = (number_of(operation), OTHER_OPERATION.as_bytes());
         deliver(replies, ticket, index, number, Status::Invalid, text, true);
     }
+}
+
+/// Field 1 of an `EventsInput`; its primitive has found it sound.
+fn listened_key(target: Target<'_>) -> &[u8] {
+    let Ok(Some((_, input))) = primitive::member(target.payload) else {
+        return &[];
+    };
+    let (mut key, mut fields) = (&[][..], Fields::new(input));
+    while let Ok(Some((number, value))) = fields.field() {
+        if let (1, Ok(bytes)) = (number, value.bytes()) {
+            key = bytes;
+        }
+    }
+    key
 }
 
 fn refuse(caller: Option<Ticket>, refusal: Refusal, replies: &mut Replies) {

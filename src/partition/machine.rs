@@ -367,7 +367,12 @@ impl Machine {
         }
     }
 
-    fn told_cancelled(&mut self, primitive: PrimitiveId, call: CallId, replies: &mut Replies) {
+    pub(super) fn told_cancelled(
+        &mut self,
+        primitive: PrimitiveId,
+        call: CallId,
+        replies: &mut Replies,
+    ) {
         self.with(primitive, replies, |state, cx| state.cancelled(cx, call));
     }
 

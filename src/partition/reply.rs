@@ -85,9 +85,11 @@ pub enum Status {
 /// Why a call ends without a value, and what its sender should do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// This node has no such partition: PERMISSION_DENIED "unknown partition N" (core.md 4.5).
+    /// This node has no such partition: "unknown partition N", with the code of the dialect
+    /// (core.md 4.5).
     UnknownPartition(PartitionId),
-    /// Open a session; this one is gone or never was: PERMISSION_DENIED "session not found".
+    /// Open a session; this one is gone or never was: "session not found", with the code of the
+    /// dialect.
     UnknownSession(SessionId),
     /// Send it again, same sequence number, here or elsewhere: UNAVAILABLE with this text.
     Unavailable(&'static str),
@@ -107,6 +109,17 @@ pub enum Refusal {
     Precondition(String),
     /// Not built: UNIMPLEMENTED with this text.
     Unimplemented(&'static str),
+    /// As another node, to which the call was passed on, says.
+    Elsewhere(Elsewhere, String),
+}
+
+/// What another node says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// UNAVAILABLE.
+    Unavailable,
+    /// RESOURCE_EXHAUSTED.
+    Full,
 }
 
 /// Something that happened to a partition's replica, for `Node.Watch` and `Partition.Watch`.
@@ -168,6 +181,20 @@ pub enum Happening {
     },
     JournalCompacted {
         index: Position,
+    },
+    /// A link to a peer, or from it, came up.
+    ConnectionEstablished {
+        /// Where the peer is.
+        address: String,
+        /// Whether it carries a snapshot.
+        snapshot: bool,
+    },
+    /// Such a link went down.
+    ConnectionFailed {
+        /// Where the peer is.
+        address: String,
+        /// Whether it carried a snapshot.
+        snapshot: bool,
     },
     /// `Partition.Watch` only: API addresses `host:port` of leader (empty: unknown) and followers.
     ServiceConfigChanged {

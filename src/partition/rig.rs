@@ -302,6 +302,24 @@ pub fn command(session: SessionId, number: u64, primitive: PrimitiveId, op: &Op)
     proposal(session, number, None, |into| put_message(into, 6, |into| op.put(primitive, into)))
 }
 
+/// A command whose stream is to begin with an event that tells of nothing.
+pub fn command_opening(
+    session: SessionId,
+    number: u64,
+    primitive: PrimitiveId,
+    op: &Op,
+) -> Vec<u8> {
+    proposal(session, number, None, |into| opening(into, primitive, op))
+}
+
+/// The `PrimitiveProposalInput` of such a command.
+pub fn opening(into: &mut Vec<u8>, primitive: PrimitiveId, op: &Op) {
+    put_message(into, 6, |into| {
+        op.put(primitive, into);
+        put_uint(into, 102, 1);
+    });
+}
+
 pub fn command_until(
     session: SessionId,
     number: u64,

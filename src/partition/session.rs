@@ -243,6 +243,8 @@ pub struct Target<'a> {
     pub payload: &'a [u8],
     /// Field 100: the number of the kind that the method belongs to; 0 for none.
     pub kind: u64,
+    /// Field 102: whether a stream begins with an event that tells of nothing.
+    pub opening: bool,
 }
 
 impl<'a> Proposal<'a> {
@@ -278,6 +280,7 @@ impl<'a> Target<'a> {
                 1 => target.primitive = PrimitiveId(value.uint()?),
                 2 => target.payload = value.bytes()?,
                 100 => target.kind = value.uint()?,
+                102 => target.opening = value.uint()? != 0,
                 _ => {}
             }
         }

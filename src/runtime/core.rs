@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use super::clock::Clock;
 use super::disk::{self, Disk};
 use super::pump::{NOBODY, Parts, Pump, Stop, Turn};
-use super::{Fatal, peer, tcp};
+use super::{Fatal, tcp};
 use crate::config::{self, Address, InPlace, NodeConfig};
 use crate::edge::dialect::Dialect;
 use crate::edge::request::{Naming, Rules};
@@ -24,10 +24,12 @@ use crate::id::{PartitionId, ShardId, Ticket};
 use crate::journal::{self, Layout, Owner, Recovered};
 use crate::limits::Bounds;
 use crate::mesh::Mesh;
+use crate::peer::{self, Peers, known::Known};
 use crate::prng::Prng;
 use crate::shard::inbox::{Ask, Member, Requests, Role};
-use crate::shard::{Peers, Settings, Shard, route};
+use crate::shard::{self, Settings, Shard, route};
 use crate::time::Span;
+use crate::wire::hello::Speaker;
 use crate::wire::http2;
 
 /// What a core is given.
@@ -39,6 +41,9 @@ pub struct Core {
     pub api: SocketAddr,
     /// Where other nodes come in.
     pub peer: SocketAddr,
+    /// Who this node is to its peers, and what they were.
+    pub speaker: Speaker,
+    pub known: Arc<Known>,
     pub clock: Clock,
     pub prng: Prng,
     pub mesh: Mesh,
@@ -49,8 +54,8 @@ pub struct Core {
     pub gate: Receiver<()>,
     /// Told when the last connection has gone.
     pub drained: Sender<ShardId>,
-    /// Taken, not listening.
-    pub api_socket: OwnedFd,
+    /// Where clients come in, and what they speak there: addresses taken, not listening.
+    pub listeners: Vec<(OwnedFd, config::Dialect)>,
     /// Listening; one core has it.
     pub peer_socket: Option<OwnedFd>,
 }
@@ -78,10 +83,12 @@ impl Core {
     }
 
     async fn serve(mut self) -> Result<(), Fatal> {
-        let peers = self
+        let peers = Peers::new(self.speaker, self.shard, self.known.clone(), self.prng.fork(3));
+        let peers = Rc::new(RefCell::new(peers));
+        let port = self
             .peer_socket
             .take()
-            .map(|socket| glommio::spawn_local(peer::accept(tcp::listener(socket))));
+            .map(|socket| glommio::spawn_local(peer::accept(tcp::listener(socket), peers.clone())));
         let recovered = self.recover()?;
         let directory = disk::shard_directory(&self.config.data_dir, self.shard);
         let (mut disk, disk_bell) = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
@@ -102,6 +109,7 @@ impl Core {
             shard: id,
             turn,
             front: front.clone(),
+            peers,
             mesh,
             disk,
             disk_bell,
@@ -117,15 +125,20 @@ impl Core {
         }
 
         front.borrow_mut().serve();
-        tcp::listen(&self.api_socket).map_err(|error| Fatal::Address(self.api, error))?;
+        for (socket, _) in &self.listeners {
+            let here = tcp::local_address(socket).unwrap_or(self.api);
+            tcp::listen(socket).map_err(|error| Fatal::Address(here, error))?;
+        }
         let _ = ready.send(Report::Listening);
-        let dialect = match self.config.dialect {
-            config::Dialect::Documented => Dialect::Documented,
-            config::Dialect::Released => Dialect::Released,
-        };
-        let accept = frontend::accept(front, tcp::listener(self.api_socket), dialect);
-        pump.run(vec![glommio::spawn_local(accept)]).await;
-        drop(peers);
+        let accept = self.listeners.into_iter().map(|(socket, dialect)| {
+            let dialect = match dialect {
+                config::Dialect::Documented => Dialect::Documented,
+                config::Dialect::Released => Dialect::Released,
+            };
+            glommio::spawn_local(frontend::accept(front.clone(), tcp::listener(socket), dialect))
+        });
+        pump.run(accept.collect()).await;
+        drop(port);
         Ok(())
     }
 
@@ -187,7 +200,7 @@ impl Core {
             shard: self.shard,
             shards: self.shards,
             seed: self.prng.clone().next_u64(),
-            peers: Peers::Alone,
+            peers: shard::Peers::Allowed,
             api_address: format!("{}:{}", self.reached(&config.listen), self.api.port()),
             api_port: self.api.port(),
             tick: cluster.tick,

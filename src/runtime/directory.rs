@@ -1,7 +1,7 @@
 //! The data directory: whose it is, and that only one process uses it.
 //!
 //! ```text
-//! <data>/identity      text: format, node, cluster, shards, partitions, created; written once
+//! <data>/identity      text: format, node, cluster, shards, partitions, created, incarnation; once
 //! <data>/lock          locked for as long as a process uses the directory; holds its id
 //! <data>/shard-<k>/    the journal of one shard
 //! ```
@@ -54,6 +54,7 @@ pub struct Founded {
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
+    incarnation: u64,
     /// Holds the lock; the system releases it with the file, however the process ends.
     _lock: File,
 }
@@ -182,13 +183,21 @@ impl DataDirectory {
                 write_identity(path, identity, created).map_err(system)?;
             }
         }
-        Ok(DataDirectory { path: path.to_owned(), _lock: lock })
+        let written = read_identity(path)?.map_or(0, |written| written.incarnation());
+        Ok(DataDirectory { path: path.to_owned(), incarnation: written, _lock: lock })
     }
 
     /// What the directory was made with; `None` when it is yet to be made.
     pub fn founded(path: &Path) -> Result<Option<Founded>, DirectoryFault> {
         let written = read_identity(path)?;
         Ok(written.map(|Written { shards, partitions, .. }| Founded { shards, partitions }))
+    }
+
+    /// Drawn when the directory was made: the same node with another one has forgotten what this
+    /// one promised.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
     }
 
     /// Where it is.
@@ -207,6 +216,15 @@ struct Written {
     shards: u16,
     partitions: u32,
     created: u64,
+    /// Drawn when it was made, hexadecimal; directories from before there were peers have none.
+    #[serde(default)]
+    incarnation: String,
+}
+
+impl Written {
+    fn incarnation(&self) -> u64 {
+        u64::from_str_radix(&self.incarnation, 16).unwrap_or(self.created)
+    }
 }
 
 /// Just what tells whether the rest can be understood.
@@ -308,6 +326,7 @@ fn write_identity(path: &Path, identity: &Identity, created: u64) -> io::Result<
         shards: identity.shards,
         partitions: identity.partitions,
         created,
+        incarnation: digest(getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?),
     };
     let text = toml::to_string(&written).map_err(io::Error::other)?;
     let beside = path.join(IDENTITY_NEW);

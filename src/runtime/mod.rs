@@ -17,7 +17,6 @@ mod core;
 pub mod directory;
 pub mod disk;
 pub mod fatal;
-mod peer;
 mod prepare;
 pub mod pump;
 mod ring;
@@ -34,12 +33,14 @@ use std::time::{Duration, Instant};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
-use crate::config::{Address, NodeConfig};
+use crate::config::{Address, Dialect, NodeConfig};
 use crate::id::{NodeId, ShardId};
 use crate::journal::Refused;
 use crate::limits::SHARDS_MAX;
 use crate::mesh;
+use crate::peer::known::Known;
 use crate::prng::Prng;
+use crate::wire::hello::Speaker;
 use clock::Clock;
 use directory::{DataDirectory, DirectoryFault, Founded, Identity};
 use pump::{Phase, Stop};
@@ -48,6 +49,8 @@ use pump::{Phase, Stop};
 pub struct Node {
     /// Where clients come in; the port is the one that was chosen when none was asked for.
     pub api: SocketAddr,
+    /// Where clients of another dialect come in, if they do.
+    pub api_also: Option<SocketAddr>,
     /// Where other nodes come in.
     pub peer: SocketAddr,
     /// What was found and made.
@@ -117,28 +120,26 @@ impl Node {
         let cores = usable_cores();
         let founded = DataDirectory::founded(&config.data_dir).map_err(Fatal::DataDir)?;
         let config = &as_founded(config, founded);
-        let shards = match usize::from(config.shards) {
-            0 => cores.len().clamp(1, SHARDS_MAX) as u16,
-            shards => shards.min(SHARDS_MAX) as u16,
-        };
+        let shards = shards_of(config, cores.len());
         // Pinned only when each shard has a core to itself: two on one core would starve each
         // other. Nodes of one host begin at different cores, as far as there are any.
         let pinned = usize::from(shards) <= cores.len();
-        if usize::from(shards) > cores.len() {
+        if !pinned {
             tracing::warn!(shards, cores = cores.len(), "more shards than cores: they will wait");
         }
         let directory = open_directory(config, shards)?;
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
-        let (api_sockets, api) = take_addresses(resolve(&config.listen)?, shards)?;
+        let Clients { listeners, api, api_also } = listen_clients(config, shards)?;
 
-        let clock = Clock::start();
-        let mut prng = Prng::new(seed());
+        let (speaker, known) = introduce(config, &directory, shards)?;
+        let (clock, mut prng) = (Clock::start(), Prng::new(seed()));
         let (meshes, bells) = mesh::new(shards);
         let stop = Arc::new(Stop::new(bells));
         let (tell_ready, hear_ready) = channel();
         let (tell_drained, drained) = channel();
         let mut node = Node {
             api,
+            api_also,
             peer,
             ready: Ready { shards, pinned, ..Ready::default() },
             stop: stop.clone(),
@@ -149,7 +150,7 @@ impl Node {
         };
         let mut peer_socket = Some(peer_socket);
         let mut gates = Vec::new();
-        for (mesh, socket) in meshes.into_iter().zip(api_sockets) {
+        for (mesh, listeners) in meshes.into_iter().zip(listeners) {
             let at = node.cores.len();
             let (open_gate, gate) = channel();
             gates.push(open_gate);
@@ -159,6 +160,8 @@ impl Node {
                 config: config.clone(),
                 api,
                 peer,
+                speaker,
+                known: known.clone(),
                 clock,
                 prng: prng.fork(at as u64),
                 mesh,
@@ -166,7 +169,7 @@ impl Node {
                 ready: tell_ready.clone(),
                 gate,
                 drained: tell_drained.clone(),
-                api_socket: socket,
+                listeners,
                 peer_socket: peer_socket.take(),
             };
             node.cores.push(spawn(core, place(&cores, pinned, config.id, at))?);
@@ -244,11 +247,33 @@ impl Drop for Node {
     }
 }
 
+/// Who this node is to its peers, and what it remembers of them.
+fn introduce(
+    config: &NodeConfig,
+    directory: &DataDirectory,
+    shards: u16,
+) -> Result<(Speaker, Arc<Known>), Fatal> {
+    let known = Known::open(directory.path(), shards).map_err(|error| {
+        Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
+    })?;
+    let (cluster, incarnation) = (config.cluster.digest(), directory.incarnation());
+    let speaker = Speaker { cluster, node: config.id, incarnation, shards };
+    Ok((speaker, Arc::new(known)))
+}
+
 fn open_directory(config: &NodeConfig, shards: u16) -> Result<DataDirectory, Fatal> {
     let (cluster, partitions) = (config.digest(), config.cluster.partitions);
     let identity = Identity { node: config.id, cluster, shards, partitions };
     let created = Clock::start().now().wall.0 / 1_000_000_000;
     DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)
+}
+
+/// As many as the operator says, or one for each core.
+fn shards_of(config: &NodeConfig, cores: usize) -> u16 {
+    match usize::from(config.shards) {
+        0 => cores.clamp(1, SHARDS_MAX) as u16,
+        shards => shards.min(SHARDS_MAX) as u16,
+    }
 }
 
 /// What the operator did not say is as the data directory was made: other defaults or another host
@@ -310,6 +335,28 @@ fn resolve(address: &Address) -> Result<SocketAddr, Fatal> {
     let mut found = (address.host.as_str(), address.port).to_socket_addrs().map_err(named)?;
     let none = || named(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
     found.next().ok_or_else(none)
+}
+
+/// Where clients will come in.
+struct Clients {
+    /// For each core its sockets and what is spoken there.
+    listeners: Vec<Vec<(OwnedFd, Dialect)>>,
+    api: SocketAddr,
+    api_also: Option<SocketAddr>,
+}
+
+fn listen_clients(config: &NodeConfig, shards: u16) -> Result<Clients, Fatal> {
+    let (sockets, api) = take_addresses(resolve(&config.listen)?, shards)?;
+    let first = sockets.into_iter().map(|socket| vec![(socket, config.dialect)]);
+    let mut clients = Clients { listeners: first.collect(), api, api_also: None };
+    if let Some(also) = &config.listen_also {
+        let (sockets, address) = take_addresses(resolve(&also.address)?, shards)?;
+        clients.api_also = Some(address);
+        for (core, socket) in clients.listeners.iter_mut().zip(sockets) {
+            core.push((socket, also.dialect));
+        }
+    }
+    Ok(clients)
 }
 
 /// Each core listens on the same address; the kernel spreads connections over them.

@@ -28,6 +28,7 @@ use crate::id::ShardId;
 use crate::limits::WRITES_IN_FLIGHT_MAX;
 use crate::mesh::{Bell, Mesh, Parcel};
 use crate::partition::reply::Body;
+use crate::peer;
 use crate::shard::inbox::{DiskRoom, Inbox, Requests};
 use crate::shard::outbox::{Admission, Outbox};
 use crate::time::{Instant, Now, Span};
@@ -51,6 +52,7 @@ pub struct Pump {
     inbox: Inbox,
     outbox: Outbox,
     front: Shared,
+    peers: peer::Shared,
     mesh: Mesh,
     disk: Disk,
     disk_bell: disk::Bell,
@@ -72,6 +74,8 @@ pub struct Parts {
     pub turn: Box<Turn>,
     /// Its edge.
     pub front: Shared,
+    /// Its links to other nodes.
+    pub peers: peer::Shared,
     /// Its ends of the lanes to other cores.
     pub mesh: Mesh,
     /// Its journal's disk.
@@ -135,13 +139,15 @@ impl Pump {
     /// A loop that has not begun.
     #[must_use]
     pub fn new(parts: Parts) -> Pump {
-        let Parts { shard, turn, front, mesh, disk, disk_bell, clock, stop, drained } = parts;
+        let Parts { shard, turn, front, peers, mesh, disk, disk_bell, clock, stop, drained } =
+            parts;
         Pump {
             shard,
             turn,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             front,
+            peers,
             mesh,
             disk,
             disk_bell,
@@ -181,6 +187,7 @@ impl Pump {
         self.listeners = listeners;
         let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
         self.front.borrow_mut().hang_bell(Some(waker.clone()));
+        self.peers.borrow_mut().hang_bell(Some(waker.clone()));
         self.mesh.bell().hang(Some(waker));
         while self.stop.phase() < Phase::Halt {
             self.cycle();
@@ -195,6 +202,7 @@ impl Pump {
         }
         self.front.borrow_mut().end();
         self.front.borrow_mut().hang_bell(None);
+        self.peers.borrow_mut().hang_bell(None);
         self.mesh.bell().hang(None);
     }
 
@@ -205,12 +213,14 @@ impl Pump {
     }
 
     fn gather(&mut self) {
-        let (inbox, front) = (&mut self.inbox, &self.front);
+        let (inbox, front, peers) = (&mut self.inbox, &self.front, &self.peers);
         let mut arrived = Vec::new();
         self.mesh.receive(|from, parcel| match parcel {
             Parcel::Letter(letter) => inbox.letters.push((from, letter)),
             Parcel::Connection(passage, fd) => arrived.push((passage, fd)),
+            Parcel::Link(hello, fd) => peer::arrive(peers, *hello, fd),
         });
+        peers.borrow_mut().gather(inbox);
         for (passage, fd) in arrived {
             connection::arrive(front, *passage, Socket::adopt(fd));
         }
@@ -230,8 +240,18 @@ impl Pump {
         let outbox = &mut self.outbox;
         // The disk first: everything else can be done while it works.
         self.disk.obey(&mut outbox.orders);
-        // Groups have no members elsewhere yet, so nothing is addressed to a peer.
-        assert!(outbox.bundles.is_empty() && outbox.snapshots.is_empty(), "there are no peers");
+        if let Some(book) = outbox.book.take() {
+            peer::meet(&self.peers, book);
+        }
+        for (to, shard, bundle) in outbox.bundles.drain(..) {
+            peer::send(&self.peers, to, shard, bundle);
+        }
+        for snapshot in outbox.snapshots.drain(..) {
+            peer::send_snapshot(&self.peers, snapshot);
+        }
+        for (to, hello, fd) in self.peers.borrow_mut().leaving() {
+            self.mesh.send(to, Parcel::Link(hello, fd));
+        }
         for (to, letter) in outbox.letters.drain(..) {
             self.mesh.send(to, Parcel::Letter(letter));
         }
@@ -293,7 +313,8 @@ impl Pump {
             && front.is_empty();
         let is_asked = front.has_requests() || self.mesh.bell().is_rung();
         let is_disk_free = self.disk.in_flight() < WRITES_IN_FLIGHT_MAX;
-        if is_due || is_drained || front.has_news() || (is_asked && is_disk_free) {
+        let has_news = front.has_news() || self.peers.borrow().has_news();
+        if is_due || is_drained || has_news || (is_asked && is_disk_free) {
             return Poll::Ready(());
         }
         drop(front);

@@ -40,6 +40,15 @@ impl Socket {
         Socket { stream }
     }
 
+    /// A connection with a peer. What is not acknowledged for some seconds breaks it, so that a
+    /// host that vanished does not look like one that is slow.
+    #[must_use]
+    pub fn linked(stream: TcpStream) -> Socket {
+        let socket = Socket::accepted(stream);
+        let _ = sockopt::set_tcp_user_timeout(socket.fd(), PEER_SILENCE_MS);
+        socket
+    }
+
     /// Gives the socket up so that another core can adopt it.
     pub fn release(self) -> io::Result<OwnedFd> {
         Ok(rustix::io::fcntl_dupfd_cloexec(self.fd(), 0)?)
@@ -123,6 +132,9 @@ pub fn listener(fd: OwnedFd) -> TcpListener {
         TcpListener::from_raw_fd(fd.into_raw_fd())
     }
 }
+
+/// How long a peer may leave what was sent unacknowledged.
+const PEER_SILENCE_MS: u32 = 5000;
 
 /// Connections that the kernel completes before they are accepted. A fleet that reconnects at once
 /// finds room; the kernel cuts it to its own bound.

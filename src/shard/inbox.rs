@@ -30,6 +30,8 @@ pub struct Inbox {
     pub snapshots: Vec<(NodeId, Bytes)>,
     /// Peers whose link is down or who could not be given something; raft must be told.
     pub lost: Vec<NodeId>,
+    /// What became of links, for routes and watchers.
+    pub links: Vec<LinkNews>,
     /// Snapshots given to peers, or not: partition, peer, whether it arrived whole.
     pub sent: Vec<(PartitionId, NodeId, Delivery)>,
     /// Every block up to this is durable.
@@ -46,6 +48,38 @@ pub struct Inbox {
 pub enum Delivery {
     Arrived,
     Failed,
+}
+
+/// Where a peer is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contact {
+    /// Which node.
+    pub node: NodeId,
+    /// Its host, a name or an address.
+    pub host: String,
+    /// Its peer port.
+    pub port: u16,
+}
+
+impl Contact {
+    /// As people write it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+/// A link came up or went down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkNews {
+    /// To or from which peer.
+    pub node: NodeId,
+    /// Where it is.
+    pub address: String,
+    /// Whether it carries a snapshot.
+    pub snapshot: bool,
+    /// The peer's shards (0: not said), when it came up; `None` when it went down.
+    pub up: Option<u16>,
 }
 
 /// Whether the disk has room for the segments to come.

@@ -17,6 +17,7 @@
 //! next: `inbox.rs` and `outbox.rs`, which list all that can happen and all that may be wanted.
 
 pub mod admit;
+mod forward;
 pub mod inbox;
 pub mod ledger;
 mod letters;
@@ -30,18 +31,19 @@ mod take;
 pub mod waiting;
 pub mod wake;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 pub use settings::{Peers, Settings};
 pub use stats::Stats;
 
 use crate::{
-    id::{Mark, NodeId, PartitionId, Ticket},
+    id::{Mark, NodeId, PartitionId, ShardId, Ticket},
     journal::{self, Journal, Owner},
     limits::WRITES_IN_FLIGHT_MAX,
     partition::{Partition, Rules, effects::Effects},
     shard::{
-        admit::Admit, inbox::Inbox, letters::Letters, outbox::Outbox, roster::Roster, wake::Wake,
+        admit::Admit, forward::Forward, inbox::Inbox, letters::Letters, outbox::Outbox,
+        roster::Roster, wake::Wake,
     },
     time::{Instant, Now},
 };
@@ -57,6 +59,7 @@ pub struct Shard {
     wake: Wake,
     effects: Effects,
     letters: Letters,
+    forward: Forward,
     turn: u64,
     /// Partitions with facts in this turn.
     touched: Vec<PartitionId>,
@@ -73,6 +76,10 @@ pub struct Shard {
     /// Partitions whose snapshot goes on when a turn has bytes for it.
     hungry: Vec<PartitionId>,
     segments_seen: usize,
+    /// How many shards each peer has, once it said so.
+    peer_shards: BTreeMap<NodeId, u16>,
+    /// The nodes that partitions here know have changed.
+    moved: bool,
     stats: Stats,
 }
 
@@ -114,6 +121,7 @@ impl Shard {
         let mut shard = Shard {
             admit: Admit::new(settings.load_max()),
             letters: Letters::new(settings.shards),
+            forward: Forward::new(settings.seed ^ now.wall.0, settings.shard),
             journal: Journal::resume(settings.layout, owner, recovered.resume),
             settings,
             rules,
@@ -129,6 +137,8 @@ impl Shard {
             dropped: Vec::new(),
             hungry: Vec::new(),
             segments_seen: 0,
+            peer_shards: BTreeMap::new(),
+            moved: true,
             stats: Stats::default(),
         };
         shard.set_tick(now);
@@ -234,6 +244,11 @@ impl Shard {
                 self.hungry.push(id);
             }
         }
+    }
+
+    /// The shard of a peer that owns a partition.
+    fn owner_at(&self, peer: NodeId, partition: PartitionId) -> ShardId {
+        route::owner_at(&self.peer_shards, self.settings.shards, peer, partition)
     }
 
     fn touch(&mut self, id: PartitionId) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::id::{NodeId, PartitionId, Position, ShardId};
 use crate::journal::Order;
 use crate::partition::reply::Replies;
-use crate::shard::inbox::Letter;
+use crate::shard::inbox::{Contact, Letter};
 use crate::time::Instant;
 
 /// What a turn wants. Cleared by the shell and used again.
@@ -23,6 +23,8 @@ pub struct Outbox {
     pub snapshots: Vec<SnapshotOut>,
     /// To the node's other cores, at most one of each sort a core and turn.
     pub letters: Vec<(ShardId, Letter)>,
+    /// The nodes that the partitions here know, when that has changed: bundles go nowhere else.
+    pub book: Option<Vec<Contact>>,
     /// For the callers of this core.
     pub replies: Replies,
     /// Take the next turn at this time even when nothing happens.
@@ -36,6 +38,8 @@ pub struct Outbox {
 pub struct SnapshotOut {
     /// To whom.
     pub to: NodeId,
+    /// Which shard there owns the partition.
+    pub shard: ShardId,
     /// Of which partition.
     pub partition: PartitionId,
     /// Up to which position.

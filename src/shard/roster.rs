@@ -29,7 +29,7 @@ use crate::{
     },
     shard::{
         Peers, Settings,
-        inbox::{Member, Role},
+        inbox::{Contact, Member, Role},
     },
 };
 
@@ -139,6 +139,16 @@ impl Roster {
     /// All of them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Living> {
         self.living.values_mut().map(Box::as_mut)
+    }
+
+    /// Where the nodes are that the partitions here know, each once.
+    pub fn contacts(&self) -> Vec<Contact> {
+        let members = self.living.values().flat_map(|living| &living.members);
+        let contact = |member: &Member| {
+            let (node, host, port) = (member.node, member.host.clone(), member.port);
+            (node, Contact { node, host, port })
+        };
+        members.map(contact).collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
     /// Whether a group may be founded here with these members.

@@ -1,16 +1,30 @@
 //! Partition to shard to node: where a request and a message belong.
 //!
 //! A node's partitions are spread over its shards by number, so the owner is known without asking.
-//! Leaders are known by hint only, from what the replicas here heard. Absent so far: passing a
-//! request on to the node that leads; until then a replica that does not lead answers UNAVAILABLE.
+//! Leaders are known by hint only, from what the replicas here heard; what is led elsewhere is
+//! passed on (`forward.rs`).
 
-use crate::id::{PartitionId, ShardId};
+use std::collections::BTreeMap;
+
+use crate::id::{NodeId, PartitionId, ShardId};
 
 /// The shard of a node with `shards` of them that owns `partition`.
 #[must_use]
 pub fn owner(partition: PartitionId, shards: u16) -> ShardId {
     assert!(shards > 0, "a node has a shard");
     ShardId((partition.0 % u32::from(shards)) as u16)
+}
+
+/// The shard of a peer that owns `partition`. Until the peer has said how many it has (`known`), it
+/// is taken to have as many as this node; it drops what is not for it, and raft sends again.
+#[must_use]
+pub fn owner_at(
+    known: &BTreeMap<NodeId, u16>,
+    here: u16,
+    peer: NodeId,
+    partition: PartitionId,
+) -> ShardId {
+    owner(partition, known.get(&peer).copied().unwrap_or(here))
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@
 
 use super::{Recorded, Shard, ledger, outbox::Outbox, outbox::SnapshotOut, route};
 use crate::{
-    id::{Mark, NodeId, PartitionId, Position},
+    id::{Mark, NodeId, PartitionId, Position, ShardId},
     journal::Order,
     limits::BUNDLE_BYTES_MAX,
+    partition::reply::Happening,
     time::Now,
     wire::bundle,
 };
@@ -16,9 +17,16 @@ use crate::{
 impl Shard {
     /// Fills the outbox.
     pub(super) fn seal(&mut self, now: Now, outbox: &mut Outbox) {
+        for event in &self.effects.events {
+            if let Happening::LeaderUpdated { .. } = event.what {
+                self.forward.moved(event.partition, &mut self.effects.replies);
+            }
+        }
+        self.forward.take_guests(&mut self.effects.replies);
         self.seal_records(outbox);
         self.seal_messages(outbox);
         self.seal_snapshots(outbox);
+        outbox.book = std::mem::take(&mut self.moved).then(|| self.roster.contacts());
         let (events, replies) = (&self.effects.events, &mut self.effects.replies);
         self.roster.tell(events, &self.settings, replies);
         self.letters.take_foreign(self.settings.shard, replies);
@@ -73,8 +81,11 @@ impl Shard {
         for (partition, message) in self.effects.messages.drain(..) {
             let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
             let bytes = bundle::estimate_bytes(&message);
-            let place = peers.iter().position(|peer| peer.to == to).unwrap_or_else(|| {
-                peers.push(Bundling { to, bytes: 0, messages: Vec::new() });
+            let shard = route::owner_at(&self.peer_shards, self.settings.shards, to, partition);
+            let place = peers.iter().position(|peer| (peer.to, peer.shard) == (to, shard));
+            let place = place.unwrap_or_else(|| {
+                let (messages, post) = (Vec::new(), bundle::Post::default());
+                peers.push(Bundling { to, shard, bytes: 0, messages, post });
                 peers.len() - 1
             });
             let peer = &mut peers[place];
@@ -89,13 +100,19 @@ impl Shard {
             peer.bytes += bytes;
             peer.messages.push((partition, message));
         }
-        for peer in peers {
-            // A peer spreads its partitions as this node does, so one shard there owns all of them.
-            let shard = route::owner(peer.messages[0].0, self.settings.shards);
-            let bytes = bundle::encode(peer.messages);
+        for ((to, shard), post) in self.forward.take_posts() {
+            let place = peers.iter().position(|peer| (peer.to, peer.shard) == (to, shard));
+            match place {
+                Some(place) => peers[place].post = post,
+                None => peers.push(Bundling { to, shard, bytes: 0, messages: Vec::new(), post }),
+            }
+        }
+        for mut peer in peers {
+            self.forward.label((peer.to, peer.shard), &mut peer.post);
+            let bytes = bundle::encode(peer.messages, peer.post);
             self.stats.bundles += 1;
             self.stats.bundle_bytes += bytes.len() as u64;
-            outbox.bundles.push((peer.to, shard, bytes));
+            outbox.bundles.push((peer.to, peer.shard, bytes));
         }
     }
 
@@ -105,13 +122,16 @@ impl Shard {
             let position = Position(message.get_snapshot().get_metadata().index);
             let bytes = bundle::encode_snapshot(partition, &message);
             self.stats.snapshots_sent += 1;
-            outbox.snapshots.push(SnapshotOut { to, partition, position, bytes });
+            let shard = route::owner_at(&self.peer_shards, self.settings.shards, to, partition);
+            outbox.snapshots.push(SnapshotOut { to, shard, partition, position, bytes });
         }
     }
 }
 
 struct Bundling {
     to: NodeId,
+    shard: ShardId,
     bytes: usize,
-    messages: Vec<(PartitionId, raft::eraftpb::Message)>,
+    messages: bundle::Messages,
+    post: bundle::Post,
 }

@@ -4,6 +4,8 @@
 /// What one shard did since it started.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Stats {
+    /// Calls that went on to the node that leads.
+    pub passed_on: u64,
     /// Turns taken.
     pub turns: u64,
     /// Commands proposed.

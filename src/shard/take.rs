@@ -7,8 +7,8 @@
 use bytes::Bytes;
 
 use super::{
-    Shard, admit,
-    inbox::{Ask, Delivery, Inbox, Letter, Member, Request, Requests},
+    Shard, admit, forward,
+    inbox::{Ask, Delivery, Inbox, Letter, LinkNews, Member, Request, Requests},
     ledger,
     outbox::Outbox,
     roster::{self, Founding},
@@ -16,16 +16,19 @@ use super::{
 };
 use crate::{
     id::{Mark, NodeId, PartitionId, ShardId, Ticket},
-    partition::{Partition, reply::Refusal},
+    partition::{
+        Partition,
+        reply::{Event, Happening, Refusal},
+    },
     time::Now,
-    wire::bundle,
+    wire::bundle::{self, Post},
 };
 
 impl Shard {
     /// Takes everything.
     pub(super) fn take(&mut self, inbox: &mut Inbox, now: Now, outbox: &mut Outbox) {
         self.take_disk(inbox, outbox);
-        self.take_peers(inbox);
+        self.take_peers(inbox, now);
         for (_, letter) in inbox.letters.drain(..) {
             self.take_letter(letter, now);
         }
@@ -73,7 +76,7 @@ impl Shard {
         }
     }
 
-    fn take_peers(&mut self, inbox: &mut Inbox) {
+    fn take_peers(&mut self, inbox: &mut Inbox, now: Now) {
         for (partition, peer) in std::mem::take(&mut self.dropped) {
             if let Some(living) = self.roster.get_mut(partition) {
                 living.partition.lost(peer);
@@ -82,6 +85,9 @@ impl Shard {
         }
         for peer in inbox.lost.drain(..) {
             self.take_lost(peer);
+        }
+        for news in inbox.links.drain(..) {
+            self.take_link(news, now);
         }
         for (partition, peer, delivery) in inbox.sent.drain(..) {
             if let Some(living) = self.roster.get_mut(partition) {
@@ -93,11 +99,32 @@ impl Shard {
             self.take_snapshot(peer, &bytes);
         }
         for (peer, bytes) in inbox.bundles.drain(..) {
-            self.take_bundle(peer, &bytes);
+            self.take_bundle(peer, &bytes, now);
+        }
+    }
+
+    fn take_link(&mut self, news: LinkNews, now: Now) {
+        let LinkNews { node, address, snapshot, up } = news;
+        if let Some(shards) = up.filter(|shards| *shards > 0) {
+            self.peer_shards.insert(node, shards);
+        }
+        let what = match up {
+            Some(_) => Happening::ConnectionEstablished { address, snapshot },
+            None => Happening::ConnectionFailed { address, snapshot },
+        };
+        let (at, partition, local) = (Some(now.wall.0), PartitionId(0), self.settings.node);
+        self.effects.events.push(Event { at, partition, local, what });
+    }
+
+    /// Calls that went to a peer are refused, those that came from it are nobody's.
+    fn lose_calls(&mut self, peer: NodeId) {
+        for (partition, ticket) in self.forward.lost(peer, &mut self.effects.replies) {
+            self.hang_up(partition, ticket);
         }
     }
 
     fn take_lost(&mut self, peer: NodeId) {
+        self.lose_calls(peer);
         let with_peer = |members: &[Member]| members.iter().any(|member| member.node == peer);
         for living in self.roster.iter_mut().filter(|living| with_peer(&living.members)) {
             living.partition.lost(peer);
@@ -109,8 +136,8 @@ impl Shard {
         }
     }
 
-    fn take_bundle(&mut self, peer: NodeId, bytes: &Bytes) {
-        let Ok(messages) = bundle::decode(bytes, peer, self.settings.node) else {
+    fn take_bundle(&mut self, peer: NodeId, bytes: &Bytes, now: Now) {
+        let Ok((messages, post)) = bundle::decode(bytes, peer, self.settings.node) else {
             self.stats.frames_broken += 1;
             return;
         };
@@ -119,6 +146,35 @@ impl Shard {
                 living.partition.receive(message);
                 self.touch(partition);
             }
+        }
+        self.take_post(peer, post, now);
+    }
+
+    /// Calls that a peer passed on, and answers to those that were passed on to it.
+    fn take_post(&mut self, peer: NodeId, post: Post, now: Now) {
+        // A bundle that overtook another, or came twice, is as bad as one that was lost.
+        if !self.forward.hear(peer, &post) || post.missed {
+            self.lose_calls(peer);
+        }
+        let Post { calls, answers, gone, .. } = post;
+        for answer in answers {
+            self.forward.answered(peer, answer, &mut self.effects.replies);
+        }
+        for number in gone {
+            if let Some((partition, ticket)) = self.forward.left(peer, number) {
+                self.hang_up(partition, ticket);
+            }
+        }
+        if calls.is_empty() {
+            return;
+        }
+        let mut requests = Requests::default();
+        for call in &calls {
+            let from = (peer, self.owner_at(peer, PartitionId(call.partition)));
+            self.forward.arrived(from, call, now, &mut requests);
+        }
+        for request in &requests.list {
+            self.take_own(&requests, request, now);
         }
     }
 
@@ -178,12 +234,34 @@ impl Shard {
         }
     }
 
+    /// Where a call belongs whose partition is led by another node, as far as the replica here
+    /// knows. What was passed on once stays.
+    fn elsewhere(&mut self, request: &Request) -> Option<(NodeId, ShardId)> {
+        let passable = matches!(request.ask, Ask::Command | Ask::Query { .. });
+        if !passable || request.ticket.shard == forward::GUESTS {
+            return None;
+        }
+        let living = self.roster.get_mut(request.partition)?;
+        let (_, leader) = living.partition.leadership();
+        let leader = leader.filter(|leader| *leader != self.settings.node)?;
+        Some((leader, self.owner_at(leader, request.partition)))
+    }
+
     /// A call for a partition of this shard.
     fn take_own(&mut self, requests: &Requests, request: &Request, now: Now) {
         let ticket = request.ticket;
+        let elsewhere = self.elsewhere(request);
         let taken = match &request.ask {
             _ if request.deadline.is_some_and(|deadline| deadline <= now.monotonic) => {
                 Err(Refusal::Deadline)
+            }
+            Ask::Command | Ask::Query { .. } if elsewhere.is_some() => {
+                let passed = elsewhere.map(|to| self.forward.pass(to, requests, request, now));
+                match passed {
+                    Some(Err(refusal)) => self.effects.replies.refuse(ticket, refusal),
+                    _ => self.stats.passed_on += 1,
+                }
+                return;
             }
             Ask::Command => self.take_command(requests, request, now),
             Ask::Query { at_least } => {
@@ -260,6 +338,7 @@ impl Shard {
         self.journal.founded(id, &founding);
         let partition = Partition::found(&ledger::group(id, local, members), &self.rules);
         self.roster.add(partition, members.to_vec());
+        self.moved = true;
         let events = &mut self.effects.events;
         roster::founded(id, local, members, now.wall.0, events);
         self.asked.push(ticket);
@@ -276,6 +355,8 @@ impl Shard {
         let Some(mut living) = self.roster.remove(id, &mut self.effects.replies) else {
             return Err(Refusal::NotFound(format!("group {id} is not here")));
         };
+        self.moved = true;
+        self.forward.moved(id, &mut self.effects.replies);
         living.partition.leave(&mut self.effects.replies);
         let _ = living.partition.settle(now, &self.rules, &mut self.effects);
         // Its last messages leave; what it would record goes with it.
@@ -311,6 +392,9 @@ impl Shard {
     }
 
     fn hang_up(&mut self, partition: PartitionId, ticket: Ticket) {
+        if self.forward.gone(ticket) {
+            return;
+        }
         self.roster.unwatch(partition, ticket);
         if let Some(living) = self.roster.get_mut(partition) {
             living.partition.gone(ticket);

@@ -1,9 +1,9 @@
 //! What clients say: the bodies of requests as the edge hands them to a shard (`shard/inbox.rs`,
 //! `Ask`).
 //!
-//! Documented messages, and field 100 in a primitive's command or query, which names its kind
-//! (spec/wire.md, decision 1) and is written by hand because the documented messages do not have
-//! it.
+//! Documented messages, and in a primitive's command or query field 100, which names its kind
+//! (spec/wire.md, decision 1), and field 102, by which a stream begins with an opening event. They
+//! are written by hand because the documented messages do not have them.
 
 use prost::Message;
 use prost::encoding::{encode_key, encode_varint};
@@ -71,16 +71,24 @@ pub fn command(
     kind: Kind,
     payload: Vec<u8>,
 ) -> Vec<u8> {
-    let payload = payload.into();
-    let mut inner = PrimitiveProposalInput { primitive_id, payload }.encode_to_vec();
-    put_kind(&mut inner, kind);
-    let session =
-        SessionProposalInput { session_id, sequence_num, ..SessionProposalInput::default() };
-    let mut outer = session.encode_to_vec();
-    put_nested(&mut outer, 6, &inner);
-    let mut body = Vec::new();
-    put_nested(&mut body, 5, &outer);
-    body
+    command_with(session_id, sequence_num, primitive_id, payload, |inner| {
+        put_number(inner, KIND_FIELD, kind as u64);
+    })
+}
+
+/// A command whose stream begins with an event that tells of nothing.
+#[must_use]
+pub fn opening_command(
+    session_id: u64,
+    sequence_num: u64,
+    primitive_id: u64,
+    kind: Kind,
+    payload: Vec<u8>,
+) -> Vec<u8> {
+    command_with(session_id, sequence_num, primitive_id, payload, |inner| {
+        put_number(inner, KIND_FIELD, kind as u64);
+        put_number(inner, OPENING_FIELD, 1);
+    })
 }
 
 /// A query on a primitive.
@@ -88,10 +96,29 @@ pub fn command(
 pub fn query(session_id: u64, primitive_id: u64, kind: Kind, payload: Vec<u8>) -> Vec<u8> {
     let payload = payload.into();
     let mut inner = PrimitiveQueryInput { primitive_id, payload }.encode_to_vec();
-    put_kind(&mut inner, kind);
+    put_number(&mut inner, KIND_FIELD, kind as u64);
     let session = SessionQueryInput { session_id, ..SessionQueryInput::default() };
     let mut body = session.encode_to_vec();
     put_nested(&mut body, 3, &inner);
+    body
+}
+
+fn command_with(
+    session_id: u64,
+    sequence_num: u64,
+    primitive_id: u64,
+    payload: Vec<u8>,
+    ours: impl FnOnce(&mut Vec<u8>),
+) -> Vec<u8> {
+    let payload = payload.into();
+    let mut inner = PrimitiveProposalInput { primitive_id, payload }.encode_to_vec();
+    ours(&mut inner);
+    let session =
+        SessionProposalInput { session_id, sequence_num, ..SessionProposalInput::default() };
+    let mut outer = session.encode_to_vec();
+    put_nested(&mut outer, 6, &inner);
+    let mut body = Vec::new();
+    put_nested(&mut body, 5, &outer);
     body
 }
 
@@ -108,9 +135,9 @@ fn proposal(session_id: u64, sequence_num: u64, input: session_proposal_input::I
     }))
 }
 
-fn put_kind(into: &mut Vec<u8>, kind: Kind) {
-    encode_key(KIND_FIELD, prost::encoding::WireType::Varint, into);
-    encode_varint(kind as u64, into);
+fn put_number(into: &mut Vec<u8>, field: u32, number: u64) {
+    encode_key(field, prost::encoding::WireType::Varint, into);
+    encode_varint(number, into);
 }
 
 fn put_nested(into: &mut Vec<u8>, field: u32, bytes: &[u8]) {
@@ -120,3 +147,4 @@ fn put_nested(into: &mut Vec<u8>, field: u32, bytes: &[u8]) {
 }
 
 const KIND_FIELD: u32 = 100;
+const OPENING_FIELD: u32 = 102;

@@ -11,6 +11,7 @@
 //! close alice
 //! lose alice                                   say nothing more of what she hears
 //! alice lock door acquire timeout=1s           any verb of verbs.rs; opens the lock first
+//! alice map m events opening=yes               begun by an event that tells of nothing
 //! alice again 3 [node=2]                       the same bytes once more, by sequence number
 //! alice hangup 3
 //! keep alice [open=1,4] [last=9] [heard=4:2] [filter={…}]     bare: as a client would
@@ -34,7 +35,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::id::{Index, Kind, NodeId, PartitionId, ShardId};
-use crate::partition::reply::{Event, Refusal, Status};
+use crate::partition::primitive::{has_keyed_events, member};
+use crate::partition::reply::{Elsewhere, Event, Refusal, Status};
 use crate::shard::inbox::{Ask, DiskRoom, Member, Role};
 use crate::sim::call::{Heard, Parcel};
 use crate::sim::fault::What;
@@ -297,7 +299,11 @@ impl Story {
         }
         let sequence = words.number_named("number", person.next_sequence)?;
         person.next_sequence = person.next_sequence.max(sequence + 1);
-        let body = speech::command(session, sequence, id, op.kind(), op.payload());
+        let say = match words.named("opening") {
+            Some(_) => speech::opening_command,
+            None => speech::command,
+        };
+        let body = say(session, sequence, id, op.kind(), op.payload());
         let what = Purpose::Command(sequence, op);
         person.sent.insert(sequence, (body.clone().into(), what.clone()));
         person.open.insert(sequence, 0);
@@ -537,10 +543,30 @@ fn line(person: &mut Person, what: &Purpose, heard: &Heard) -> Option<String> {
             person.primitives.insert((*kind, name.clone()), output.primitive_id);
             None
         }
-        Purpose::Command(_, op) | Purpose::Query(op) => Some(match outcome(op, *status, bytes) {
-            Ok(answer) => format!("{answer} at {index}"),
-            Err((_, why)) => why,
-        }),
+        Purpose::Command(_, op) | Purpose::Query(op) => {
+            if let Some(key) = opens(op, bytes) {
+                return Some(format!("opened {key:?} at {index}"));
+            }
+            Some(match outcome(op, *status, bytes) {
+                Ok(answer) => format!("{answer} at {index}"),
+                Err((_, why)) => why,
+            })
+        }
+    }
+}
+
+/// The key, empty for none, of the event in an `EventsOutput` that tells of nothing.
+fn opens(op: &Op, bytes: &[u8]) -> Option<String> {
+    let Ok(Some((1, event))) = member(bytes) else { return None };
+    if op.is_query() || !op.is_stream() {
+        return None;
+    }
+    match member(event) {
+        Ok(None) => Some(String::new()),
+        Ok(Some((1, key))) if has_keyed_events(op.kind()) => {
+            Some(String::from_utf8_lossy(key).into_owned())
+        }
+        Ok(Some(_)) | Err(_) => None,
     }
 }
 
@@ -583,6 +609,8 @@ fn refused(refusal: &Refusal) -> String {
         Refusal::NotFound(why) => format!("not found, {why}"),
         Refusal::Precondition(why) => format!("not now, {why}"),
         Refusal::Unimplemented(why) => format!("not built, {why}"),
+        Refusal::Elsewhere(Elsewhere::Unavailable, why) => format!("unavailable there, {why}"),
+        Refusal::Elsewhere(Elsewhere::Full, why) => format!("full there, {why}"),
     }
 }
 

@@ -550,7 +550,7 @@ impl World {
     }
 
     fn send_snapshot(&mut self, from: NodeId, shard: ShardId, snapshot: SnapshotOut) {
-        let SnapshotOut { to, partition, position, bytes } = snapshot;
+        let SnapshotOut { to, partition, position, bytes, .. } = snapshot;
         let length = bytes.len();
         self.trace.tell(self.now_ns, || {
             format!(

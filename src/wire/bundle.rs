@@ -16,7 +16,7 @@ use prost::Message as _;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType, Snapshot};
 
 use crate::{
-    id::{NodeId, PartitionId},
+    id::{NodeId, PartitionId, ShardId},
     limits::{BUNDLE_BYTES_MAX, REPLICAS_MAX, SNAPSHOT_BYTES_MAX},
     wire::peer,
 };
@@ -51,11 +51,52 @@ const KINDS: [MessageType; 9] = [
     MessageType::MsgRequestPreVoteResponse,
 ];
 
+/// What one shard has for a peer shard beside raft's messages: the calls of clients that came to
+/// the wrong one of them.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Post {
+    /// Calls that the receiver is to answer.
+    pub calls: Vec<peer::Call>,
+    /// Answers to calls of the receiver's clients.
+    pub answers: Vec<peer::Answer>,
+    /// Calls that nobody waits for any more.
+    pub gone: Vec<u64>,
+    /// Something that the receiver posted did not come.
+    pub missed: bool,
+    /// How it is counted.
+    pub label: Label,
+}
+
+/// Which post it is, in every bundle: so that none is missed unnoticed.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Label {
+    /// The sender's shard.
+    pub shard: ShardId,
+    /// The sender's life.
+    pub life: u64,
+    /// How many posts were sent on this way in it, with this one.
+    pub posts: u64,
+}
+
+impl Post {
+    /// Whether there is nothing in it; such a one is not counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty() && self.answers.is_empty() && self.gone.is_empty() && !self.missed
+    }
+}
+
+/// The messages of a bundle, each with its partition.
+pub type Messages = Vec<(PartitionId, Message)>;
+
 /// The bytes of a bundle.
 #[must_use]
-pub fn encode(messages: Vec<(PartitionId, Message)>) -> Bytes {
+pub fn encode(messages: Messages, post: Post) -> Bytes {
     let messages = messages.into_iter().map(|(partition, message)| written(partition, message));
-    let bundle = peer::Bundle { messages: messages.collect() };
+    let Post { calls, answers, gone, missed, label } = post;
+    let Label { shard, life, posts } = label;
+    let (messages, shard) = (messages.collect(), shard.0.into());
+    let bundle = peer::Bundle { messages, calls, answers, gone, missed, shard, life, posts };
     let mut into = begin(MAGIC_BUNDLE, bundle.encoded_len());
     bundle.encode(&mut into).expect("a buffer that grows takes everything");
     finish(into)
@@ -68,18 +109,18 @@ pub fn estimate_bytes(message: &Message) -> usize {
     entries + message.context.len() + 96
 }
 
-/// The messages of a bundle that `from` sent to `to`.
-pub fn decode(
-    bytes: &Bytes,
-    from: NodeId,
-    to: NodeId,
-) -> Result<Vec<(PartitionId, Message)>, Broken> {
+/// The messages and the post of a bundle that `from` sent to `to`.
+pub fn decode(bytes: &Bytes, from: NodeId, to: NodeId) -> Result<(Messages, Post), Broken> {
     if bytes.len() > 2 * BUNDLE_BYTES_MAX {
         return Err(Broken::Large);
     }
     let body = open(bytes, MAGIC_BUNDLE)?;
     let bundle = peer::Bundle::decode(body).map_err(|_| Broken::Body)?;
-    bundle.messages.into_iter().map(|message| read(message, from, to)).collect()
+    let peer::Bundle { messages, calls, answers, gone, missed, shard, life, posts } = bundle;
+    let messages = messages.into_iter().map(|message| read(message, from, to));
+    let shard = u16::try_from(shard).map(ShardId).map_err(|_| Broken::Body)?;
+    let post = Post { calls, answers, gone, missed, label: Label { shard, life, posts } };
+    Ok((messages.collect::<Result<_, _>>()?, post))
 }
 
 /// The bytes of a snapshot that leaves as `message`.
@@ -246,8 +287,13 @@ mod tests {
     #[test]
     fn a_bundle_comes_back_as_it_was() {
         let sent = vec![(PartitionId(3), append()), (PartitionId(4), append())];
-        let bytes = encode(sent.clone());
-        assert_eq!(decode(&bytes, NodeId(1), NodeId(2)), Ok(sent));
+        let call = peer::Call { number: 9, partition: 3, ..peer::Call::default() };
+        let answer = peer::Answer { number: 8, last: true, ..peer::Answer::default() };
+        let label = Label { shard: ShardId(2), life: 5, posts: 6 };
+        let (calls, answers) = (vec![call], vec![answer]);
+        let post = Post { calls, answers, gone: vec![7], missed: true, label };
+        let bytes = encode(sent.clone(), post.clone());
+        assert_eq!(decode(&bytes, NodeId(1), NodeId(2)), Ok((sent, post)));
         assert!(2 * estimate_bytes(&append()) >= bytes.len());
     }
 
@@ -269,7 +315,7 @@ mod tests {
 
     #[test]
     fn damaged_bytes_are_refused() {
-        let bytes = encode(vec![(PartitionId(3), append())]);
+        let bytes = encode(vec![(PartitionId(3), append())], Post::default());
         let mut prng = Prng::new(11);
         for _ in 0..500 {
             let mut damaged = bytes.to_vec();

@@ -7,6 +7,7 @@ pub mod bloom;
 pub mod bundle;
 pub mod field;
 pub mod grpc;
+pub mod hello;
 pub mod http2;
 pub mod shape;
 
@@ -27,6 +28,13 @@ pub mod documented {
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
 pub mod released {
     include!(concat!(env!("OUT_DIR"), "/released/messages.rs"));
+}
+
+/// The messages of the rsm dialect, as generated from `proto/rsm`.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod rsm {
+    include!(concat!(env!("OUT_DIR"), "/rsm/messages.rs"));
+    pub use self::atomix::protocols::rsm::*;
 }
 
 /// The messages of gRPC's own services, as generated from `proto/grpc`. Reflection's `v1alpha` has

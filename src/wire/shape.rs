@@ -23,7 +23,7 @@ pub enum Part {
     Bytes,
     /// A `google.protobuf.Duration`, of either sign, within its range.
     Duration,
-    /// A message within; one level or two, by construction of the tables.
+    /// A message within; at most four levels, by construction of the tables.
     Message(Shape),
 }
 
@@ -122,5 +122,18 @@ pub const VALUE: Shape = &[(1, Bytes), (2, TIME)];
 pub const VALUE_UPDATE: Shape = &[(1, Bytes), (2, Number), (3, TIME)];
 /// `CreatePrimitiveInput`; field 4 of its spec is the profile of the released dialect.
 pub const CREATE: Shape = &[(1, Message(&[(1, Text), (2, Text), (3, Text), (4, Text)]))];
+/// `CreatePrimitiveInput` of the rsm dialect: a type and a name, each of two texts.
+pub const CREATE_TYPED: Shape = &[(1, Message(&[(1, Message(TEXTS)), (2, Message(TEXTS))]))];
+/// A `MapInput` in a transaction, as far as one takes any: put, insert, update, remove.
+const CHANGE: Part = Message(&[
+    (2, Message(KEY_VALUE)),
+    (3, Message(KEY_VALUE_NEW)),
+    (4, Message(KEY_VALUE)),
+    (6, Message(KEY_NUMBER)),
+]);
+/// Changes of a map (`Apply`).
+pub const CHANGES: Shape = &[(1, CHANGE)];
+/// A transaction's number and its changes (`Prepare`).
+pub const NUMBERED_CHANGES: Shape = &[(1, Number), (2, CHANGE)];
 /// `KeepAliveInput`.
 pub const KEEP_ALIVE: Shape = &[(1, Number), (2, Bytes), (3, Number), (4, Message(NUMBERS))];

@@ -5,6 +5,7 @@ use super::*;
 use crate::edge::method::{self, SERVICES};
 use crate::id::{Kind, ShardId};
 use crate::limits::DURATION_SECONDS_MAX;
+use crate::partition::session::{self, Proposal};
 use crate::prng::Prng;
 use crate::wire::field::put_varint;
 use proto::v1::{session_proposal_input, state_machine_proposal_input};
@@ -54,7 +55,13 @@ fn a_query_has_its_index_where_its_dialect_says() {
     request.extend_from_slice(&headers);
     request.extend_from_slice(&[0x12, 0]);
     let path = "/atomix.multiraft.counter.v1.Counter/Get";
-    for (dialect, index) in [(Dialect::Released, 42), (Dialect::Documented, 9)] {
+    let rsm = "/atomix.protocols.rsm.counter.v1.Counter/Get";
+    for (path, dialect, index) in [
+        (path, Dialect::Released, 42),
+        (path, Dialect::Documented, 9),
+        (rsm, Dialect::Released, 42),
+        (rsm, Dialect::Documented, 42),
+    ] {
         let requests = put(path, &request, dialect, None).expect("read");
         let put = &requests.list[0];
         assert!(matches!(put.ask, Ask::Query { at_least } if at_least == Index(index)));
@@ -66,8 +73,103 @@ fn a_query_has_its_index_where_its_dialect_says() {
         assert_eq!((query.primitive_id, &query.payload[..]), (7, &[0x1A, 0][..]));
         // The released query's own number, 9 here, goes with it in field 101.
         let numbered = requests.body(put).ends_with(&[0xA8, 0x06, 9]);
-        assert_eq!(numbered, dialect == Dialect::Released);
+        assert_eq!(numbered, index == 42);
     }
+}
+
+#[test]
+fn a_stream_of_the_rsm_dialect_asks_for_an_opening_event() {
+    let request = proto::map::v1::EventsRequest {
+        headers: Some(command_headers(1, 5, 7, 9)),
+        input: Some(proto::map::v1::EventsInput { key: "k".to_owned() }),
+    };
+    let request = request.encode_to_vec();
+    let asks = |path: &str| {
+        let requests = put(path, &request, Dialect::Released, None).expect("read");
+        let proposal = Proposal::parse(requests.body(&requests.list[0]).get(2..).expect("a frame"));
+        let proposal = proposal.expect("decodes").expect("a member");
+        let session::Member::Primitive(target) = proposal.member else {
+            panic!("a primitive's command")
+        };
+        assert_eq!((target.primitive.0, target.kind), (7, Kind::Map as u64));
+        target.opening
+    };
+    assert!(asks("/atomix.protocols.rsm.map.v1.Map/Events"));
+    assert!(!asks("/atomix.protocols.rsm.map.v1.Map/Remove"));
+    assert!(!asks("/atomix.multiraft.map.v1.Map/Events"));
+}
+
+/// One primitive has one identity in all dialects, so its spec stands in the log in one form.
+#[test]
+fn a_spec_of_the_rsm_dialect_becomes_the_documented_one() {
+    let path = "/atomix.protocols.rsm.v1.Session/CreatePrimitive";
+    let request = |spec| {
+        let headers = Some(rsm_headers(1, 5, 9));
+        let input = Some(rsm::v1::CreatePrimitiveInput { spec });
+        rsm::v1::CreatePrimitiveRequest { headers, input }.encode_to_vec()
+    };
+    let created = |spec: Option<rsm::v1::PrimitiveSpec>| {
+        let requests = put(path, &request(spec), Dialect::Documented, None).expect("read");
+        assert_eq!(requests.list[0].partition, PartitionId(1));
+        let proposal = session_proposal(requests.body(&requests.list[0]));
+        assert_eq!((proposal.session_id, proposal.sequence_num), (5, 9));
+        match proposal.input {
+            Some(session_proposal_input::Input::CreatePrimitive(input)) => input.spec,
+            other => panic!("{other:?}"),
+        }
+    };
+    for kind in Kind::ALL {
+        let documented = proto::v1::PrimitiveSpec {
+            service: crate::partition::primitive::service_of(kind),
+            namespace: "space".to_owned(),
+            name: "things".to_owned(),
+        };
+        assert_eq!(created(Some(spec(kind.name(), "v1"))), Some(documented));
+    }
+    for (name, version) in [("Map", "v2"), ("Map", ""), ("map", "v1"), ("", "v1"), ("List", "v1")] {
+        let created = created(Some(spec(name, version))).expect("a spec");
+        assert_eq!((&created.service[..], &created.name[..]), ("", "things"), "{name} {version}");
+    }
+    assert_eq!(created(None), None);
+
+    let mut bad = request(Some(spec("Map", "v1")));
+    let at = bad.windows(5).position(|window| window == b"space").expect("it is in there");
+    bad[at] = 0xFF;
+    let refusal = put(path, &bad, Dialect::Documented, None).expect_err("not UTF-8");
+    let text = "a string of the input is not UTF-8".to_owned();
+    assert_eq!(refusal, Refusal::Malformed(text));
+    let documented = proto::v1::CreatePrimitiveRequest {
+        headers: Some(command_headers(1, 5, 0, 9)),
+        input: Some(proto::v1::CreatePrimitiveInput {
+            spec: Some(proto::v1::PrimitiveSpec {
+                service: "atomix.runtime.map.v1.Map".to_owned(),
+                ..Default::default()
+            }),
+        }),
+    };
+    let refusal = put(path, &documented.encode_to_vec(), Dialect::Documented, None);
+    let text = "malformed input".to_owned();
+    assert_eq!(refusal.expect_err("another generation's"), Refusal::Malformed(text));
+}
+
+fn spec(name: &str, version: &str) -> rsm::v1::PrimitiveSpec {
+    let (name, api_version) = (name.to_owned(), version.to_owned());
+    let r#type = Some(rsm::v1::PrimitiveType { name, api_version });
+    let (namespace, name) = ("space".to_owned(), "things".to_owned());
+    let name = Some(rsm::v1::PrimitiveName { namespace, name });
+    rsm::v1::PrimitiveSpec { r#type, name }
+}
+
+fn rsm_headers(
+    partition_id: u32,
+    session_id: u64,
+    sequence_num: u64,
+) -> rsm::v1::ProposalRequestHeaders {
+    let partition = Some(rsm::v1::PartitionRequestHeaders { partition_id });
+    let session = Some(rsm::v1::SessionRequestHeaders { partition, session_id });
+    let primitive = Some(rsm::v1::PrimitiveRequestHeaders { session, primitive_id: 0 });
+    let operation = Some(rsm::v1::CallRequestHeaders { primitive });
+    rsm::v1::ProposalRequestHeaders { operation, sequence_num }
 }
 
 #[test]
@@ -265,7 +367,8 @@ fn mutated_requests_are_read_as_prost_reads_them() {
         for _ in 0..prng.below(4) {
             mutate(&mut prng, &mut request);
         }
-        let read = read(method, &request, Dialect::Documented, &RULES);
+        let dialect = service.dialect.unwrap_or(Dialect::Documented);
+        let read = read(method, &request, dialect, &RULES);
         let (What::Command(_) | What::Query(_)) = method.what else { continue };
         let what = format!("seed {seed} round {round}: {} {request:?}", method.name);
         let decoded = Envelope::decode(&request[..]);
@@ -409,7 +512,8 @@ fn put(
     dialect: Dialect,
     deadline: Option<Instant>,
 ) -> Result<Requests, Refusal> {
-    let method = method::get(method::find(path.as_bytes()).expect("served"));
+    let number = method::find(path.as_bytes()).expect("served");
+    let (method, dialect) = (method::get(number), method::dialect(number, dialect));
     let mut requests = Requests::default();
     read(method, request, dialect, &RULES)?.write(TICKET, deadline, &mut requests);
     assert_eq!(requests.list.len(), 1);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::edge::method;
 use crate::id::{Index, PartitionId, Position, SessionId, Term};
+use crate::wire::rsm;
 
 #[test]
 fn responses_are_the_bytes_of_the_reference() {
@@ -19,6 +20,48 @@ fn responses_are_the_bytes_of_the_reference() {
     assert_eq!(failed, hex("0a140a100a060a040a02082a10041a046e6f70651001"));
     let ok = headers(Dialect::Documented, Status::Ok, &[]);
     assert_eq!(ok, hex("0a0e0a0a0a060a040a02082a100110011200"), "status 1 and an empty output");
+}
+
+/// Add and Remove of a set say in the output what other dialects say as a status (primitives.md
+/// 7.3).
+#[test]
+fn a_set_of_the_rsm_dialect_says_whether_it_changed() {
+    let compose_as = |path: &str, status, text: &[u8]| {
+        let number = method::find(path.as_bytes()).expect("served");
+        let dialect = method::dialect(number, Dialect::Documented);
+        let mut bytes = Vec::new();
+        compose(method::get(number), dialect, &output(status, 1), text, &mut bytes);
+        bytes
+    };
+    let said = |method: &str, status, text: &[u8]| {
+        let path = format!("/atomix.protocols.rsm.set.v1.Set/{method}");
+        let bytes = compose_as(&path, status, text);
+        let answer = rsm::set::v1::AddResponse::decode(&bytes[..]).expect("decodes");
+        let headers = answer.headers.expect("always there");
+        assert_eq!(headers.output_sequence_num, 1);
+        (headers.operation.expect("always there"), answer.output.map(|output| output.added))
+    };
+    for (method, refused, other) in [
+        ("Add", Status::AlreadyExists, Status::NotFound),
+        ("Remove", Status::NotFound, Status::AlreadyExists),
+    ] {
+        let (head, changed) = said(method, Status::Ok, &[]);
+        assert_eq!((head.status, changed), (0, Some(true)), "{method}");
+        let (head, changed) = said(method, refused, b"text");
+        assert_eq!((head.status, &head.message[..], changed), (0, "", Some(false)), "{method}");
+        for status in [other, Status::Forbidden, Status::Invalid] {
+            let (head, changed) = said(method, status, b"text");
+            assert_eq!((&head.message[..], changed), ("text", None), "{method}");
+            assert_eq!(head.status as u64, Dialect::Rsm.status(status));
+        }
+    }
+    assert_eq!(said("Clear", Status::Ok, &[]).1, Some(false), "untouched");
+    // Neither another dialect nor another kind's methods with these numbers.
+    let bytes = compose_as("/atomix.multiraft.set.v1.Set/Add", Status::AlreadyExists, b"text");
+    assert!(bytes.windows(4).any(|window| window == b"text"));
+    let path = "/atomix.protocols.rsm.map.v1.Map/Insert";
+    let bytes = compose_as(path, Status::AlreadyExists, b"text");
+    assert!(bytes.windows(4).any(|window| window == b"text"));
 }
 
 #[test]
@@ -50,19 +93,30 @@ fn refusals_depend_on_whether_the_call_streams() {
     let unary = find("/atomix.multiraft.map.v1.Map/Put");
     let stream = find("/atomix.multiraft.map.v1.Map/Events");
     let watch = find("/atomix.multiraft.v1.Partition/Watch");
-    let code = |method, refused: &Refusal| refusal(method, refused).map(|failure| failure.status);
+    let said = |method, refused: &Refusal| refusal(method, Dialect::Documented, refused);
+    let code = |method, refused: &Refusal| said(method, refused).map(|failure| failure.status);
     let partition = Refusal::UnknownPartition(PartitionId(3));
     assert_eq!(code(unary, &partition), Some(Code::PermissionDenied));
     assert_eq!(code(stream, &partition), Some(Code::PermissionDenied));
     assert_eq!(code(watch, &partition), Some(Code::Unavailable));
-    assert_eq!(refusal(unary, &partition).expect("status").text, "unknown partition 3");
+    assert_eq!(said(unary, &partition).expect("status").text, "unknown partition 3");
     assert_eq!(code(unary, &Refusal::Overtaken), Some(Code::Aborted));
     assert_eq!(code(stream, &Refusal::Overtaken), Some(Code::Unavailable));
     assert_eq!(code(unary, &Refusal::Cancelled), Some(Code::Cancelled));
     assert_eq!(code(stream, &Refusal::Cancelled), None);
     assert_eq!(end(unary).expect("status").text, "stream closed");
-    let session = refusal(unary, &Refusal::UnknownSession(SessionId(4))).expect("status");
+    let session = said(unary, &Refusal::UnknownSession(SessionId(4))).expect("status");
     assert_eq!((session.status, &session.text[..]), (Code::PermissionDenied, "session not found"));
+
+    // wire.md, Dialects: KeepAlive included.
+    let open = find("/atomix.protocols.rsm.v1.Partition/KeepAlive");
+    let events = find("/atomix.protocols.rsm.map.v1.Map/Events");
+    for method in [unary, open, events] {
+        let code = |refused| refusal(method, Dialect::Rsm, refused).map(|failure| failure.status);
+        assert_eq!(code(&partition), Some(Code::Unavailable));
+        assert_eq!(code(&Refusal::UnknownSession(SessionId(4))), Some(Code::DataLoss));
+        assert_eq!(code(&Refusal::Deadline), Some(Code::DeadlineExceeded));
+    }
 }
 
 #[test]

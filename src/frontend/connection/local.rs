@@ -101,11 +101,12 @@ impl Link {
         let deadline = meta.timeout().map(|timeout| front.now.monotonic.after(timeout));
         // A partition that nobody has.
         let partition = PartitionId::default();
-        self.wait(front, Caller { peer: self.at, key, method, partition, deadline })
+        let dialect = self.dialect;
+        self.wait(front, Caller { peer: self.at, key, method, dialect, partition, deadline })
     }
 
     fn refuse(&mut self, asked: &Asked<'_>, refusal: &Refusal) {
-        self.finish(asked.key, response::refusal(asked.method, refusal).as_ref());
+        self.finish(asked.key, response::refusal(asked.method, self.dialect, refusal).as_ref());
     }
 
     fn let_go(&mut self, front: &mut Front, key: Key) {

@@ -1,11 +1,15 @@
 //! Sessions, numbers, deadlines, the life of primitives: a story each, and the ways to crash the
 //! reference (notes on the reference node) as far as they concern this layer.
 
+use prost::Message;
+
 use super::*;
 use crate::partition::ledger::OVERFLOW;
 use crate::partition::rig::*;
+use crate::partition::session::EVENT_BYTES;
 use crate::wire::bloom::Filter;
 use crate::wire::field::put_bytes;
+use crate::wire::proto::map::v1 as map_v1;
 
 const MINUTE: Span = Span::secs(60);
 
@@ -291,6 +295,98 @@ fn events_are_numbered_kept_and_acknowledged() {
     assert_eq!(failed(&said).0, Status::Invalid);
     rig.run(command(session, 9, map, &put("k", b"w", None, 0)));
     assert_eq!(failed(&rig.run(command(session, 9, map, &events("")))).0, Status::Invalid);
+}
+
+/// primitives.md 7.3: by its opening event a client of the rsm dialect knows that it listens.
+#[test]
+fn an_opening_event_is_an_output_like_any_other() {
+    let mut rig = Rig::new();
+    let session = rig.open(MINUTE);
+    let map = rig.create(session, 1, Kind::Map, "m");
+    let opening = |key: &str| {
+        let event = map_v1::Event { key: key.to_owned(), event: None };
+        map_v1::EventsOutput { event: Some(event) }.encode_to_vec()
+    };
+    let (all, one) = (events(""), events("k"));
+    let everything = rig.send(command_opening(session, 2, map, &all));
+    let heard = rig.take(everything);
+    assert_eq!(heard, [Said::Out(3, 1, Status::Ok, opening(""))]);
+    let of_key = rig.send(command_opening(session, 3, map, &one));
+    assert_eq!(rig.take(of_key), [Said::Out(4, 1, Status::Ok, opening("k"))]);
+    let silent = rig.send(command(session, 4, map, &one));
+    assert_eq!(rig.take(silent), []);
+    // Where there is no stream there is nothing to open.
+    let said = rig.run(command_opening(session, 5, map, &put("k", b"v", None, 0)));
+    assert!(matches!(said[..], [Said::Out(6, 1, Status::Ok, _)]), "{said:?}");
+    for (ticket, number) in [(everything, 2), (of_key, 2), (silent, 1)] {
+        let heard = rig.take(ticket);
+        assert!(
+            matches!(heard[..], [Said::Out(6, at, Status::Ok, _)] if at == number),
+            "{heard:?}"
+        );
+    }
+
+    // Another replica, which has it from a snapshot, tells it to who comes again; whether that one
+    // asks for it does not matter any more.
+    rig.machine.detach(Refusal::Unavailable("not the leader"), &mut rig.replies);
+    rig.hear();
+    std::mem::swap(&mut rig.machine, &mut rig.restored);
+    let again = rig.run(command(session, 2, map, &all));
+    assert_eq!(again.len(), 2, "{again:?}");
+    assert_eq!(again[0], heard[0]);
+    // What is acknowledged is gone.
+    rig.run(keep_alive(session, 5, &[2, 3], &[(2, 1)]));
+    let again = rig.run(command_opening(session, 2, map, &all));
+    assert!(matches!(again[..], [Said::Out(6, 2, Status::Ok, _)]), "{again:?}");
+}
+
+/// The key stands in it where events are about keys, and nowhere else: in an event of a set its
+/// field is a member of the oneof.
+#[test]
+fn an_opening_event_has_a_key_where_events_have_one() {
+    let (with_key, without) = (&[0x0A, 3, 0x0A, 1, b'k'][..], &[0x0A, 0][..]);
+    for (kind, tag, bytes) in [
+        (Kind::CounterMap, 13, with_key),
+        (Kind::IndexedMap, 12, with_key),
+        (Kind::Map, 11, with_key),
+        (Kind::MultiMap, 11, with_key),
+        (Kind::Set, 7, without),
+        (Kind::Value, 7, without),
+    ] {
+        let mut rig = Rig::new();
+        let session = rig.open(MINUTE);
+        let primitive = rig.create(session, 1, kind, "p");
+        let mut input = Vec::new();
+        put_bytes(&mut input, 1, b"j");
+        put_bytes(&mut input, 1, b"k");
+        let said = rig.run(command_opening(session, 2, primitive, &Op(kind, tag, input)));
+        assert_eq!(said, [Said::Out(3, 1, Status::Ok, bytes.to_vec())], "{kind}");
+    }
+}
+
+#[test]
+fn an_opening_event_that_finds_no_room_ends_the_stream() {
+    let bounds = Bounds { streams_bytes_max: EVENT_BYTES + 1, ..Bounds::default() };
+    let mut rig = Rig::with(bounds);
+    let session = rig.open(MINUTE);
+    let map = rig.create(session, 1, Kind::Map, "m");
+    let listener = rig.send(command_opening(session, 2, map, &events("")));
+    let overflow = Said::Out(3, 1, Status::Unavailable, OVERFLOW.as_bytes().to_vec());
+    assert_eq!(rig.take(listener), std::slice::from_ref(&overflow));
+    rig.run(command(session, 3, map, &put("k", b"v", None, 0)));
+    assert_eq!(rig.take(listener), [], "it is no listener any more");
+    assert_eq!(rig.run(command_opening(session, 2, map, &events(""))), [overflow]);
+}
+
+#[test]
+fn a_stream_that_is_late_is_opened_before_it_ends() {
+    let mut rig = Rig::new();
+    let session = rig.open(MINUTE);
+    let map = rig.create(session, 1, Kind::Map, "m");
+    let body = proposal(session, 2, Some(rig.now), |into| opening(into, map, &events("")));
+    let said = rig.run(body);
+    let late = Said::Refused(Refusal::Deadline);
+    assert!(matches!(&said[..], [Said::Out(3, 1, Status::Ok, _), end] if *end == late), "{said:?}");
 }
 
 /// core.md D7: in the reference this hangs the partition for good.

@@ -407,6 +407,12 @@ pub fn kind_of_service(service: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|kind| kind.name() == name && package_of(*kind) == package)
 }
 
+/// Whether a kind's events are about a key, which `EventsInput` and `Event` have in field 1.
+#[must_use]
+pub fn has_keyed_events(kind: Kind) -> bool {
+    matches!(kind, Kind::CounterMap | Kind::IndexedMap | Kind::Map | Kind::MultiMap)
+}
+
 /// The name by which snapshots name a kind.
 #[must_use]
 pub fn service_of(kind: Kind) -> String {

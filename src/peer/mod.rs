@@ -1,0 +1,285 @@
+//! Links between nodes: from the core that owns a partition here to the one that owns it there.
+//!
+//! ```text
+//!   shard ─ bundles ───► link.rs ══ a socket a peer shard, one way ══► inbound.rs ─► shard
+//!         ─ snapshots ─► bulk.rs ══ a socket a snapshot, at a rate ══► inbound.rs ─► shard
+//! ```
+//!
+//! Each core dials what it sends to; what comes is accepted on the peer port by one core, which
+//! hears the greeting (`wire/hello.rs`) and hands the socket to the owner. So a cut in one
+//! direction is one broken link, and no core ever waits for another. Nothing here is reliable:
+//! what finds no link or no room is dropped and the shard is told (`Inbox::lost`), because raft
+//! sends again what is still needed and nothing else knows what that is. Absent on purpose: what
+//! bundles hold, and encryption: peers belong on a network of their own.
+
+mod bulk;
+mod inbound;
+pub mod known;
+mod link;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::FutureExt;
+
+use crate::id::{NodeId, PartitionId, ShardId};
+use crate::limits::PEER_UNREAD_BYTES_MAX;
+use crate::peer::known::Known;
+use crate::prng::Prng;
+use crate::runtime::tcp::Socket;
+use crate::shard::inbox::{Contact, Delivery, Inbox, LinkNews};
+use crate::shard::outbox::SnapshotOut;
+use crate::wire::hello::{self, HEAD_BYTES, Hello, Speaker};
+
+pub use inbound::{accept, arrive};
+
+/// One core's links.
+#[derive(Debug)]
+pub struct Peers {
+    here: Speaker,
+    shard: ShardId,
+    known: Arc<Known>,
+    prng: Prng,
+    /// Where the nodes are that this core's partitions know.
+    book: BTreeMap<NodeId, Contact>,
+    links: BTreeMap<(NodeId, ShardId), link::Shared>,
+    snapshots: VecDeque<SnapshotOut>,
+    sending: bool,
+    partials: inbound::Partials,
+    heard: Heard,
+    /// Wakes the pump.
+    bell: Option<Waker>,
+    /// Readers that wait until the shard has taken what came.
+    full: Vec<Waker>,
+    /// Greetings for other cores.
+    leaving: Vec<(ShardId, Box<Hello>, OwnedFd)>,
+}
+
+/// Shared by the pump and the tasks of its core; nobody holds it across an await.
+pub type Shared = Rc<RefCell<Peers>>;
+
+/// What came since the shard last looked.
+#[derive(Default, Debug)]
+struct Heard {
+    bundles: Vec<(NodeId, Bytes)>,
+    bytes: usize,
+    snapshots: Vec<(NodeId, Bytes)>,
+    lost: Vec<NodeId>,
+    sent: Vec<(PartitionId, NodeId, Delivery)>,
+    links: Vec<LinkNews>,
+}
+
+impl Peers {
+    /// No links yet.
+    #[must_use]
+    pub fn new(here: Speaker, shard: ShardId, known: Arc<Known>, prng: Prng) -> Peers {
+        Peers {
+            here,
+            shard,
+            known,
+            prng,
+            book: BTreeMap::new(),
+            links: BTreeMap::new(),
+            snapshots: VecDeque::new(),
+            sending: false,
+            partials: inbound::Partials::default(),
+            heard: Heard::default(),
+            bell: None,
+            full: Vec::new(),
+            leaving: Vec::new(),
+        }
+    }
+
+    /// Whom to wake when something came; `None` when the core ends.
+    pub fn hang_bell(&mut self, bell: Option<Waker>) {
+        if bell.is_none() {
+            for link in std::mem::take(&mut self.links).into_values() {
+                link.borrow_mut().close();
+            }
+        }
+        self.bell = bell;
+    }
+
+    /// Whether the shard has something to look at.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        !self.leaving.is_empty() || !self.heard.is_empty()
+    }
+
+    /// Moves what came into the inbox.
+    pub fn gather(&mut self, inbox: &mut Inbox) {
+        inbox.bundles.append(&mut self.heard.bundles);
+        inbox.snapshots.append(&mut self.heard.snapshots);
+        inbox.lost.append(&mut self.heard.lost);
+        inbox.sent.append(&mut self.heard.sent);
+        inbox.links.append(&mut self.heard.links);
+        self.heard.bytes = 0;
+        for reader in self.full.drain(..) {
+            reader.wake();
+        }
+    }
+
+    /// Greetings that other cores go on with.
+    pub fn leaving(&mut self) -> Vec<(ShardId, Box<Hello>, OwnedFd)> {
+        std::mem::take(&mut self.leaving)
+    }
+
+    fn ring(&self) {
+        if let Some(bell) = &self.bell {
+            bell.wake_by_ref();
+        }
+    }
+
+    fn note(&mut self, news: LinkNews) {
+        self.heard.links.push(news);
+        self.ring();
+    }
+
+    fn lose(&mut self, peer: NodeId) {
+        if !self.heard.lost.contains(&peer) {
+            self.heard.lost.push(peer);
+            self.ring();
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.heard.bytes >= PEER_UNREAD_BYTES_MAX
+    }
+
+    /// The peer is there: who waits to dial it again need not.
+    fn is_alive(&self, peer: NodeId) {
+        let links = self.links.range((peer, ShardId(0))..=(peer, ShardId(u16::MAX)));
+        for (_, link) in links {
+            link.borrow_mut().hurry();
+        }
+    }
+}
+
+impl Heard {
+    fn is_empty(&self) -> bool {
+        self.bundles.is_empty()
+            && self.snapshots.is_empty()
+            && self.lost.is_empty()
+            && self.sent.is_empty()
+            && self.links.is_empty()
+    }
+}
+
+/// From now on these are the nodes that this core's partitions know. Links to others end.
+pub fn meet(shared: &Shared, book: Vec<Contact>) {
+    let peers = &mut *shared.borrow_mut();
+    let (here, shard) = (peers.here.node, peers.shard);
+    let others = book.into_iter().filter(|contact| contact.node != here);
+    peers.book = others.map(|contact| (contact.node, contact)).collect();
+    peers.known.keep(shard, peers.book.keys().copied());
+    let book = &peers.book;
+    peers.links.retain(|(node, _), link| {
+        let contact = book.get(node);
+        let same = contact.is_some_and(|contact| link.borrow().leads_to(contact));
+        if !same {
+            link.borrow_mut().close();
+        }
+        same
+    });
+}
+
+/// Sends what this core's shard has for one shard of a peer.
+pub fn send(shared: &Shared, to: NodeId, shard: ShardId, bundle: Bytes) {
+    let link = {
+        let peers = &mut *shared.borrow_mut();
+        let Some(contact) = peers.book.get(&to) else {
+            peers.lose(to);
+            return;
+        };
+        match peers.links.get(&(to, shard)) {
+            Some(link) => link.clone(),
+            None => {
+                let link = link::dial(shared.clone(), contact.clone(), shard, peers.prng.fork(2));
+                peers.links.insert((to, shard), link.clone());
+                link
+            }
+        }
+    };
+    if !link.borrow_mut().push(bundle) {
+        shared.borrow_mut().lose(to);
+    }
+}
+
+/// Sends snapshots, one after another.
+pub fn send_snapshot(shared: &Shared, snapshot: SnapshotOut) {
+    let mut peers = shared.borrow_mut();
+    peers.snapshots.push_back(snapshot);
+    if !std::mem::replace(&mut peers.sending, true) {
+        glommio::spawn_local(bulk::send_all(shared.clone())).detach();
+    }
+}
+
+/// The addresses of a name, asked for off this core: a resolver may take seconds.
+async fn resolve(contact: &Contact) -> Result<SocketAddr, String> {
+    let (host, port) = (contact.host.clone(), contact.port);
+    let asked = glommio::executor().spawn_blocking(move || {
+        (host.as_str(), port).to_socket_addrs().map(|mut found| found.next())
+    });
+    match asked.await {
+        Ok(Some(address)) => Ok(address),
+        Ok(None) => Err(format!("{} has no address", contact.host)),
+        Err(error) => Err(format!("{}: {error}", contact.host)),
+    }
+}
+
+/// Ends with an error when `what` takes longer than `patience`.
+async fn within<T>(
+    patience: Duration,
+    what: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let late = async {
+        glommio::timer::sleep(patience).await;
+        Err("it did not answer in time".to_owned())
+    };
+    what.or(late).await
+}
+
+/// Reads a whole greeting: its head and what the head says follows.
+async fn read_word(socket: &mut Socket) -> Result<([u8; HEAD_BYTES], Vec<u8>), String> {
+    let mut head = [0; HEAD_BYTES];
+    read_exact(socket, &mut head).await?;
+    let bytes =
+        hello::body_bytes(&head).map_err(|_| "it does not speak our protocol".to_owned())?;
+    let mut body = vec![0; bytes];
+    read_exact(socket, &mut body).await?;
+    Ok((head, body))
+}
+
+async fn read_exact(socket: &mut Socket, mut into: &mut [u8]) -> Result<(), String> {
+    while !into.is_empty() {
+        let read = std::future::poll_fn(|context| socket.poll_read(context, into)).await;
+        match read {
+            Ok(0) => return Err("it hung up".to_owned()),
+            Ok(octets) => into = &mut into[octets..],
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(())
+}
+
+async fn write_all(socket: &mut Socket, mut bytes: &[u8]) -> Result<(), String> {
+    while !bytes.is_empty() {
+        let wrote = std::future::poll_fn(|context| socket.poll_write(context, bytes)).await;
+        match wrote {
+            Ok(0) => return Err("it takes nothing any more".to_owned()),
+            Ok(octets) => bytes = &bytes[octets..],
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(())
+}
+
+/// How long a peer may take to complete a connection, and to greet.
+const PATIENCE: Duration = Duration::from_secs(2);

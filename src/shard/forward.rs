@@ -1,0 +1,376 @@
+//! Calls that came to the wrong node: passed on to the one that leads, once, and answered through
+//! the one they came to (design.md, decision 10).
+//!
+//! ```text
+//!   client ─► here ── Call ──► the node that leads      the call becomes a guest there
+//!          ◄─      ◄─ Answer ─                          each of its replies comes back
+//! ```
+//!
+//! A call is passed on to the leader that the replica here knows; whoever gets it answers or
+//! refuses and never passes it on again. Nothing is sent twice: when the link to the other node
+//! breaks, or the leader changes, every call that is out is refused with UNAVAILABLE, and its
+//! client sends it again with the same number, which is executed once (core.md 4.4). So a stream
+//! never just stays silent (wire.md, decision 14): the leader's heartbeats come over the same link,
+//! and a leader that is not heard is none. Posts are counted, and each bundle says how many there
+//! were: one that is missed, whatever the link promises, counts as a broken link. Absent on
+//! purpose: watches of nodes and partitions, which each node answers of itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    id::{Index, NodeId, PartitionId, SessionId, ShardId, Ticket},
+    limits::{CALLS_PASSED_ON_MAX, GUESTS_MAX},
+    partition::reply::{Body, Elsewhere, Refusal, Replies, Reply, Status},
+    prng::mix,
+    shard::{
+        inbox::{Ask, Request, Requests},
+        waiting::Waiting,
+    },
+    time::{Instant, Now, Span},
+    wire::{
+        bundle::{Label, Post},
+        peer,
+    },
+};
+
+/// The shard that tickets of guests name: none of this node.
+pub(super) const GUESTS: ShardId = ShardId(u16::MAX);
+
+/// See the header.
+#[derive(Debug)]
+pub(super) struct Forward {
+    /// Calls that are out, by number.
+    out: BTreeMap<u64, Out>,
+    numbers: BTreeMap<Ticket, u64>,
+    next: u64,
+    /// Calls that other nodes passed on to here.
+    guests: Waiting<Guest>,
+    guest_tickets: BTreeMap<(NodeId, u64), Ticket>,
+    /// What the next bundles carry.
+    posts: BTreeMap<(NodeId, ShardId), Post>,
+    /// This node's life and this shard, and how many posts went each way in it.
+    life: u64,
+    shard: ShardId,
+    sent: BTreeMap<(NodeId, ShardId), u64>,
+    /// The life that was heard of last, and its count.
+    heard: BTreeMap<(NodeId, ShardId), (u64, u64)>,
+}
+
+#[derive(Debug)]
+struct Out {
+    ticket: Ticket,
+    partition: PartitionId,
+    to: (NodeId, ShardId),
+}
+
+#[derive(Debug)]
+struct Guest {
+    from: (NodeId, ShardId),
+    number: u64,
+    partition: PartitionId,
+}
+
+/// Keeps lives apart from other draws of the seed.
+const LIFE: u64 = 0x6c69_6665;
+
+const LOST: &str = "the node that leads is not reached any more";
+const MOVED: &str = "the leader changed";
+
+impl Forward {
+    /// Nothing is out. `seed` keeps two lives of a node apart.
+    pub fn new(seed: u64, shard: ShardId) -> Forward {
+        Forward {
+            life: mix(seed ^ LIFE),
+            shard,
+            sent: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            out: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            next: mix(seed) >> 1,
+            guests: Waiting::new(GUESTS, GUESTS_MAX),
+            guest_tickets: BTreeMap::new(),
+            posts: BTreeMap::new(),
+        }
+    }
+
+    /// Passes a command or a query on to the shard `to` of the node that leads.
+    pub fn pass(
+        &mut self,
+        to: (NodeId, ShardId),
+        requests: &Requests,
+        request: &Request,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        if self.out.len() >= CALLS_PASSED_ON_MAX {
+            return Err(Refusal::Full("too many calls are passed on to other nodes"));
+        }
+        let query = match request.ask {
+            Ask::Command => 0,
+            Ask::Query { at_least } => at_least.0.saturating_add(1),
+            _ => return Err(Refusal::Unavailable("this node does not lead")),
+        };
+        self.next += 1;
+        let number = self.next;
+        let (ticket, partition) = (request.ticket, request.partition);
+        let patience = |deadline: Instant| deadline.0.saturating_sub(now.monotonic.0) + 1;
+        let call = peer::Call {
+            number,
+            partition: partition.0,
+            patience: request.deadline.map_or(0, patience),
+            query,
+            body: requests.body(request).to_vec().into(),
+        };
+        self.posts.entry(to).or_default().calls.push(call);
+        self.out.insert(number, Out { ticket, partition, to });
+        self.numbers.insert(ticket, number);
+        Ok(())
+    }
+
+    /// The caller hung up; whether its call was out.
+    pub fn gone(&mut self, ticket: Ticket) -> bool {
+        let Some(number) = self.numbers.remove(&ticket) else { return false };
+        let out = self.out.remove(&number).expect("both know it");
+        self.posts.entry(out.to).or_default().gone.push(number);
+        true
+    }
+
+    /// An answer came from `from`: it goes to whoever waits here.
+    pub fn answered(&mut self, from: NodeId, answer: peer::Answer, replies: &mut Replies) {
+        let number = answer.number;
+        let Some(out) = self.out.get(&number).filter(|out| out.to.0 == from) else { return };
+        let ticket = out.ticket;
+        let last = answer.last || answer.end || answer.refusal > 0;
+        if answer.refusal > 0 {
+            replies.refuse(ticket, refusal(&answer));
+        } else if answer.end {
+            replies.end(ticket);
+        } else {
+            let status = STATUSES.get(answer.status as usize).copied().unwrap_or(Status::Unknown);
+            let (index, output) = (Index(answer.index), answer.output);
+            replies.output(ticket, index, output, status, &answer.bytes, last);
+        }
+        if last {
+            self.out.remove(&number);
+            self.numbers.remove(&ticket);
+        }
+    }
+
+    /// No leader of this partition is there any more, or another one.
+    pub fn moved(&mut self, partition: PartitionId, replies: &mut Replies) {
+        self.refuse(replies, MOVED, |out| out.partition == partition);
+    }
+
+    /// A peer is not reached. Returns the tickets of its guests here, with their partitions, and
+    /// forgets them.
+    pub fn lost(&mut self, peer: NodeId, replies: &mut Replies) -> Vec<(PartitionId, Ticket)> {
+        self.refuse(replies, LOST, |out| out.to.0 == peer);
+        for ((node, _), post) in &mut self.posts {
+            if *node == peer {
+                *post = Post { missed: post.missed, ..Post::default() };
+            }
+        }
+        let here = self.guest_tickets.range((peer, 0)..=(peer, u64::MAX));
+        let tickets: Vec<Ticket> = here.map(|(_, ticket)| *ticket).collect();
+        tickets.into_iter().filter_map(|ticket| Some((self.forget(ticket)?, ticket))).collect()
+    }
+
+    /// A peer passed a call on to here: the request that it becomes.
+    pub fn arrived(
+        &mut self,
+        from: (NodeId, ShardId),
+        call: &peer::Call,
+        now: Now,
+        into: &mut Requests,
+    ) {
+        let partition = PartitionId(call.partition);
+        let guest = Guest { from, number: call.number, partition };
+        let Ok(ticket) = self.guests.wait(guest) else {
+            let full = Refusal::Full("too many calls are passed on to this node");
+            let answer = refused(call.number, &full);
+            return self.posts.entry(from).or_default().answers.push(answer);
+        };
+        self.guest_tickets.insert((from.0, call.number), ticket);
+        let patience = call.patience.checked_sub(1).map(Span);
+        let deadline = patience.map(|patience| now.monotonic.after(patience));
+        let ask = match call.query.checked_sub(1) {
+            None => Ask::Command,
+            Some(index) => Ask::Query { at_least: Index(index) },
+        };
+        into.push(ticket, partition, deadline, ask, |bytes| bytes.extend_from_slice(&call.body));
+    }
+
+    /// A peer's caller is gone: its ticket here and its partition.
+    pub fn left(&mut self, from: NodeId, number: u64) -> Option<(PartitionId, Ticket)> {
+        let ticket = *self.guest_tickets.get(&(from, number))?;
+        Some((self.forget(ticket)?, ticket))
+    }
+
+    /// Moves the replies to guests out of `replies`, into what the next bundles carry.
+    pub fn take_guests(&mut self, replies: &mut Replies) {
+        if replies.list.iter().all(|reply| reply.ticket.shard != GUESTS) {
+            return;
+        }
+        let list = std::mem::take(&mut replies.list);
+        let (guests, own) = list.into_iter().partition(|reply| reply.ticket.shard == GUESTS);
+        replies.list = own;
+        for reply in guests {
+            self.answer(replies, &reply);
+        }
+    }
+
+    /// A bundle came with this post. `false`: some before it were missed, and the sender is told.
+    pub fn hear(&mut self, from: NodeId, post: &Post) -> bool {
+        let Label { shard, life, posts } = post.label;
+        let way = (from, shard);
+        let before = self.heard.insert(way, (life, posts));
+        let missing = posts - u64::from(!post.is_empty()).min(posts);
+        let whole = match before {
+            Some((known, count)) if known == life => count == missing,
+            _ => missing == 0,
+        };
+        if !whole {
+            self.posts.entry(way).or_default().missed = true;
+        }
+        whole
+    }
+
+    /// Counts a post, which may be empty, that leaves for `to` in a bundle.
+    pub fn label(&mut self, to: (NodeId, ShardId), post: &mut Post) {
+        let sent = self.sent.entry(to).or_default();
+        *sent += u64::from(!post.is_empty());
+        post.label = Label { shard: self.shard, life: self.life, posts: *sent };
+    }
+
+    /// What the next bundles carry.
+    pub fn take_posts(&mut self) -> BTreeMap<(NodeId, ShardId), Post> {
+        std::mem::take(&mut self.posts)
+    }
+
+    fn answer(&mut self, replies: &Replies, reply: &Reply) {
+        let Some(guest) = self.guests.peek(reply.ticket) else { return };
+        let (from, number) = (guest.from, guest.number);
+        let mut answer = peer::Answer { number, last: reply.last, ..peer::Answer::default() };
+        match &reply.body {
+            Body::Output(output) => {
+                (answer.index, answer.output) = (output.index.0, output.number);
+                let status = STATUSES.iter().position(|status| *status == output.status);
+                answer.status = status.expect("every status has a number") as u32;
+                answer.bytes = replies.bytes_of(output).to_vec().into();
+            }
+            Body::End => answer.end = true,
+            Body::Refused(refusal) => answer = refused(number, refusal),
+            Body::Event(_) | Body::Replayed => unreachable!("watches are not passed on"),
+        }
+        self.posts.entry(from).or_default().answers.push(answer);
+        if reply.last {
+            self.forget(reply.ticket);
+        }
+    }
+
+    fn forget(&mut self, ticket: Ticket) -> Option<PartitionId> {
+        let guest = self.guests.claim(ticket)?;
+        self.guest_tickets.remove(&(guest.from.0, guest.number));
+        Some(guest.partition)
+    }
+
+    fn refuse(&mut self, replies: &mut Replies, text: &'static str, which: impl Fn(&Out) -> bool) {
+        if self.out.is_empty() {
+            return;
+        }
+        let numbers: BTreeSet<u64> =
+            self.out.iter().filter(|(_, out)| which(out)).map(|(number, _)| *number).collect();
+        for number in numbers {
+            let out = self.out.remove(&number).expect("it was just seen");
+            self.numbers.remove(&out.ticket);
+            // Should the other node still lead, it need not go on for nobody.
+            self.posts.entry(out.to).or_default().gone.push(number);
+            replies.refuse(out.ticket, Refusal::Unavailable(text));
+        }
+    }
+}
+
+/// The numbers of statuses between nodes: their places here.
+const STATUSES: [Status; 15] = [
+    Status::Ok,
+    Status::Error,
+    Status::Unknown,
+    Status::Canceled,
+    Status::NotFound,
+    Status::AlreadyExists,
+    Status::Unauthorized,
+    Status::Forbidden,
+    Status::Conflict,
+    Status::Invalid,
+    Status::Unavailable,
+    Status::NotSupported,
+    Status::Timeout,
+    Status::Fault,
+    Status::Internal,
+];
+
+/// The answer that is a refusal: its number, its text or the id that it is about.
+fn refused(number: u64, refusal: &Refusal) -> peer::Answer {
+    let (kind, index, text) = match refusal {
+        Refusal::UnknownPartition(_) => (1, 0, UNKNOWN),
+        Refusal::UnknownSession(session) => (2, session.0, ""),
+        Refusal::Unavailable(text) => (3, 0, *text),
+        Refusal::Elsewhere(Elsewhere::Unavailable, text) => (3, 0, text.as_str()),
+        Refusal::Full(text) => (4, 0, *text),
+        Refusal::Elsewhere(Elsewhere::Full, text) => (4, 0, text.as_str()),
+        Refusal::Overtaken => (5, 0, ""),
+        Refusal::Cancelled => (6, 0, ""),
+        Refusal::Deadline => (7, 0, ""),
+        Refusal::Malformed(text) => (8, 0, text.as_str()),
+        Refusal::NotFound(text) => (9, 0, text.as_str()),
+        Refusal::Precondition(text) => (10, 0, text.as_str()),
+        Refusal::Unimplemented(text) => (3, 0, *text),
+    };
+    let bytes = text.as_bytes().to_vec().into();
+    peer::Answer { number, last: true, refusal: kind + 1, index, bytes, ..peer::Answer::default() }
+}
+
+/// What a peer's refusal means here.
+fn refusal(answer: &peer::Answer) -> Refusal {
+    let text = || String::from_utf8_lossy(&answer.bytes).into_owned();
+    match answer.refusal - 1 {
+        2 => Refusal::UnknownSession(SessionId(answer.index)),
+        4 => Refusal::Elsewhere(Elsewhere::Full, text()),
+        5 => Refusal::Overtaken,
+        6 => Refusal::Cancelled,
+        7 => Refusal::Deadline,
+        8 => Refusal::Malformed(text()),
+        9 => Refusal::NotFound(text()),
+        10 => Refusal::Precondition(text()),
+        // A leader that does not know its partition is none any more.
+        _ => Refusal::Elsewhere(Elsewhere::Unavailable, text()),
+    }
+}
+
+const UNKNOWN: &str = "the node that led the partition does not have it any more";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_the_same_on_the_other_side() {
+        let unavailable = Refusal::Elsewhere(Elsewhere::Unavailable, "wait".to_owned());
+        let full = Refusal::Elsewhere(Elsewhere::Full, "full".to_owned());
+        let cases = [
+            (Refusal::UnknownSession(SessionId(7)), Refusal::UnknownSession(SessionId(7))),
+            (Refusal::Unavailable("wait"), unavailable.clone()),
+            (unavailable.clone(), unavailable),
+            (Refusal::Full("full"), full.clone()),
+            (full.clone(), full),
+            (Refusal::Overtaken, Refusal::Overtaken),
+            (Refusal::Cancelled, Refusal::Cancelled),
+            (Refusal::Deadline, Refusal::Deadline),
+            (Refusal::Malformed("a".to_owned()), Refusal::Malformed("a".to_owned())),
+            (Refusal::NotFound("b".to_owned()), Refusal::NotFound("b".to_owned())),
+            (Refusal::Precondition("c".to_owned()), Refusal::Precondition("c".to_owned())),
+        ];
+        for (there, here) in cases {
+            assert_eq!(refusal(&refused(1, &there)), here);
+        }
+    }
+}
