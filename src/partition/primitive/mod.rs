@@ -12,12 +12,12 @@
 //! Keys, elements and names are any UTF-8 up to their bound: empty ones and such with control
 //! characters name things like any other, as they do in the reference. Only a candidate is not
 //! without name, for a term without leader says so by an empty one. What is past a bound of
-//! `limits.rs` is INVALID_ARGUMENT and not executed; a number that leaves 64 bits is INVALID in
-//! the header; a TTL of zero or less is over with the command that sets it, and a wait of zero or
+//! `limits.rs` is INVALID_ARGUMENT and not executed; a number that leaves 64 bits is INVALID in the
+//! header; a TTL of zero or less is over at the next entry with a later time, and a wait of zero or
 //! less is none.
 //!
-//! Absent on purpose: sessions' bookkeeping and repeated commands; a
-//! primitive sees each command once.
+//! Absent on purpose: sessions' bookkeeping and repeated commands; a primitive sees each command
+//! once.
 
 pub mod counter;
 pub mod counter_map;
@@ -502,3 +502,6 @@ fn write_text(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     // Writing to a vector never fails; a Display that did would only cut the text.
     let _ = Text(out).write_fmt(text);
 }
+
+#[cfg(test)]
+mod tests;
