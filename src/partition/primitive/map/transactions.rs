@@ -65,8 +65,8 @@ struct Prepared {
 }
 
 /// Snapshot records: 1 index, 2 operations, 100 session, 101 number; 1 index, 100, 101.
-const TRANSACTION: u8 = 32;
-const ABORTED: u8 = 33;
+const TRANSACTION: u8 = 33;
+const ABORTED: u8 = 34;
 
 const PREPARED_BYTES: usize = size_of::<Prepared>() + 160;
 const LOCK_BYTES: usize = 48;
