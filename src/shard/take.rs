@@ -243,7 +243,7 @@ impl Shard {
         }
         let living = self.roster.get_mut(request.partition)?;
         let (_, leader) = living.partition.leadership();
-        let leader = leader.filter(|leader| *leader != self.settings.node)?;
+        let leader = leader.filter(|leader| *leader != living.partition.node())?;
         Some((leader, self.owner_at(leader, request.partition)))
     }
 

@@ -2,9 +2,9 @@
 //! decode.
 //!
 //! A shape is checked, never decoded: wire types, nested messages, UTF-8 where protobuf says string
-//! (wire.md, decision 9), and durations within what protobuf allows. Bytes that pass decode later on
-//! every replica alike. Fields that a shape does not name are skipped, as readers of protobuf do. A
-//! test holds the shapes against the generated messages.
+//! (wire.md, decision 9), and durations within what protobuf allows. Bytes that pass decode later
+//! on every replica alike. Fields that a shape does not name are skipped, as readers of protobuf
+//! do. A test holds the shapes against the generated messages.
 
 use crate::limits::DURATION_SECONDS_MAX;
 use crate::wire::field::{Fields, Value};
