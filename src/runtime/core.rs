@@ -185,7 +185,7 @@ impl Core {
     /// By what host others reach one of this node's listeners.
     fn reached(&self, listens: &Address) -> String {
         match &self.config.in_place {
-            Some(InPlace { raft }) if !raft.host.is_empty() => raft.host.clone(),
+            Some(InPlace { raft_host: Some(host) }) => host.clone(),
             _ if listens.host.is_empty() => "localhost".to_owned(),
             _ => listens.host.clone(),
         }

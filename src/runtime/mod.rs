@@ -256,7 +256,7 @@ fn introduce(
     let known = Known::open(directory.path(), shards).map_err(|error| {
         Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
     })?;
-    let (cluster, incarnation) = (config.cluster.digest(), directory.incarnation());
+    let (cluster, incarnation) = (config.digest(), directory.incarnation());
     let speaker = Speaker { cluster, node: config.id, incarnation, shards };
     Ok((speaker, Arc::new(known)))
 }

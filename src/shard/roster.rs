@@ -186,9 +186,11 @@ impl Roster {
             ));
         }
         if members.len() > 1 && local != settings.node {
-            return Err(Refusal::Unimplemented(
-                "members of a group of several must be named by their nodes' ids, as links are",
-            ));
+            let node = settings.node;
+            return Err(Refusal::Precondition(format!(
+                "this is node {node} and not {local}: members of a group of several must be named \
+                 by their nodes' ids, as links between nodes are"
+            )));
         }
         if members.iter().any(|member| member.role == Role::Witness) {
             return Err(Refusal::Unimplemented("witnesses come with clusters"));
