@@ -379,7 +379,7 @@ pub const KEYS: &[Key] = &[
         "cluster",
         "election_ms",
         MS,
-        1_000,
+        600,
         50,
         60_000,
         |c| c.cluster.election.as_millis(),

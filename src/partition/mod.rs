@@ -448,6 +448,13 @@ impl Partition {
         }
     }
 
+    /// The link by which `peer` was heard has ended.
+    pub fn hung_up(&mut self, peer: NodeId) {
+        if !self.halted && !self.capturing.is_receiving() {
+            self.replica.hung_up(peer);
+        }
+    }
+
     /// How the delivery of a snapshot to `peer` ended.
     pub fn snapshot_sent(&mut self, peer: NodeId, arrived: bool) {
         if !self.halted {

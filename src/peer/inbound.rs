@@ -106,7 +106,11 @@ async fn welcome(shared: Shared, hello: Hello, socket: Socket) {
     shared.borrow().known.note(from, hello.speaker.incarnation);
     shared.borrow().is_alive(from);
     let ended = match hello.cargo {
-        Cargo::Bundles => take_bundles(&shared, &hello, socket).await,
+        Cargo::Bundles => {
+            let ended = take_bundles(&shared, &hello, socket).await;
+            shared.borrow_mut().heard.hung_up.push(from);
+            ended
+        }
         Cargo::Snapshot(offer) => take_snapshot(&shared, from, offer, socket).await,
     };
     // What it was to answer may have been on its way.

@@ -72,6 +72,7 @@ struct Heard {
     bytes: usize,
     snapshots: Vec<(NodeId, Bytes)>,
     lost: Vec<NodeId>,
+    hung_up: Vec<NodeId>,
     sent: Vec<(PartitionId, NodeId, Delivery)>,
     links: Vec<LinkNews>,
 }
@@ -118,6 +119,7 @@ impl Peers {
         inbox.bundles.append(&mut self.heard.bundles);
         inbox.snapshots.append(&mut self.heard.snapshots);
         inbox.lost.append(&mut self.heard.lost);
+        inbox.hung_up.append(&mut self.heard.hung_up);
         inbox.sent.append(&mut self.heard.sent);
         inbox.links.append(&mut self.heard.links);
         self.heard.bytes = 0;
@@ -167,6 +169,7 @@ impl Heard {
         self.bundles.is_empty()
             && self.snapshots.is_empty()
             && self.lost.is_empty()
+            && self.hung_up.is_empty()
             && self.sent.is_empty()
             && self.links.is_empty()
     }

@@ -30,6 +30,8 @@ pub struct Inbox {
     pub snapshots: Vec<(NodeId, Bytes)>,
     /// Peers whose link is down or who could not be given something; raft must be told.
     pub lost: Vec<NodeId>,
+    /// Peers whose link to here ended, after what it brought: a leader among them is not waited for.
+    pub hung_up: Vec<NodeId>,
     /// What became of links, for routes and watchers.
     pub links: Vec<LinkNews>,
     /// Snapshots given to peers, or not: partition, peer, whether it arrived whole.

@@ -101,6 +101,9 @@ impl Shard {
         for (peer, bytes) in inbox.bundles.drain(..) {
             self.take_bundle(peer, &bytes, now);
         }
+        for peer in inbox.hung_up.drain(..) {
+            self.take_hung_up(peer);
+        }
     }
 
     fn take_link(&mut self, news: LinkNews, now: Now) {
@@ -129,6 +132,16 @@ impl Shard {
         for living in self.roster.iter_mut().filter(|living| with_peer(&living.members)) {
             living.partition.lost(peer);
             living.partition.snapshot_sent(peer, false);
+            if !living.touched {
+                living.touched = true;
+                self.touched.push(living.partition.id());
+            }
+        }
+    }
+
+    fn take_hung_up(&mut self, peer: NodeId) {
+        for living in self.roster.iter_mut() {
+            living.partition.hung_up(peer);
             if !living.touched {
                 living.touched = true;
                 self.touched.push(living.partition.id());
