@@ -200,6 +200,12 @@ pub struct Bounds {
     pub waiters_max: usize,
     /// Candidates of one election, the leader not counted. Past it: RESOURCE_EXHAUSTED.
     pub candidates_max: usize,
+    /// Prepared transactions of one map. Past it: RESOURCE_EXHAUSTED.
+    pub transactions_max: usize,
+    /// Those of one session among them.
+    pub session_transactions_max: usize,
+    /// Bytes of the operations that they hold. Past it: RESOURCE_EXHAUSTED.
+    pub transactions_bytes_max: usize,
     /// Watches and listings attached to one partition on one replica. Past it: RESOURCE_EXHAUSTED.
     pub watches_max: usize,
 }
@@ -219,6 +225,9 @@ impl Default for Bounds {
             listeners_max: 10_000,
             waiters_max: 10_000,
             candidates_max: 1024,
+            transactions_max: 4096,
+            session_transactions_max: 256,
+            transactions_bytes_max: 64 << 20,
             watches_max: 100_000,
         }
     }
@@ -226,6 +235,16 @@ impl Default for Bounds {
 
 /// Bytes of a key of a map. The reference has no bound but the request's.
 pub const KEY_BYTES_MAX: usize = 64 << 10;
+
+/// Operations of one transaction on a map: about 1 ms.
+pub const TRANSACTION_OPERATIONS_MAX: usize = 1024;
+
+/// What the outputs of a transaction take, an operation's at most: the value before, and 64 bytes
+/// of lengths and versions. A client takes no larger message than we do.
+pub const TRANSACTION_OUTPUT_BYTES_MAX: usize = REQUEST_BYTES_MAX - 1024;
+
+/// Transactions of one map that were aborted before they came. Past it the oldest is forgotten.
+pub const TRANSACTIONS_ABORTED_MAX: usize = 1024;
 
 /// Values of one key of a multimap. Get, Replace and each watcher walk them all, about 100 ns each:
 /// 7 ms.

@@ -311,7 +311,7 @@ fn opening(key: &str) -> rsm_map::Event {
 async fn heard(events: &mut Heard<Result<rsm_map::EventsOutput>>) -> (u64, rsm_map::Event) {
     let message = next(events).await.expect("no error").expect("an event");
     let head = message.headers.expect("always there");
-    assert_eq!(head.call.expect("always there").status, 0);
+    assert_eq!(head.operation.expect("always there").status, 0);
     let event = message.body.expect("an output").event.expect("always there");
     (head.output_sequence_num, event)
 }
@@ -363,7 +363,7 @@ impl Rsm {
         self.sequence
     }
 
-    fn call(&self, primitive_id: u64) -> rsm::v1::CallRequestHeaders {
+    fn operation(&self, primitive_id: u64) -> rsm::v1::CallRequestHeaders {
         let partition = Some(rsm::v1::PartitionRequestHeaders { partition_id: self.partition });
         let session = Some(rsm::v1::SessionRequestHeaders { partition, session_id: self.id });
         let primitive = Some(rsm::v1::PrimitiveRequestHeaders { session, primitive_id });
@@ -371,8 +371,8 @@ impl Rsm {
     }
 
     fn order<I: Body>(&self, primitive: u64, number: u64, input: I) -> Order<I> {
-        let call = Some(self.call(primitive));
-        let headers = rsm::v1::ProposalRequestHeaders { call, sequence_num: number };
+        let operation = Some(self.operation(primitive));
+        let headers = rsm::v1::ProposalRequestHeaders { operation, sequence_num: number };
         Envelope { headers: Some(headers), body: Some(input) }
     }
 
@@ -382,9 +382,9 @@ impl Rsm {
         number: u64,
         input: I,
     ) -> Envelope<rsm::v1::QueryRequestHeaders, I> {
-        let call = Some(self.call(primitive));
+        let operation = Some(self.operation(primitive));
         let headers =
-            rsm::v1::QueryRequestHeaders { call, sequence_num: number, max_received_index: 0 };
+            rsm::v1::QueryRequestHeaders { operation, sequence_num: number, max_received_index: 0 };
         Envelope { headers: Some(headers), body: Some(input) }
     }
 
@@ -397,7 +397,7 @@ impl Rsm {
         let number = self.next();
         let order = self.order(primitive, number, input);
         let answer: Result<O> = self.caller.unary(path, order).await?.into_inner();
-        let head = answer.headers.and_then(|head| head.call).expect("headers");
+        let head = answer.headers.and_then(|head| head.operation).expect("headers");
         Ok(outcome(&head, answer.body))
     }
 
@@ -439,7 +439,7 @@ impl Rsm {
         let path = "/atomix.protocols.rsm.map.v1.Map/Get";
         let answer: Answer<rsm_map::GetOutput> =
             self.caller.unary(path, question).await.expect("no gRPC error").into_inner();
-        let head = answer.headers.and_then(|head| head.call).expect("headers");
+        let head = answer.headers.and_then(|head| head.operation).expect("headers");
         outcome(&head, answer.body).map(|output| output.value.expect("always there"))
     }
 

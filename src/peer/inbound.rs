@@ -1,4 +1,4 @@
-//! What peers send here: greetings on the peer port, then bundles or a snapshot on the owner's core.
+//! What peers send here: greetings on the peer port, then bundles or a snapshot for its owner.
 //!
 //! The port accepts from process start, before any partition exists: liveness probes connect to it
 //! and hang up (core.md 1.1). Whoever does not greet in time, or is refused, is let go with the

@@ -124,25 +124,15 @@ impl Node {
         // Pinned only when each shard has a core to itself: two on one core would starve each
         // other. Nodes of one host begin at different cores, as far as there are any.
         let pinned = usize::from(shards) <= cores.len();
-        if usize::from(shards) > cores.len() {
+        if !pinned {
             tracing::warn!(shards, cores = cores.len(), "more shards than cores: they will wait");
         }
         let directory = open_directory(config, shards)?;
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
         let Clients { listeners, api, api_also } = listen_clients(config, shards)?;
 
-        let known = Known::open(directory.path(), shards);
-        let known = Arc::new(known.map_err(|error| {
-            Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
-        })?);
-        let speaker = Speaker {
-            cluster: config.cluster.digest(),
-            node: config.id,
-            incarnation: directory.incarnation(),
-            shards,
-        };
-        let clock = Clock::start();
-        let mut prng = Prng::new(seed());
+        let (speaker, known) = introduce(config, &directory, shards)?;
+        let (clock, mut prng) = (Clock::start(), Prng::new(seed()));
         let (meshes, bells) = mesh::new(shards);
         let stop = Arc::new(Stop::new(bells));
         let (tell_ready, hear_ready) = channel();
@@ -255,6 +245,20 @@ impl Drop for Node {
             self.end();
         }
     }
+}
+
+/// Who this node is to its peers, and what it remembers of them.
+fn introduce(
+    config: &NodeConfig,
+    directory: &DataDirectory,
+    shards: u16,
+) -> Result<(Speaker, Arc<Known>), Fatal> {
+    let known = Known::open(directory.path(), shards).map_err(|error| {
+        Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
+    })?;
+    let (cluster, incarnation) = (config.cluster.digest(), directory.incarnation());
+    let speaker = Speaker { cluster, node: config.id, incarnation, shards };
+    Ok((speaker, Arc::new(known)))
 }
 
 fn open_directory(config: &NodeConfig, shards: u16) -> Result<DataDirectory, Fatal> {

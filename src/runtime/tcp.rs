@@ -40,8 +40,8 @@ impl Socket {
         Socket { stream }
     }
 
-    /// A connection with a peer. What is not acknowledged for some seconds breaks it, so that a host
-    /// that vanished does not look like one that is slow.
+    /// A connection with a peer. What is not acknowledged for some seconds breaks it, so that a
+    /// host that vanished does not look like one that is slow.
     #[must_use]
     pub fn linked(stream: TcpStream) -> Socket {
         let socket = Socket::accepted(stream);

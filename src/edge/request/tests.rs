@@ -166,8 +166,8 @@ fn rsm_headers(
     let partition = Some(rsm::v1::PartitionRequestHeaders { partition_id });
     let session = Some(rsm::v1::SessionRequestHeaders { partition, session_id });
     let primitive = Some(rsm::v1::PrimitiveRequestHeaders { session, primitive_id: 0 });
-    let call = Some(rsm::v1::CallRequestHeaders { primitive });
-    rsm::v1::ProposalRequestHeaders { call, sequence_num }
+    let operation = Some(rsm::v1::CallRequestHeaders { primitive });
+    rsm::v1::ProposalRequestHeaders { operation, sequence_num }
 }
 
 #[test]

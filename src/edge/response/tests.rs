@@ -39,7 +39,7 @@ fn a_set_of_the_rsm_dialect_says_whether_it_changed() {
         let answer = rsm::set::v1::AddResponse::decode(&bytes[..]).expect("decodes");
         let headers = answer.headers.expect("always there");
         assert_eq!(headers.output_sequence_num, 1);
-        (headers.call.expect("always there"), answer.output.map(|output| output.added))
+        (headers.operation.expect("always there"), answer.output.map(|output| output.added))
     };
     for (method, refused, other) in [
         ("Add", Status::AlreadyExists, Status::NotFound),
