@@ -42,6 +42,12 @@ pub struct Flags {
     /// waits for Bootstrap. [default: 8]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     partitions: Option<String>,
+    /// A node that founds the cluster, this one among them; once for each, the same on all of them.
+    #[arg(long, value_name = "ID=HOST:PEERPORT")]
+    cluster_node: Vec<String>,
+    /// Replicas of each partition, as far as there are nodes. [default: 3]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    replicas: Option<String>,
     /// Pinned cores, which the data directory keeps; 0 is as it was made, at first one for each
     /// core there is. [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -255,12 +261,15 @@ fn configure(flags: &Flags) -> Result<NodeConfig, Failure> {
         let name = shown.to_string();
         config.read(&text).map_err(|faults| told(Some(name.as_str()), &faults))?;
     }
+    let nodes = (!flags.cluster_node.is_empty()).then(|| flags.cluster_node.join(","));
     let typed = [
         ("node.data_dir", "--data-dir", &flags.data_dir),
         ("node.listen", "--listen", &flags.listen),
         ("node.peer_listen", "--peer-listen", &flags.peer_listen),
         ("node.id", "--node-id", &flags.node_id),
         ("cluster.partitions", "--partitions", &flags.partitions),
+        ("cluster.replicas", "--replicas", &flags.replicas),
+        ("cluster.nodes", "--cluster-node", &nodes),
         ("node.shards", "--shards", &flags.shards),
         ("node.dialect", "--dialect", &flags.dialect),
         ("node.listen_also", "--listen-also", &flags.listen_also),

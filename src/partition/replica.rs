@@ -44,6 +44,8 @@ pub struct Replica {
     salt: u64,
     /// What all replicas of the partition draw from.
     shared: u64,
+    /// See `lead_first`.
+    first: bool,
     /// Elections tried; a lost pre-vote leaves the term as it was, and must not draw the same
     /// again.
     attempts: u64,
@@ -79,9 +81,15 @@ impl Replica {
         let node = RawNode::new(&config, log, &logger).expect("the options agree");
         let salt = mix(pace.seed ^ mix(u64::from(partition.0) << 32 | u64::from(me.0)));
         let (me, shared) = (u64::from(me.0), mix(u64::from(partition.0)));
-        let mut replica = Replica { node, me, pace, salt, shared, attempts: 0 };
+        let mut replica = Replica { node, me, pace, salt, shared, first: false, attempts: 0 };
         replica.pin();
         replica
+    }
+
+    /// This replica is to lead a new group first, so that leaders are spread as its founder wants:
+    /// until the first leader is known it stands again and again, the others wait their timeout.
+    pub fn lead_first(&mut self) {
+        self.first = true;
     }
 
     /// Tries to become leader at once.
@@ -95,6 +103,10 @@ impl Replica {
     /// One unit of raft's clock.
     pub fn tick(&mut self) {
         let led = self.is_leader();
+        let raft = &mut self.node.raft;
+        if self.first && raft.term == 0 && raft.election_elapsed >= FIRST_STANDS_TICKS {
+            raft.election_elapsed = raft.randomized_election_timeout();
+        }
         self.node.tick();
         if !led && self.node.raft.election_elapsed == 0 {
             self.attempts += 1;
@@ -329,6 +341,9 @@ impl std::fmt::Debug for Replica {
             .finish_non_exhaustive()
     }
 }
+
+/// Ticks between the first elections of a new group: what a link needs to come up.
+const FIRST_STANDS_TICKS: usize = 2;
 
 /// Survivors of a leader stand this part of an election timeout after one another: with the
 /// defaults 150 ms, several times what two rounds and two writes take.

@@ -175,8 +175,20 @@ impl Heard {
     }
 }
 
-/// From now on these are the nodes that this core's partitions know. Links to others end.
+/// From now on these are the nodes that this core's partitions know. Links to others end, those to
+/// them begin: when a leader ends, its followers must reach each other at once.
 pub fn meet(shared: &Shared, book: Vec<Contact>) {
+    keep(shared, book);
+    let (contacts, shard) = {
+        let peers = shared.borrow();
+        (peers.book.values().cloned().collect::<Vec<_>>(), peers.shard)
+    };
+    for contact in contacts {
+        let _ = linked(shared, &contact, shard);
+    }
+}
+
+fn keep(shared: &Shared, book: Vec<Contact>) {
     let peers = &mut *shared.borrow_mut();
     let (here, shard) = (peers.here.node, peers.shard);
     let others = book.into_iter().filter(|contact| contact.node != here);
@@ -195,24 +207,22 @@ pub fn meet(shared: &Shared, book: Vec<Contact>) {
 
 /// Sends what this core's shard has for one shard of a peer.
 pub fn send(shared: &Shared, to: NodeId, shard: ShardId, bundle: Bytes) {
-    let link = {
-        let peers = &mut *shared.borrow_mut();
-        let Some(contact) = peers.book.get(&to) else {
-            peers.lose(to);
-            return;
-        };
-        match peers.links.get(&(to, shard)) {
-            Some(link) => link.clone(),
-            None => {
-                let link = link::dial(shared.clone(), contact.clone(), shard, peers.prng.fork(2));
-                peers.links.insert((to, shard), link.clone());
-                link
-            }
-        }
-    };
-    if !link.borrow_mut().push(bundle) {
+    let contact = shared.borrow().book.get(&to).cloned();
+    let taken = contact.is_some_and(|contact| {
+        let link = linked(shared, &contact, shard);
+        link.borrow_mut().push(bundle)
+    });
+    if !taken {
         shared.borrow_mut().lose(to);
     }
+}
+
+/// The link to one shard of a peer, dialled if there is none.
+fn linked(shared: &Shared, contact: &Contact, shard: ShardId) -> link::Shared {
+    let peers = &mut *shared.borrow_mut();
+    let way = (contact.node, shard);
+    let dial = || link::dial(shared.clone(), contact.clone(), shard, peers.prng.fork(2));
+    peers.links.entry(way).or_insert_with(dial).clone()
 }
 
 /// Sends snapshots, one after another.

@@ -82,6 +82,8 @@ pub struct LinkNews {
     pub snapshot: bool,
     /// The peer's shards (0: not said), when it came up; `None` when it went down.
     pub up: Option<u16>,
+    /// The port of the peer's clients; 0: not said.
+    pub api_port: u16,
 }
 
 /// Whether the disk has room for the segments to come.

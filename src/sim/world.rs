@@ -223,9 +223,8 @@ impl World {
         if !known.up {
             return;
         }
-        known.up = false;
+        (known.up, known.paused_until_ns) = (false, 0);
         known.life += 1;
-        known.paused_until_ns = 0;
         let life = known.life;
         let broken: Vec<Caller> =
             known.cores.iter_mut().flat_map(|core| core.crash(now_ns)).collect();
@@ -433,9 +432,7 @@ impl World {
             }
             Event::Boot { node, life } => self.start(node, life),
             Event::Mend { links } => self.net.join(&links),
-            Event::HungUp { node, peer } => {
-                self.for_each_core(node, |core| core.inbox.hung_up.push(peer));
-            }
+            Event::HungUp { node, peer } => self.link_ended(node, peer),
             Event::Pace { node } => self.nodes[node.0 as usize - 1].slow = 1,
             Event::Room { node } => self.tell_room(node, DiskRoom::Enough),
             Event::Heal => self.heal(),

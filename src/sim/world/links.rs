@@ -22,6 +22,11 @@ impl World {
         }
     }
 
+    /// A node notices that the link from a peer has ended.
+    pub(super) fn link_ended(&mut self, node: NodeId, peer: NodeId) {
+        self.for_each_core(node, |core| core.inbox.hung_up.push(peer));
+    }
+
     /// A node hears that every other one is lost and hung up, whether or not it is so.
     pub(super) fn hears_of_all(&mut self, node: NodeId) {
         let others = (1..=self.setup.nodes).map(NodeId).filter(|peer| *peer != node);
