@@ -1,7 +1,7 @@
 //! Which nodes found which partition, and which of them leads it first: the same on every node.
 //!
 //! A function of the nodes and the number of the partition and nothing else, so that nobody has to
-//! be asked. Nodes take turns in leading, and each round begins one node later, so that a node's
+//! be asked. Nodes take turns in leading, and each round begins at another node, so that a node's
 //! partitions are spread over its cores too (`route.rs`), whatever numbers of nodes and cores there
 //! are. The other replicas follow at distances that change from round to round: the partitions of a
 //! node that fails have their next leaders on all others. Absent on purpose: moving what is there
@@ -50,7 +50,7 @@ impl Placement {
         let placed = count > 0 && (1..=self.partitions).contains(&partition.0);
         let turn = partition.0.wrapping_sub(1) as usize;
         let round = turn.checked_div(count).unwrap_or(0);
-        let leader = turn + round;
+        let leader = turn + first_of(round, count);
         let replicas = if placed { self.replicas } else { 0 };
         (0..replicas).map(move |place| {
             // Distances 1 to count - 1, each once.
@@ -64,6 +64,12 @@ impl Placement {
     pub fn has(&self, partition: PartitionId, node: NodeId) -> bool {
         self.members(partition).any(|member| member.node == node)
     }
+}
+
+/// Where a round begins: multiples of the golden ratio, which no period follows.
+fn first_of(round: usize, count: usize) -> usize {
+    let fraction = (round as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    ((u128::from(fraction) * count as u128) >> 64) as usize
 }
 
 #[cfg(test)]
@@ -87,7 +93,7 @@ mod tests {
         let placement = placement(3, 8, 2);
         let all: Vec<_> = (1..=8).map(|partition| ids(&placement, partition)).collect();
         let expected =
-            [[1, 2], [2, 3], [3, 1], [2, 1], [3, 2], [1, 3], [3, 1], [1, 2]].map(Vec::from);
+            [[1, 2], [2, 3], [3, 1], [2, 1], [3, 2], [1, 3], [1, 2], [2, 3]].map(Vec::from);
         assert_eq!(all, expected);
         assert!(ids(&placement, 0).is_empty());
         assert!(ids(&placement, 9).is_empty());
@@ -128,7 +134,8 @@ mod tests {
                 };
                 let replicas = 3.min(nodes);
                 assert!(holds.iter().all(|held| *held == partitions * replicas / nodes));
-                assert_eq!(spread(&leads), 0, "{nodes} nodes of {shards}: {leads:?}");
+                // A core's share is 60. Multiples of one number alone would leave some cores none.
+                assert!(spread(&leads) <= 20, "{nodes} nodes of {shards}: {leads:?}");
             }
         }
     }
