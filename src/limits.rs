@@ -143,6 +143,9 @@ pub const SEGMENT_BYTES_MAX: usize = 1 << 30;
 /// Replicas of one partition, founding or later, per role list of a configuration.
 pub const REPLICAS_MAX: usize = 64;
 
+/// Nodes that found a cluster together.
+pub const CLUSTER_NODES_MAX: usize = 256;
+
 /// A host name, as in DNS.
 pub const HOST_BYTES_MAX: usize = 253;
 

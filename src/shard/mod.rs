@@ -22,6 +22,7 @@ pub mod inbox;
 pub mod ledger;
 mod letters;
 pub mod outbox;
+pub mod placement;
 pub mod roster;
 pub mod route;
 mod seal;
@@ -31,7 +32,7 @@ mod take;
 pub mod waiting;
 pub mod wake;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use settings::{Peers, Settings};
 pub use stats::Stats;
@@ -42,8 +43,13 @@ use crate::{
     limits::WRITES_IN_FLIGHT_MAX,
     partition::{Partition, Rules, effects::Effects},
     shard::{
-        admit::Admit, forward::Forward, inbox::Inbox, letters::Letters, outbox::Outbox,
-        roster::Roster, wake::Wake,
+        admit::Admit,
+        forward::Forward,
+        inbox::{Contact, Inbox},
+        letters::Letters,
+        outbox::Outbox,
+        roster::Roster,
+        wake::Wake,
     },
     time::{Instant, Now},
 };
@@ -78,6 +84,8 @@ pub struct Shard {
     segments_seen: usize,
     /// How many shards each peer has, once it said so.
     peer_shards: BTreeMap<NodeId, u16>,
+    /// Peers that could not be reached of late.
+    away: BTreeSet<NodeId>,
     /// The nodes that partitions here know have changed.
     moved: bool,
     stats: Stats,
@@ -138,6 +146,7 @@ impl Shard {
             hungry: Vec::new(),
             segments_seen: 0,
             peer_shards: BTreeMap::new(),
+            away: BTreeSet::new(),
             moved: true,
             stats: Stats::default(),
         };
@@ -244,6 +253,16 @@ impl Shard {
                 self.hungry.push(id);
             }
         }
+    }
+
+    /// Where the nodes are that the partitions here know, and those that were founded with this
+    /// one.
+    fn contacts(&self) -> Vec<Contact> {
+        let founders = self.settings.placement.nodes().iter().cloned();
+        let mut contacts: BTreeMap<NodeId, Contact> =
+            founders.map(|contact| (contact.node, contact)).collect();
+        contacts.extend(self.roster.contacts().into_iter().map(|contact| (contact.node, contact)));
+        contacts.into_values().collect()
     }
 
     /// The shard of a peer that owns a partition.

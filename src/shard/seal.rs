@@ -26,7 +26,7 @@ impl Shard {
         self.seal_records(outbox);
         self.seal_messages(outbox);
         self.seal_snapshots(outbox);
-        outbox.book = std::mem::take(&mut self.moved).then(|| self.roster.contacts());
+        outbox.book = std::mem::take(&mut self.moved).then(|| self.contacts());
         let (events, replies) = (&self.effects.events, &mut self.effects.replies);
         self.roster.tell(events, &self.settings, replies);
         self.letters.take_foreign(self.settings.shard, replies);

@@ -6,6 +6,8 @@
 //! watches what no client can see: replicas which applied the same entries are equal. Absent on
 //! purpose: gRPC (its codec has its own tests) and threads.
 
+mod links;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -131,6 +133,10 @@ enum Event {
     Pace {
         node: NodeId,
     },
+    HungUp {
+        node: NodeId,
+        peer: NodeId,
+    },
     Room {
         node: NodeId,
     },
@@ -217,13 +223,13 @@ impl World {
         if !known.up {
             return;
         }
-        known.up = false;
+        (known.up, known.paused_until_ns) = (false, 0);
         known.life += 1;
-        known.paused_until_ns = 0;
         let life = known.life;
         let broken: Vec<Caller> =
             known.cores.iter_mut().flat_map(|core| core.crash(now_ns)).collect();
         self.trace.tell(now_ns, || format!("node {node} loses power"));
+        self.end_links(node);
         for caller in broken {
             let at_ns = now_ns + self.client_delay_ns();
             self.queue.push(at_ns, Event::Answer { caller, heard: Heard::Broken });
@@ -251,7 +257,7 @@ impl World {
                 known.rotten = true;
                 for _ in 0..bits {
                     let place = self.prng.below(known.cores.len() as u64) as usize;
-                    known.cores[place].disk.rot(ROT_WITHIN);
+                    known.cores[place].disk.rot(crate::sim::disk::ROT_WITHIN);
                 }
             }
             What::Blackout { down_ns } => {
@@ -289,11 +295,7 @@ impl World {
                 self.tell_room(node, DiskRoom::Full);
                 self.queue.push(self.now_ns + for_ns, Event::Room { node });
             }
-            What::Rumour { node } => {
-                let peers: Vec<NodeId> =
-                    (1..=self.setup.nodes).map(NodeId).filter(|peer| *peer != node).collect();
-                self.for_each_core(node, |core| core.inbox.lost.extend(&peers));
-            }
+            What::Rumour { node } => self.hears_of_all(node),
         }
     }
 
@@ -430,6 +432,7 @@ impl World {
             }
             Event::Boot { node, life } => self.start(node, life),
             Event::Mend { links } => self.net.join(&links),
+            Event::HungUp { node, peer } => self.link_ended(node, peer),
             Event::Pace { node } => self.nodes[node.0 as usize - 1].slow = 1,
             Event::Room { node } => self.tell_room(node, DiskRoom::Enough),
             Event::Heal => self.heal(),
@@ -786,9 +789,6 @@ impl World {
             .extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
     }
 }
-
-/// Rot falls into the beginning of a segment, where runs of these sizes write.
-const ROT_WITHIN: usize = 128 << 10;
 
 /// The caller who founds partitions.
 const OPERATOR: u32 = u32::MAX;
