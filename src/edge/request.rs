@@ -141,6 +141,7 @@ impl Call<'_> {
             Form::WatchPartition => push(Ask::WatchPartition, &|_| {}),
             Form::WatchNode => push(Ask::WatchNode, &|_| {}),
             Form::Bootstrap(members) => push(Ask::Bootstrap(members), &|_| {}),
+            Form::Join(members) => push(Ask::Join(members), &|_| {}),
             Form::Leave => push(Ask::Leave, &|_| {}),
         }
     }
@@ -180,6 +181,7 @@ enum Form<'a> {
     WatchPartition,
     WatchNode,
     Bootstrap(Vec<Member>),
+    Join(Vec<Member>),
     Leave,
 }
 
@@ -549,17 +551,17 @@ fn node_call(
     rules: &Rules,
 ) -> Result<Call<'static>, Refusal> {
     match node {
-        Node::Bootstrap => {
+        // Both requests have the same octets.
+        Node::Bootstrap | Node::Join => {
             let (group, members) = match dialect {
                 Dialect::Documented => documented_group(message)?,
                 Dialect::Released | Dialect::Rsm => released_group(message, rules.node)?,
             };
             check_group(group, &members)?;
-            Ok(Call { partition: PartitionId(group), form: Form::Bootstrap(members) })
+            let bootstraps = matches!(node, Node::Bootstrap);
+            let form = if bootstraps { Form::Bootstrap(members) } else { Form::Join(members) };
+            Ok(Call { partition: PartitionId(group), form })
         }
-        Node::Join => Err(Refusal::Unimplemented(
-            "joining a running group is not built: found it with Bootstrap on every member",
-        )),
         Node::Leave => {
             let request = decode::<proto::v1::LeaveRequest>(message)?;
             Ok(Call { partition: PartitionId(request.group_id), form: Form::Leave })

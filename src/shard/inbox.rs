@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::id::{Index, Mark, NodeId, PartitionId, ShardId, Ticket};
 use crate::journal::Aligned;
+pub use crate::partition::member::{Change, Member, Role};
 use crate::partition::reply::Replies;
 use crate::time::Instant;
 
@@ -134,32 +135,18 @@ pub enum Ask {
     WatchNode,
     /// `Node.Bootstrap`: found the group here with these members.
     Bootstrap(Vec<Member>),
+    /// `Node.Join`: start a replica of a group that runs and have its leader admit it. This node is
+    /// among the members, in the part that it is to take; the others are whom it may ask.
+    Join(Vec<Member>),
     /// `Node.Leave`.
     Leave,
-}
-
-/// One founding member of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its node.
-    pub node: NodeId,
-    /// Where its peers reach it.
-    pub host: String,
-    /// The port there, 1 to 65535.
-    pub port: u16,
-    /// What part it takes.
-    pub role: Role,
-}
-
-/// What part a member takes (design.md 7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Votes, leads, applies.
-    Member,
-    /// Applies, never votes.
-    Observer,
-    /// Votes and stores, never leads, applies nothing.
-    Witness,
+    /// A change of the group's members or of its leader, by whoever leads; answered when it is so.
+    Change {
+        /// What.
+        change: Change,
+        /// It was passed on already, and is refused by whoever does not lead.
+        passed: bool,
+    },
 }
 
 /// A value passed core to core; one send a pair and turn.
