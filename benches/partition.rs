@@ -28,7 +28,7 @@ fn propose_to_reply(bencher: divan::Bencher<'_, '_>, commands: u32) {
     let id = PartitionId(1);
     let (host, port, role) = ("localhost".to_owned(), 5679, Role::Member);
     let members = vec![Member { node: NodeId(1), host, port, role }];
-    let group = Group { partition: id, members, joins: false };
+    let group = Group { partition: id, local: NodeId(1), members, joins: false };
     let mut partition = Partition::found(&group, &rules);
     let mut effects = Effects::default();
     let mut turn = 0;

@@ -17,6 +17,9 @@
 //!    wire · id · time · prng · limits · config                    leaves: formats, words, numbers
 //! ```
 //!
+//! The client has a feature of its own, which `io` implies: what links it alone links neither
+//! glommio nor io_uring.
+//!
 //! Arrows point at what may be named; `tests/tidy.rs` holds them. Production and simulation are two
 //! shells around the same [`shard`] turn: facts in an inbox, effects in an outbox, nothing in
 //! between that waits, reads a clock or touches a file.
@@ -35,7 +38,7 @@
 //! a retry of a failed sync (the process ends), and any way to acknowledge what is not durable.
 
 pub mod cli;
-#[cfg(feature = "io")]
+#[cfg(feature = "client")]
 pub mod client;
 pub mod config;
 pub mod edge;

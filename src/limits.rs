@@ -213,6 +213,12 @@ pub struct Bounds {
     pub waiters_max: usize,
     /// Candidates of one election, the leader not counted. Past it: RESOURCE_EXHAUSTED.
     pub candidates_max: usize,
+    /// Prepared transactions of one map. Past it: RESOURCE_EXHAUSTED.
+    pub transactions_max: usize,
+    /// Those of one session among them.
+    pub session_transactions_max: usize,
+    /// Bytes of the operations that they hold. Past it: RESOURCE_EXHAUSTED.
+    pub transactions_bytes_max: usize,
     /// Watches and listings attached to one partition on one replica. Past it: RESOURCE_EXHAUSTED.
     pub watches_max: usize,
 }
@@ -232,24 +238,52 @@ impl Default for Bounds {
             listeners_max: 10_000,
             waiters_max: 10_000,
             candidates_max: 1024,
+            transactions_max: 4096,
+            session_transactions_max: 256,
+            transactions_bytes_max: 64 << 20,
             watches_max: 100_000,
         }
     }
 }
 
-/// Bytes of a key of a map. The reference has no bound but the request's.
+/// Bytes of a key and of an element of a set; one more is INVALID_ARGUMENT. The reference has no
+/// bound but the request's.
 pub const KEY_BYTES_MAX: usize = 64 << 10;
 
-/// Values of one key of a multimap. Get, Replace and each watcher walk them all, about 100 ns each:
-/// 7 ms.
+/// Operations of one transaction on a map: about 1 ms.
+pub const TRANSACTION_OPERATIONS_MAX: usize = 1024;
+
+/// What the outputs of a transaction take, an operation's at most: the value before, and 64 bytes
+/// of lengths and versions. A client takes no larger message than we do.
+pub const TRANSACTION_OUTPUT_BYTES_MAX: usize = REQUEST_BYTES_MAX - 1024;
+
+/// Transactions of one map that were aborted before they came. Past it the oldest is forgotten.
+pub const TRANSACTIONS_ABORTED_MAX: usize = 1024;
+
+/// Bytes of a stored value; one more is INVALID_ARGUMENT. It is what a request carries beside its
+/// headers and a short key, so that an answer with it fits the 4 MiB that clients take by default.
+pub const VALUE_BYTES_MAX: usize = REQUEST_BYTES_MAX - (1 << 10);
+
+/// Seconds of a duration, of either sign: what `google.protobuf.Duration` allows, 10 000 years.
+/// More is INVALID_ARGUMENT. Log time ends before (in 2554): what is due later never is.
+pub const DURATION_SECONDS_MAX: u64 = 315_576_000_000;
+
+/// Values of one key of a multimap; one more is RESOURCE_EXHAUSTED. Get, Replace and each watcher
+/// walk them all, about 100 ns each: 7 ms.
 pub const VALUES_MAX: usize = 64 << 10;
 
 /// What the values of one key of a multimap take in a message, their lengths included. Beside them
 /// stand the key, the response's headers and a handful of lengths; and a client takes no larger
-/// message than we do, so that no key becomes one that nobody can read.
+/// message than we do, so that no key becomes one that nobody can read. More is RESOURCE_EXHAUSTED.
 pub const VALUES_BYTES_MAX: usize = REQUEST_BYTES_MAX - KEY_BYTES_MAX - 1024;
 
-/// Bytes of a primitive's namespace, of its name, and of a candidate's name.
+/// Keys and values that one request to a multimap names: two full keys. One more is
+/// INVALID_ARGUMENT; else a request could name two million, which hold their shard for as long as
+/// they take.
+pub const REQUEST_ITEMS_MAX: usize = 2 * VALUES_MAX;
+
+/// Bytes of a primitive's namespace and of its name, where one more is INVALID in the header, and
+/// of a candidate's name, where it is INVALID_ARGUMENT.
 pub const NAME_BYTES_MAX: usize = 1024;
 
 /// Bytes of the JSON text of a keep-alive's filter: 1 MiB of words in base64, and the rest of the

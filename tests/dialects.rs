@@ -252,6 +252,72 @@ async fn what_is_unknown_is_told_as_the_last_generation_does() {
     }
 }
 
+/// primitives.md 7.4, as its drivers do it: prepare, then commit or abort; or all in one.
+#[tokio::test]
+async fn a_map_has_transactions() {
+    use rsm_map::{map_input::Input, map_output::Output};
+    const PREPARE: &str = "/atomix.protocols.rsm.map.v1.Map/Prepare";
+    const COMMIT: &str = "/atomix.protocols.rsm.map.v1.Map/Commit";
+    const ABORT: &str = "/atomix.protocols.rsm.map.v1.Map/Abort";
+    const APPLY: &str = "/atomix.protocols.rsm.map.v1.Map/Apply";
+    let Some(both) = both() else { return };
+    let mut session = Rsm::open(&both.node.api, 1).await;
+    let things = session.create("Map", "v1", "things").await.expect("a map");
+    let before = session.put(things, "k", "v").await.expect("a put").index;
+    let of = |input| rsm_map::MapInput { input: Some(input) };
+    let update = |key: &str| {
+        let (key, value) = (key.to_owned(), "w".into());
+        of(Input::Update(rsm_map::UpdateInput { key, value, ..default() }))
+    };
+    let insert = |key: &str| {
+        let (key, value) = (key.to_owned(), "w".into());
+        of(Input::Insert(rsm_map::InsertInput { key, value, ..default() }))
+    };
+
+    let number = session.sequence + 1;
+    let inputs = vec![insert("l"), update("k")];
+    let prepare = rsm_map::PrepareInput { sequence_num: number, inputs };
+    let said = session.command::<_, rsm_map::PrepareOutput>(things, PREPARE, prepare).await;
+    said.expect("no gRPC error").expect("an output");
+    let locked = session.put(things, "l", "v").await.expect_err("it is locked");
+    let text = "key l is locked by another transaction".to_owned();
+    assert_eq!(locked, (Said::Conflict, text));
+    let commit = rsm_map::CommitInput { sequence_num: number };
+    let said = session.command::<_, rsm_map::CommitOutput>(things, COMMIT, commit).await;
+    let outputs = said.expect("no gRPC error").expect("outputs").outputs;
+    let [Some(Output::Insert(inserted)), Some(Output::Update(updated))] =
+        [0, 1].map(|place: usize| outputs[place].output.clone())
+    else {
+        panic!("{outputs:?}");
+    };
+    assert_eq!((inserted.index, updated.prev_value.expect("it").index), (updated.index, before));
+    assert_eq!(session.get(things, "l").await.expect("it is there").index, inserted.index);
+    let said = session.command::<_, rsm_map::CommitOutput>(things, COMMIT, commit).await;
+    let text = format!("transaction {number} not found");
+    assert_eq!(said.expect("no gRPC error").expect_err("it is done"), (Said::NotFound, text));
+
+    let number = session.sequence + 1;
+    let prepare = rsm_map::PrepareInput { sequence_num: number, inputs: vec![update("k")] };
+    let said = session.command::<_, rsm_map::PrepareOutput>(things, PREPARE, prepare).await;
+    said.expect("no gRPC error").expect("an output");
+    let abort = rsm_map::AbortInput { sequence_num: number };
+    let said = session.command::<_, rsm_map::AbortOutput>(things, ABORT, abort).await;
+    said.expect("no gRPC error").expect("an output");
+    session.put(things, "k", "free").await.expect("a put");
+
+    let apply = rsm_map::ApplyInput { inputs: vec![insert("m"), update("none")] };
+    let said = session.command::<_, rsm_map::ApplyOutput>(things, APPLY, apply).await;
+    let said = said.expect("no gRPC error").expect_err("one is not there");
+    assert_eq!(said, (Said::NotFound, "key 'none' not found".to_owned()));
+    let clear = of(Input::Clear(rsm_map::ClearInput {}));
+    let apply = rsm_map::ApplyInput { inputs: vec![insert("m"), clear] };
+    let said = session.command::<_, rsm_map::ApplyOutput>(things, APPLY, apply).await;
+    assert_eq!(said.expect("no gRPC error").expect_err("no such operation").0, Said::Invalid);
+    let apply = rsm_map::ApplyInput { inputs: vec![insert("m"), update("l")] };
+    let said = session.command::<_, rsm_map::ApplyOutput>(things, APPLY, apply).await;
+    assert_eq!(said.expect("no gRPC error").expect("outputs").outputs.len(), 2);
+}
+
 /// As those of the released dialect (core.md 3.3).
 #[tokio::test]
 async fn a_keep_alive_ends_numbered_queries() {
@@ -311,7 +377,7 @@ fn opening(key: &str) -> rsm_map::Event {
 async fn heard(events: &mut Heard<Result<rsm_map::EventsOutput>>) -> (u64, rsm_map::Event) {
     let message = next(events).await.expect("no error").expect("an event");
     let head = message.headers.expect("always there");
-    assert_eq!(head.call.expect("always there").status, 0);
+    assert_eq!(head.operation.expect("always there").status, 0);
     let event = message.body.expect("an output").event.expect("always there");
     (head.output_sequence_num, event)
 }
@@ -363,7 +429,7 @@ impl Rsm {
         self.sequence
     }
 
-    fn call(&self, primitive_id: u64) -> rsm::v1::CallRequestHeaders {
+    fn operation(&self, primitive_id: u64) -> rsm::v1::CallRequestHeaders {
         let partition = Some(rsm::v1::PartitionRequestHeaders { partition_id: self.partition });
         let session = Some(rsm::v1::SessionRequestHeaders { partition, session_id: self.id });
         let primitive = Some(rsm::v1::PrimitiveRequestHeaders { session, primitive_id });
@@ -371,8 +437,8 @@ impl Rsm {
     }
 
     fn order<I: Body>(&self, primitive: u64, number: u64, input: I) -> Order<I> {
-        let call = Some(self.call(primitive));
-        let headers = rsm::v1::ProposalRequestHeaders { call, sequence_num: number };
+        let operation = Some(self.operation(primitive));
+        let headers = rsm::v1::ProposalRequestHeaders { operation, sequence_num: number };
         Envelope { headers: Some(headers), body: Some(input) }
     }
 
@@ -382,9 +448,9 @@ impl Rsm {
         number: u64,
         input: I,
     ) -> Envelope<rsm::v1::QueryRequestHeaders, I> {
-        let call = Some(self.call(primitive));
+        let operation = Some(self.operation(primitive));
         let headers =
-            rsm::v1::QueryRequestHeaders { call, sequence_num: number, max_received_index: 0 };
+            rsm::v1::QueryRequestHeaders { operation, sequence_num: number, max_received_index: 0 };
         Envelope { headers: Some(headers), body: Some(input) }
     }
 
@@ -397,7 +463,7 @@ impl Rsm {
         let number = self.next();
         let order = self.order(primitive, number, input);
         let answer: Result<O> = self.caller.unary(path, order).await?.into_inner();
-        let head = answer.headers.and_then(|head| head.call).expect("headers");
+        let head = answer.headers.and_then(|head| head.operation).expect("headers");
         Ok(outcome(&head, answer.body))
     }
 
@@ -439,7 +505,7 @@ impl Rsm {
         let path = "/atomix.protocols.rsm.map.v1.Map/Get";
         let answer: Answer<rsm_map::GetOutput> =
             self.caller.unary(path, question).await.expect("no gRPC error").into_inner();
-        let head = answer.headers.and_then(|head| head.call).expect("headers");
+        let head = answer.headers.and_then(|head| head.operation).expect("headers");
         outcome(&head, answer.body).map(|output| output.value.expect("always there"))
     }
 

@@ -6,6 +6,8 @@
 #![cfg(feature = "io")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "grpc/entries.rs"]
+mod entries;
 mod harness;
 
 use std::time::Duration;

@@ -18,7 +18,6 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::{Node, binary, data_dir, dial, lines, possible, send, wait};
-use ringraft::client::map::Demand;
 use ringraft::client::{Client, Options};
 use ringraft::wire::health::health_check_response::ServingStatus;
 use ringraft::wire::health::{HealthCheckRequest, HealthCheckResponse};
@@ -108,15 +107,15 @@ fn nothing_acknowledged_is_lost_or_done_twice_when_the_process_is_killed() {
             let (listen, stop, done) = (listen.clone(), stop.clone(), done.clone());
             runtime.spawn(async move {
                 let client = Client::connect(options(&listen)).await.expect("a client");
-                let counter = client.counter("total").await.expect("a counter");
+                let counter = client.counter("total");
                 let mut puts = BTreeSet::new();
                 for round in 0u64.. {
-                    counter.add(1).await.expect("asked again until it is done");
+                    counter.increment(1).await.expect("asked again until it is done");
                     let key = format!("{worker}-{round}");
                     // Absent: done twice it would be refused the second time.
                     let all = client.map("all");
-                    let put = all.put(&key, key.clone().into(), None, Demand::Absent);
-                    put.await.expect("asked again until it is done, and done once");
+                    let insert = all.insert(&key, key.clone());
+                    insert.await.expect("asked again until it is done, and done once");
                     puts.insert(key);
                     done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     if stop.load(std::sync::atomic::Ordering::Relaxed) {
@@ -145,11 +144,10 @@ fn nothing_acknowledged_is_lost_or_done_twice_when_the_process_is_killed() {
     let node = Node::start(dir.path(), &flags);
     runtime.block_on(async {
         let client = Client::connect(options(&node.api)).await.expect("a client");
-        let mut found = BTreeSet::new();
-        let all = client.map("all");
-        all.entries(|entry| found.extend([entry.key])).await.expect("a listing");
+        let all = client.map("all").list().await.expect("a listing");
+        let found: BTreeSet<String> = all.into_iter().map(|entry| entry.key).collect();
         assert_eq!(found, puts, "every acknowledged entry, and no other");
-        let total = client.counter("total").await.unwrap().get().await.expect("a value");
+        let total = client.counter("total").get().await.expect("a value");
         assert_eq!(total, puts.len() as i64, "each acknowledged increment once");
     });
     eprintln!("{} commands of each sort, {KILLS} kills", puts.len());
@@ -168,11 +166,8 @@ fn a_restart_brings_back_sessions_locks_timers_and_streams() {
     runtime.block_on(async {
         let holder = Client::connect(options(&listen)).await.expect("a client");
         let other = Client::connect(options(&listen)).await.expect("a client");
-        let lock = holder.lock("door").await.unwrap();
-        let token = lock.acquire(None).await.expect("a free lock");
-        let map = holder.map("m");
-        let partition = map.partitions_of(Some("k"))[0];
-        let mut changes = map.changes(partition, Some("k")).await.unwrap();
+        let held = holder.lock("door").acquire(None).await.expect("a free lock");
+        let mut changes = holder.map("m").events(Some("k")).await.unwrap();
         let listening = tokio::spawn(async move {
             let mut seen = Vec::new();
             while seen.len() < 6 {
@@ -182,20 +177,14 @@ fn a_restart_brings_back_sessions_locks_timers_and_streams() {
         });
         // Nothing tells when a listener is there: changes are made until the last one is heard of.
         for round in 0..3 {
-            other
-                .map("m")
-                .put("k", format!("{round}").into(), None, Demand::Anything)
-                .await
-                .unwrap();
+            other.map("m").put("k", format!("{round}")).await.unwrap();
         }
-        let brief = Some(Duration::from_secs(1));
-        other.map("m").put("brief", "x".into(), brief, Demand::Anything).await.unwrap();
+        other.map("m").put("brief", "x").ttl(Duration::from_secs(1)).await.unwrap();
 
         let node = restart(node, dir.path(), &flags);
-        assert_eq!(other.lock("door").await.unwrap().holder().await, Ok(token), "still held");
+        assert_eq!(other.lock("door").holder().await, Ok(held.token()), "still held");
         for round in 3.. {
-            let value = format!("{round}");
-            other.map("m").put("k", value.into(), None, Demand::Anything).await.unwrap();
+            other.map("m").put("k", format!("{round}")).await.unwrap();
             if listening.is_finished() {
                 break;
             }
@@ -207,7 +196,7 @@ fn a_restart_brings_back_sessions_locks_timers_and_streams() {
             assert!(Instant::now() < deadline, "the entry outlives its time");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        lock.release().await.expect("the same session as before");
+        held.release().await.expect("the same session as before");
         holder.close().await.expect("closed");
         drop(node);
     });
@@ -526,7 +515,7 @@ fn what_is_typed_wrong_is_told_with_what_would_do() {
         (&["serve", "--partitions", "many"], 2, "--partitions many: not a whole number"),
         (&["serve", "--listen", "5678"], 2, "HOST:PORT"),
         (&["serve", "--nonsense"], 2, "--nonsense"),
-        (&["cuonter"], 2, "a similar subcommand exists: 'counter'"),
+        (&["cuonter"], 2, "some similar subcommands exist: 'countermap', 'counter'"),
         (&["log", "dump", "/no/such/directory"], 8, "/no/such/directory"),
         (&["map", "put", "m", "k", "v", "--ttl", "soon"], 2, "write it as 500ms, 5s, 2m or 1h"),
     ] {
@@ -677,12 +666,7 @@ fn restart(node: Node, dir: &Path, flags: &[&str]) -> Node {
 }
 
 fn options(endpoint: &str) -> Options {
-    Options {
-        endpoints: vec![endpoint.to_owned()],
-        patience: SECONDS,
-        session_timeout: Duration::from_secs(30),
-        partitions: BTreeSet::from([1, 2, 3]),
-    }
+    Options { patience: SECONDS, partitions: BTreeSet::from([1, 2, 3]), ..Options::to([endpoint]) }
 }
 
 fn runtime() -> tokio::runtime::Runtime {

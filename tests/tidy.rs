@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("frontend", SHELL),
     ("peer", SHELL),
     ("runtime", SHELL),
-    ("client", &["id", "time", "prng", "limits", "wire"]),
+    ("client", &["id", "time", "prng", "limits", "config", "wire"]),
     (
         "cli",
         &[

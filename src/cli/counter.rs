@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::target::Target;
-use super::{Exit, Failure, say};
+use super::{Exit, Failure};
 
 /// What is typed.
 #[derive(Args)]
@@ -18,11 +18,13 @@ pub struct Flags {
 #[derive(Subcommand)]
 enum Command {
     /// Print its value; a counter that nobody wrote is 0.
+    #[command(after_help = "Example:\n  ringraft counter get visits")]
     Get {
         /// The counter.
         name: String,
     },
     /// Give it a value.
+    #[command(after_help = "Example:\n  ringraft counter set visits 0")]
     Set {
         /// The counter.
         name: String,
@@ -31,6 +33,9 @@ enum Command {
         value: i64,
     },
     /// Add to it and print the new value.
+    #[command(
+        after_help = "Example:\n  ringraft counter incr visits\n  ringraft counter incr visits 10"
+    )]
     Incr {
         /// The counter.
         name: String,
@@ -39,6 +44,7 @@ enum Command {
         by: i64,
     },
     /// Take from it and print the new value.
+    #[command(after_help = "Example:\n  ringraft counter decr visits 2")]
     Decr {
         /// The counter.
         name: String,
@@ -47,6 +53,8 @@ enum Command {
         by: i64,
     },
     /// Give it the value UPDATE if it is COMPARE; exit status 8 if not.
+    #[command(visible_alias = "update")]
+    #[command(after_help = "Example:\n  ringraft counter cas visits 41 42")]
     Cas {
         /// The counter.
         name: String,
@@ -65,25 +73,17 @@ enum Command {
 /// As the table of exit statuses says.
 pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     let target = &flags.target;
-    target.block_on(async {
-        let client = target.connect().await?;
-        let name = flags.command.name();
-        let counter = target.tell(client.counter(name).await)?;
+    target.with_client(async |client| {
+        let counter = client.counter(flags.command.name());
         let value = match &flags.command {
             Command::Get { .. } => counter.get().await,
             Command::Set { value, .. } => counter.set(*value).await,
-            Command::Incr { by, .. } => counter.add(*by).await,
-            Command::Decr { by, .. } => counter.add(by.wrapping_neg()).await,
+            Command::Incr { by, .. } => counter.increment(*by).await,
+            Command::Decr { by, .. } => counter.decrement(*by).await,
             Command::Cas { compare, update, .. } => counter.update(*compare, *update).await,
         };
-        // The result stands whether or not the session ends in good order.
-        drop(client.close().await);
-        let value = target.tell(value)?;
-        if target.json {
-            say(&json!({ "counter": name, "value": value }));
-        } else {
-            say(&value);
-        }
+        let value = target.outcome(value)?;
+        target.tell(&json!({ "counter": counter.name(), "value": value }), &value);
         Ok(Exit::Done)
     })
 }

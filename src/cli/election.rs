@@ -1,17 +1,15 @@
 //! `ringraft election`: stand in an election, or watch one.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::hold::{Ended, Trailing, while_held};
-use super::target::{Stop, Target, shown};
+use super::show::{AGAIN, Told, shown};
+use super::target::{Stop, Target};
 use super::{Exit, Failure, note, say};
-use crate::client::election::{Election, Terms};
-use crate::client::{Client, Fault};
-use crate::wire::proto::election::v1::Term;
+use crate::client::election::Term;
+use crate::client::{Client, Election, Fault, Stream};
 
 /// What is typed.
 #[derive(Args)]
@@ -29,6 +27,7 @@ enum Command {
     /// Ends as the command ends. The command finds the term in RINGRAFT_ELECTION_TERM, which grows
     /// from leader to leader. If the office is lost, the command is ended with SIGTERM, five
     /// seconds later with SIGKILL, and the exit status is 11.
+    #[command(after_help = "Example:\n  ringraft election campaign chair ann -- ./lead.sh")]
     Campaign {
         /// The election.
         name: String,
@@ -38,14 +37,50 @@ enum Command {
         trailing: Trailing,
     },
     /// Print the leader and who waits, now and at each change, until interrupted.
+    #[command(visible_aliases = ["watch", "events"])]
+    #[command(after_help = "Example:\n  ringraft election observe chair --json")]
     Observe {
         /// The election.
         name: String,
     },
     /// Print the leader and who waits, once; exit status 8 if nobody leads.
+    #[command(visible_alias = "get")]
+    #[command(after_help = "Example:\n  ringraft election term chair")]
     Term {
         /// The election.
         name: String,
+    },
+    /// Make a candidate the leader; who led waits first in line.
+    #[command(after_help = "Example:\n  ringraft election anoint chair bob")]
+    Anoint {
+        /// The election.
+        name: String,
+        /// The candidate.
+        candidate: String,
+    },
+    /// Move a candidate one place towards the office.
+    #[command(after_help = "Example:\n  ringraft election promote chair bob")]
+    Promote {
+        /// The election.
+        name: String,
+        /// The candidate.
+        candidate: String,
+    },
+    /// Move a candidate one place away from the office.
+    #[command(after_help = "Example:\n  ringraft election demote chair ann")]
+    Demote {
+        /// The election.
+        name: String,
+        /// The candidate.
+        candidate: String,
+    },
+    /// Take a candidate out, whoever entered it.
+    #[command(after_help = "Example:\n  ringraft election evict chair ann")]
+    Evict {
+        /// The election.
+        name: String,
+        /// The candidate.
+        candidate: String,
     },
 }
 
@@ -55,33 +90,51 @@ enum Command {
 /// As the table of exit statuses says.
 pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     let target = &flags.target;
-    target.block_on(async {
-        let mut stop = Stop::catch()?;
-        let client = target.connect().await?;
-        let outcome = match &flags.command {
-            Command::Campaign { name, candidate, trailing } => {
-                campaign(target, &client, &mut stop, name, candidate, trailing).await
+    // Closing the session takes every candidate of ours out, also when withdrawing failed.
+    target.with_client(async |client| match &flags.command {
+        Command::Campaign { name, candidate, trailing } => {
+            campaign(target, client, name, candidate, trailing).await
+        }
+        Command::Observe { name } => observe(target, client, name).await,
+        Command::Term { name } => {
+            let term = target.outcome(client.election(name).term().await)?;
+            if term.leader.is_empty() {
+                return Err(Failure::new(Exit::No, format!("nobody leads {name}")));
             }
-            Command::Observe { name } => observe(target, &client, &mut stop, name).await,
-            Command::Term { name } => term(target, &client, name).await,
-        };
-        // Closing the session takes every candidate of ours out, also when withdrawing failed.
-        drop(client.close().await);
-        outcome
+            target.told(&told(name, &term));
+            Ok(Exit::Done)
+        }
+        Command::Anoint { name, candidate } => {
+            ordered(target, name, client.election(name).anoint(candidate).await)
+        }
+        Command::Promote { name, candidate } => {
+            ordered(target, name, client.election(name).promote(candidate).await)
+        }
+        Command::Demote { name, candidate } => {
+            ordered(target, name, client.election(name).demote(candidate).await)
+        }
+        Command::Evict { name, candidate } => {
+            ordered(target, name, client.election(name).evict(candidate).await)
+        }
     })
+}
+
+fn ordered(target: &Target, name: &str, term: Result<Term, Fault>) -> Result<Exit, Failure> {
+    target.told(&told(name, &target.outcome(term)?));
+    Ok(Exit::Done)
 }
 
 async fn campaign(
     target: &Target,
     client: &Client,
-    stop: &mut Stop,
     name: &str,
     candidate: &str,
     trailing: &Trailing,
 ) -> Result<Exit, Failure> {
-    let election = target.tell(client.election(name).await)?;
+    let mut stop = Stop::catch()?;
+    let election = client.election(name);
     let mut terms = Following::of(&election);
-    let mut term = target.tell(election.term().await)?;
+    let mut term = target.outcome(election.term().await)?;
     if stands(&term, candidate) {
         // To enter again would change nothing, and two would lead under one name.
         note(&format_args!("{candidate} stands in {name} already; waiting until it does not"));
@@ -89,22 +142,22 @@ async fn campaign(
     while stands(&term, candidate) {
         tokio::select! {
             number = stop.next() => return Ok(Exit::As(128 + number)),
-            () = election.lost() => return Err(target.failure(Fault::SessionLost)),
-            next = terms.next() => term = target.tell(next)?,
+            next = terms.next() => term = target.outcome(next)?,
         }
     }
-    term = target.tell(election.enter(candidate).await)?;
+    let candidacy = target.outcome(election.enter(candidate).await)?;
+    term = candidacy.term.clone();
     if term.leader != candidate {
         note(&format_args!("{name}: {} leads; waiting", shown(term.leader.as_bytes())));
     }
     while term.leader != candidate {
         tokio::select! {
             number = stop.next() => {
-                drop(election.withdraw(candidate).await);
+                drop(candidacy.withdraw().await);
                 return Ok(Exit::As(128 + number));
             }
-            () = election.lost() => return Err(target.failure(Fault::SessionLost)),
-            next = terms.next() => term = target.tell(next)?,
+            () = candidacy.lost() => return Err(target.failure(Fault::SessionLost)),
+            next = terms.next() => term = target.outcome(next)?,
         }
     }
     if target.json {
@@ -120,16 +173,16 @@ async fn campaign(
     ];
     let lost = async {
         tokio::select! {
-            () = election.lost() => {}
+            () = candidacy.lost() => {}
             () = until_replaced(&mut terms, candidate, term.index) => {}
         }
     };
-    match while_held(&trailing.command, &variables, stop, lost).await? {
+    match while_held(&trailing.command, &variables, &mut stop, lost).await? {
         Ended::Lost => {
             Err(Failure::new(Exit::Lost, format!("{candidate} does not lead {name} any more")))
         }
         Ended::Regular(exit) => {
-            drop(election.withdraw(candidate).await);
+            drop(candidacy.withdraw().await);
             Ok(exit)
         }
     }
@@ -151,55 +204,37 @@ async fn until_replaced(terms: &mut Following<'_>, candidate: &str, index: u64) 
     }
 }
 
-async fn observe(
-    target: &Target,
-    client: &Client,
-    stop: &mut Stop,
-    name: &str,
-) -> Result<Exit, Failure> {
-    let election = target.tell(client.election(name).await)?;
+async fn observe(target: &Target, client: &Client, name: &str) -> Result<Exit, Failure> {
+    let mut stop = Stop::catch()?;
+    let election = client.election(name);
     let mut terms = Following::of(&election);
     loop {
         tokio::select! {
             number = stop.next() => return Ok(Exit::As(128 + number)),
-            term = terms.next() => tell(target, name, &target.tell(term)?),
+            term = terms.next() => target.told(&told(name, &target.outcome(term)?)),
         }
     }
 }
 
-async fn term(target: &Target, client: &Client, name: &str) -> Result<Exit, Failure> {
-    let election = target.tell(client.election(name).await)?;
-    let term = target.tell(election.term().await)?;
-    if term.leader.is_empty() {
-        return Err(Failure::new(Exit::No, format!("nobody leads {name}")));
+fn told(name: &str, term: &Term) -> Told {
+    let Term { leader, candidates, index } = term;
+    let json = json!({
+        "election": name, "term": index, "leader": leader, "candidates": candidates,
+    });
+    let leader = if leader.is_empty() { "nobody" } else { leader };
+    let mut line = format!("term {index}: {} leads", shown(leader.as_bytes()));
+    if !candidates.is_empty() {
+        let waiting: Vec<String> = candidates.iter().map(|c| shown(c.as_bytes())).collect();
+        line.push_str(&format!(", waiting: {}", waiting.join(" ")));
     }
-    tell(target, name, &term);
-    Ok(Exit::Done)
-}
-
-fn tell(target: &Target, name: &str, term: &Term) {
-    if target.json {
-        let Term { leader, candidates, index } = term;
-        say(&json!({
-            "election": name, "term": index, "leader": leader, "candidates": candidates,
-        }));
-        return;
-    }
-    let leader = if term.leader.is_empty() { "nobody" } else { &term.leader };
-    let line = format!("term {}: {} leads", term.index, shown(leader.as_bytes()));
-    if term.candidates.is_empty() {
-        say(&line);
-    } else {
-        let waiting: Vec<String> = term.candidates.iter().map(|c| shown(c.as_bytes())).collect();
-        say(&format_args!("{line}, waiting: {}", waiting.join(" ")));
-    }
+    Told { json, line }
 }
 
 /// An election's terms over any number of connections: a watch that breaks is made again, and what
 /// it missed is in the term that comes first.
 struct Following<'a> {
     election: &'a Election,
-    terms: Option<Terms>,
+    terms: Option<Stream<Term>>,
     last: Option<Term>,
 }
 
@@ -217,7 +252,7 @@ impl Following<'_> {
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => return Err(Fault::SessionLost),
-                Err(fault) if fault.is_passing() => {
+                Err(Fault::Interrupted { .. }) => {
                     self.terms = None;
                     sleep(AGAIN).await;
                 }
@@ -236,6 +271,3 @@ impl Following<'_> {
         }
     }
 }
-
-/// Between two tries to watch.
-const AGAIN: Duration = Duration::from_millis(200);

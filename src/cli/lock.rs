@@ -8,9 +8,7 @@ use serde_json::json;
 use super::hold::{Ended, Trailing, while_held};
 use super::target::{Stop, Target, duration};
 use super::{Exit, Failure, note, say};
-use crate::client::lock::Lock;
-use crate::client::{Client, Fault};
-use crate::wire::proto::v1::operation_response_headers::Status;
+use crate::client::{Client, Fault, Lock, Status};
 
 /// What is typed.
 #[derive(Args)]
@@ -36,26 +34,22 @@ pub struct Flags {
 /// As the table of exit statuses says.
 pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     let target = &flags.target;
-    target.block_on(async {
-        let mut stop = Stop::catch()?;
-        let client = target.connect().await?;
-        let outcome = hold(flags, &client, &mut stop).await;
-        // Closing the session gives the lock back, also when releasing it failed.
-        drop(client.close().await);
-        outcome
-    })
+    // Closing the session gives the lock back, also when releasing it failed.
+    target.with_client(async |client| hold(flags, client).await)
 }
 
-async fn hold(flags: &Flags, client: &Client, stop: &mut Stop) -> Result<Exit, Failure> {
+async fn hold(flags: &Flags, client: &Client) -> Result<Exit, Failure> {
     let target = &flags.target;
-    let lock = target.tell(client.lock(&flags.name).await)?;
+    let mut stop = Stop::catch()?;
+    let lock = client.lock(&flags.name);
     if flags.show {
         return show(flags, &lock).await;
     }
-    let token = tokio::select! {
+    let held = tokio::select! {
         number = stop.next() => return Ok(Exit::As(128 + number)),
-        token = lock.acquire(flags.wait) => token.map_err(|fault| not_had(flags, fault))?,
+        held = lock.acquire(flags.wait) => held.map_err(|fault| not_had(flags, fault))?,
     };
+    let token = held.token();
     let command = &flags.trailing.command;
     if target.json {
         // With a command, standard output is the command's.
@@ -66,35 +60,27 @@ async fn hold(flags: &Flags, client: &Client, stop: &mut Stop) -> Result<Exit, F
     }
     let variables =
         [("RINGRAFT_LOCK", flags.name.clone()), ("RINGRAFT_LOCK_TOKEN", token.to_string())];
-    match while_held(command, &variables, stop, lock.lost()).await {
-        Ok(Ended::Lost) => Err(target.failure(Fault::SessionLost)),
-        other => {
-            // The session is closed next, which gives it back too.
-            drop(lock.release().await);
-            other.map(|ended| match ended {
-                Ended::Regular(exit) => exit,
-                Ended::Lost => Exit::Lost,
-            })
+    match while_held(command, &variables, &mut stop, held.lost()).await? {
+        Ended::Lost => Err(target.failure(Fault::SessionLost)),
+        Ended::Regular(exit) => {
+            drop(held.release().await);
+            Ok(exit)
         }
     }
 }
 
 async fn show(flags: &Flags, lock: &Lock) -> Result<Exit, Failure> {
     let holder = lock.holder().await;
-    if matches!(&holder, Err(Fault::Refused { status: Status::NotFound, .. })) {
+    if holder.as_ref().is_err_and(|fault| fault.is(Status::NotFound)) {
         return Err(Failure::new(Exit::No, format!("nobody holds {}", flags.name)));
     }
-    let token = flags.target.tell(holder)?;
-    if flags.target.json {
-        say(&json!({ "lock": flags.name, "token": token }));
-    } else {
-        say(&token);
-    }
+    let token = flags.target.outcome(holder)?;
+    flags.target.tell(&json!({ "lock": flags.name, "token": token }), &token);
     Ok(Exit::Done)
 }
 
 fn not_had(flags: &Flags, fault: Fault) -> Failure {
-    if matches!(&fault, Fault::Refused { status: Status::Conflict, .. }) {
+    if fault.is(Status::Conflict) {
         return Failure::new(Exit::No, format!("{} is held by somebody else", flags.name));
     }
     flags.target.failure(fault)

@@ -1,19 +1,14 @@
 //! `ringraft map`: read, change and watch a map.
 
-use std::io::{Read, Write};
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::{Args, Subcommand};
-use serde_json::json;
-use tokio::sync::mpsc;
+use serde_json::{Value, json};
 
-use super::target::{Stop, Target, json_value, lifetime, shown};
-use super::{Exit, Failure, said, say};
-use crate::client::map::{Demand, Map};
-use crate::client::{Client, Fault};
-use crate::limits;
-use crate::wire::proto::map::v1::{Event, IndexedValue, event};
+use super::show::{Content, Told, shown, value};
+use super::target::{Target, lifetime};
+use super::{Exit, Failure};
+use crate::client::{Entry, Fault, Map, Versioned, Written};
 
 /// What is typed.
 #[derive(Args)]
@@ -27,16 +22,10 @@ pub struct Flags {
 #[derive(Subcommand)]
 enum Command {
     /// Write an entry and print its version.
+    #[command(after_help = "Example:\n  ringraft map put greetings hello world --ttl 5m")]
     Put {
-        /// The map.
-        map: String,
-        /// The entry's key.
-        key: String,
-        /// Its value; `-` reads it from standard input.
-        value: String,
-        /// How long it lives, as 10s or 5m; for ever without.
-        #[arg(long, value_parser = lifetime, value_name = "TIME")]
-        ttl: Option<Duration>,
+        #[command(flatten)]
+        entry: Wanted,
         /// Only if there is no such entry; exit status 8 if there is.
         #[arg(long, conflicts_with = "if_version")]
         if_absent: bool,
@@ -44,18 +33,35 @@ enum Command {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
         if_version: Option<u64>,
     },
+    /// Write an entry that is not there; exit status 8 if it is.
+    #[command(after_help = "Example:\n  ringraft map insert greetings hello world")]
+    Insert {
+        #[command(flatten)]
+        entry: Wanted,
+    },
+    /// Write an entry that is there; exit status 8 if it is not.
+    #[command(after_help = "Example:\n  ringraft map update greetings hello moon --if-version 3")]
+    Update {
+        #[command(flatten)]
+        entry: Wanted,
+        /// Only if the entry has this version; exit status 8 if not.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        if_version: Option<u64>,
+    },
     /// Print the value of an entry; exit status 8 if there is none.
+    #[command(after_help = "Example:\n  ringraft map get greetings hello")]
     Get {
         /// The map.
-        map: String,
+        name: String,
         /// The entry's key.
         key: String,
     },
     /// Remove an entry; exit status 8 if there is none.
     #[command(visible_alias = "del")]
+    #[command(after_help = "Example:\n  ringraft map remove greetings hello")]
     Remove {
         /// The map.
-        map: String,
+        name: String,
         /// The entry's key.
         key: String,
         /// Only if the entry has this version; exit status 8 if not.
@@ -64,27 +70,53 @@ enum Command {
     },
     /// Print all entries, sorted by key.
     #[command(visible_alias = "ls")]
+    #[command(after_help = "Example:\n  ringraft map list greetings")]
     List {
         /// The map.
-        map: String,
+        name: String,
     },
-    /// Print how many entries there are.
-    Size {
-        /// The map.
-        map: String,
-    },
-    /// Remove all entries.
-    Clear {
-        /// The map.
-        map: String,
-    },
-    /// Print changes as they happen, until interrupted.
+    /// Print all entries and then each that changes, until interrupted.
+    ///
+    /// Begins anew with all entries when the connection breaks.
+    #[command(after_help = "Example:\n  ringraft map watch greetings")]
     Watch {
         /// The map.
-        map: String,
+        name: String,
+    },
+    /// Print changes as they happen, each once, until interrupted.
+    #[command(after_help = "Example:\n  ringraft map events greetings hello --json")]
+    Events {
+        /// The map.
+        name: String,
         /// Only this key.
         key: Option<String>,
     },
+    /// Print how many entries there are.
+    #[command(after_help = "Example:\n  ringraft map size greetings")]
+    Size {
+        /// The map.
+        name: String,
+    },
+    /// Remove all entries.
+    #[command(after_help = "Example:\n  ringraft map clear greetings")]
+    Clear {
+        /// The map.
+        name: String,
+    },
+}
+
+/// An entry to write.
+#[derive(Args)]
+struct Wanted {
+    /// The map.
+    name: String,
+    /// The entry's key.
+    key: String,
+    /// Its value; `-` reads it from standard input.
+    value: String,
+    /// How long it lives, as 10s or 5m; for ever without.
+    #[arg(long, value_parser = lifetime, value_name = "TIME")]
+    ttl: Option<Duration>,
 }
 
 /// Does it.
@@ -93,160 +125,120 @@ enum Command {
 /// As the table of exit statuses says.
 pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     let target = &flags.target;
-    target.block_on(async {
-        let value = flags.command.value()?;
-        let client = target.connect().await?;
-        let outcome = flags.command.execute(target, &client, value).await;
-        // The result stands whether or not the sessions end in good order.
-        drop(client.close().await);
-        outcome
+    // Read before anything is asked of a node.
+    let value = match flags.command.written() {
+        Some(entry) => value(&entry.value)?,
+        None => bytes::Bytes::new(),
+    };
+    target.with_client(async |client| {
+        let map = client.map(flags.command.name());
+        if let Some(entry) = flags.command.written() {
+            let written = target.outcome(flags.command.write(&map, entry, value).await)?;
+            target.tell_written(json!({ "key": entry.key }), &written);
+            return Ok(Exit::Done);
+        }
+        flags.command.read(target, &map).await
     })
 }
 
 impl Command {
-    async fn execute(
-        &self,
-        target: &Target,
-        client: &Client,
-        value: Bytes,
-    ) -> Result<Exit, Failure> {
-        let map = client.map(self.map());
+    fn written(&self) -> Option<&Wanted> {
         match self {
-            Command::Put { key, ttl, if_absent, if_version, .. } => {
-                let demand = match (if_absent, if_version) {
-                    (true, _) => Demand::Absent,
-                    (false, Some(version)) => Demand::Version(*version),
-                    (false, None) => Demand::Anything,
-                };
-                let version = target.tell(map.put(key, value, *ttl, demand).await)?;
-                let json = json!({ "key": key, "version": version });
-                tell(target, &json, &format_args!("version {version}"));
-            }
+            Command::Put { entry, .. }
+            | Command::Insert { entry }
+            | Command::Update { entry, .. } => Some(entry),
+            _ => None,
+        }
+    }
+
+    async fn write(
+        &self,
+        map: &Map,
+        entry: &Wanted,
+        value: bytes::Bytes,
+    ) -> Result<Written, Fault> {
+        let key = &entry.key;
+        let (must_be, version) = match self {
+            Command::Put { if_version: Some(version), .. } => (Some(true), *version),
+            Command::Update { if_version, .. } => (Some(true), if_version.unwrap_or(0)),
+            Command::Put { if_absent: true, .. } | Command::Insert { .. } => (Some(false), 0),
+            _ => (None, 0),
+        };
+        match (must_be, entry.ttl) {
+            (None, None) => map.put(key, value).await,
+            (None, Some(ttl)) => map.put(key, value).ttl(ttl).await,
+            (Some(false), None) => map.insert(key, value).await,
+            (Some(false), Some(ttl)) => map.insert(key, value).ttl(ttl).await,
+            (Some(true), None) => map.update(key, value).prev_version(version).await,
+            (Some(true), Some(ttl)) => map.update(key, value).ttl(ttl).prev_version(version).await,
+        }
+    }
+
+    async fn read(&self, target: &Target, map: &Map) -> Result<Exit, Failure> {
+        match self {
             Command::Get { key, .. } => {
-                let found = target.tell(map.get(key).await)?;
-                if target.json {
-                    say(&entry_json(key, &found));
-                } else {
-                    raw(&found.value);
-                }
+                let found = target.outcome(map.get(key).await)?;
+                target.tell_value(&object(key, &found), &found.value);
             }
             Command::Remove { key, if_version, .. } => {
-                let was = target.tell(map.remove(key, if_version.unwrap_or(0)).await)?;
-                let line = format_args!("removed version {}", was.index);
-                tell(target, &entry_json(key, &was), &line);
+                let removed = map.remove(key).prev_version(if_version.unwrap_or(0));
+                let was = target.outcome(removed.await)?;
+                let line = format_args!("removed version {}", was.version);
+                target.tell(&object(key, &was), &line);
             }
-            Command::List { .. } => list(target, &map).await?,
+            Command::List { .. } => {
+                let mut entries = target.outcome(map.list().await)?;
+                entries.sort_by(|a, b| a.key.cmp(&b.key));
+                entries.iter().for_each(|found| target.told(&entry(found)));
+            }
+            Command::Watch { .. } => {
+                return target.follow_again(async || map.watch().await, entry).await;
+            }
+            Command::Events { key, .. } => {
+                let events = map.events(key.as_deref());
+                return target
+                    .follow(events, |event| {
+                        let object = json!({ "key": event.key });
+                        Told::change(object, &shown(event.key.as_bytes()), &event.change)
+                    })
+                    .await;
+            }
             Command::Size { .. } => {
-                let size = target.tell(map.size().await)?;
-                tell(target, &json!({ "size": size }), &size);
+                let size = target.outcome(map.size().await)?;
+                target.tell(&json!({ "size": size }), &size);
             }
             Command::Clear { .. } => {
-                target.tell(map.clear().await)?;
-                tell(target, &json!({ "cleared": true }), &"cleared");
+                target.outcome(map.clear().await)?;
+                target.tell(&json!({ "cleared": true }), &"cleared");
             }
-            Command::Watch { key, .. } => return watch(target, &map, key.as_deref()).await,
+            Command::Put { .. } | Command::Insert { .. } | Command::Update { .. } => {}
         }
         Ok(Exit::Done)
     }
 
-    fn map(&self) -> &str {
+    fn name(&self) -> &str {
         match self {
-            Command::Put { map, .. }
-            | Command::Get { map, .. }
-            | Command::Remove { map, .. }
-            | Command::List { map }
-            | Command::Size { map }
-            | Command::Clear { map }
-            | Command::Watch { map, .. } => map,
-        }
-    }
-
-    /// The value to put, read before anything is asked of a node.
-    fn value(&self) -> Result<Bytes, Failure> {
-        let Command::Put { value, .. } = self else { return Ok(Bytes::new()) };
-        if value != "-" {
-            return Ok(Bytes::from(value.clone()));
-        }
-        let mut bytes = Vec::new();
-        let most = limits::REQUEST_BYTES_MAX as u64;
-        let read = std::io::stdin().lock().take(most + 1).read_to_end(&mut bytes);
-        read.map_err(|error| Failure::new(Exit::Failed, format!("standard input: {error}")))?;
-        if bytes.len() as u64 > most {
-            let what = format!("the value on standard input is larger than {most} bytes");
-            return Err(Failure::new(Exit::Usage, what));
-        }
-        Ok(bytes.into())
-    }
-}
-
-async fn list(target: &Target, map: &Map<'_>) -> Result<(), Failure> {
-    let mut entries = Vec::new();
-    target.tell(map.entries(|entry| entries.push(entry)).await)?;
-    entries.sort_by(|a, b| a.key.cmp(&b.key));
-    for entry in entries {
-        let value = entry.value.unwrap_or_default();
-        let line = format_args!("{} = {}", shown(entry.key.as_bytes()), shown(&value.value));
-        tell(target, &entry_json(&entry.key, &value), &line);
-    }
-    Ok(())
-}
-
-async fn watch(target: &Target, map: &Map<'_>, key: Option<&str>) -> Result<Exit, Failure> {
-    let mut stop = Stop::catch()?;
-    // A terminal that does not keep up holds back the streams, not this process's memory.
-    let (sender, mut receiver) = mpsc::channel::<Result<Event, Fault>>(256);
-    for partition in map.partitions_of(key) {
-        let mut changes = target.tell(map.changes(partition, key).await)?;
-        let sender = sender.clone();
-        tokio::spawn(async move {
-            while let Some(change) = changes.next().await.transpose() {
-                let over = change.is_err();
-                if sender.send(change).await.is_err() || over {
-                    return;
-                }
-            }
-        });
-    }
-    drop(sender);
-    loop {
-        tokio::select! {
-            number = stop.next() => return Ok(Exit::As(128 + number)),
-            change = receiver.recv() => match change {
-                Some(change) => tell_change(target, &target.tell(change)?),
-                None => return Ok(Exit::Done),
-            },
+            Command::Put { entry, .. }
+            | Command::Insert { entry }
+            | Command::Update { entry, .. } => &entry.name,
+            Command::Get { name, .. }
+            | Command::Remove { name, .. }
+            | Command::List { name }
+            | Command::Watch { name }
+            | Command::Events { name, .. }
+            | Command::Size { name }
+            | Command::Clear { name } => name,
         }
     }
 }
 
-fn tell_change(target: &Target, change: &Event) {
-    let none = IndexedValue::default();
-    let (what, value) = match &change.event {
-        Some(event::Event::Inserted(inserted)) => ("inserted", inserted.value.as_ref()),
-        Some(event::Event::Updated(updated)) => ("updated", updated.value.as_ref()),
-        Some(event::Event::Removed(removed)) if removed.expired => {
-            ("expired", removed.value.as_ref())
-        }
-        Some(event::Event::Removed(removed)) => ("removed", removed.value.as_ref()),
-        None => return,
-    };
-    let value = value.unwrap_or(&none);
-    let mut json = entry_json(&change.key, value);
-    json["event"] = what.into();
-    let line = format_args!("{what} {} = {}", shown(change.key.as_bytes()), shown(&value.value));
-    tell(target, &json, &line);
+fn object(key: &str, found: &Versioned) -> Value {
+    let mut object = json!({ "key": key });
+    found.fill(&mut object);
+    object
 }
 
-fn tell(target: &Target, json: &serde_json::Value, line: &dyn std::fmt::Display) {
-    if target.json { say(json) } else { say(line) }
-}
-
-fn entry_json(key: &str, value: &IndexedValue) -> serde_json::Value {
-    json!({ "key": key, "value": json_value(&value.value), "version": value.index })
-}
-
-/// The value byte for byte, and a line's end so that the next prompt begins on a line of its own.
-fn raw(value: &[u8]) {
-    let mut out = std::io::stdout().lock();
-    said(out.write_all(value).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()));
+fn entry(entry: &Entry<Versioned>) -> Told {
+    let object = json!({ "key": entry.key });
+    Told::entry(object, &shown(entry.key.as_bytes()), entry.value.as_ref())
 }

@@ -7,11 +7,17 @@
 #[cfg(feature = "io")]
 pub mod counter;
 #[cfg(feature = "io")]
+pub mod countermap;
+#[cfg(feature = "io")]
 pub mod doctor;
+#[cfg(feature = "io")]
+pub mod driver_config;
 #[cfg(feature = "io")]
 pub mod election;
 #[cfg(feature = "io")]
 pub mod hold;
+#[cfg(feature = "io")]
+pub mod indexedmap;
 #[cfg(feature = "io")]
 pub mod lock;
 pub mod log;
@@ -19,10 +25,18 @@ mod log_entry;
 #[cfg(feature = "io")]
 pub mod map;
 #[cfg(feature = "io")]
+pub mod multimap;
+#[cfg(feature = "io")]
 pub mod serve;
+#[cfg(feature = "io")]
+pub mod set;
+#[cfg(feature = "io")]
+pub mod show;
 pub mod sim;
 #[cfg(feature = "io")]
 pub mod target;
+#[cfg(feature = "io")]
+pub mod value;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -114,19 +128,41 @@ enum Command {
     /// Read and change a counter.
     #[cfg(feature = "io")]
     Counter(counter::Flags),
+    /// Read, change and watch a map of counters.
+    #[cfg(feature = "io")]
+    Countermap(countermap::Flags),
     /// Read, change and watch a map.
     #[cfg(feature = "io")]
     Map(map::Flags),
+    /// Read, change and watch a map whose entries have an order.
+    #[cfg(feature = "io")]
+    Indexedmap(indexedmap::Flags),
+    /// Read, change and watch a map whose keys have many values.
+    #[cfg(feature = "io")]
+    Multimap(multimap::Flags),
+    /// Read, change and watch a set.
+    #[cfg(feature = "io")]
+    Set(set::Flags),
+    /// Read, change and watch a single value.
+    #[cfg(feature = "io")]
+    Value(value::Flags),
     /// Hold a lock while a command runs.
     ///
     /// Ends as the command ends. The command finds the lock's fencing token in RINGRAFT_LOCK_TOKEN:
     /// it grows from holder to holder. If the lock is lost, the command is ended with SIGTERM, five
     /// seconds later with SIGKILL, and the exit status is 11.
     #[cfg(feature = "io")]
+    #[command(after_help = "Example:\n  ringraft lock door --wait 10s -- ./work.sh")]
     Lock(lock::Flags),
     /// Stand in an election, or watch one.
     #[cfg(feature = "io")]
     Election(election::Flags),
+    /// Print the configuration of the published Go drivers for the nodes that run.
+    ///
+    /// It goes to an Atomix proxy as the configuration of a store, for drivers of 2022 (MultiRaft
+    /// v1beta1) with addresses of listeners that speak the released dialect.
+    #[cfg(feature = "io")]
+    DriverConfig(driver_config::Flags),
     /// Show what this host has and what a node wants, and time its disk.
     #[cfg(feature = "io")]
     Doctor(doctor::Flags),
@@ -151,11 +187,23 @@ impl Cli {
             #[cfg(feature = "io")]
             Some(Command::Counter(flags)) => counter::run(&flags),
             #[cfg(feature = "io")]
+            Some(Command::Countermap(flags)) => countermap::run(&flags),
+            #[cfg(feature = "io")]
             Some(Command::Map(flags)) => map::run(&flags),
+            #[cfg(feature = "io")]
+            Some(Command::Indexedmap(flags)) => indexedmap::run(&flags),
+            #[cfg(feature = "io")]
+            Some(Command::Multimap(flags)) => multimap::run(&flags),
+            #[cfg(feature = "io")]
+            Some(Command::Set(flags)) => set::run(&flags),
+            #[cfg(feature = "io")]
+            Some(Command::Value(flags)) => value::run(&flags),
             #[cfg(feature = "io")]
             Some(Command::Lock(flags)) => lock::run(&flags),
             #[cfg(feature = "io")]
             Some(Command::Election(flags)) => election::run(&flags),
+            #[cfg(feature = "io")]
+            Some(Command::DriverConfig(flags)) => driver_config::run(&flags),
             #[cfg(feature = "io")]
             Some(Command::Doctor(flags)) => doctor::run(&flags),
             Some(Command::Log(flags)) => log::run(&flags),

@@ -1,17 +1,14 @@
 //! What the client's subcommands share: which node, how long, in which form; and what is said when
-//! a call fails.
+//! a call fails. What they print is in `show.rs`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Exit, Failure};
-use crate::client::{Client, Fault, Options};
-use crate::wire::proto::v1::operation_response_headers::Status;
+use crate::client::{Client, Dialect, Fault, Options, Status};
 
 /// Flags of every subcommand that talks to a node.
 #[derive(Args, Debug, Clone)]
@@ -30,6 +27,14 @@ pub struct Target {
     #[arg(long, env = "RINGRAFT_PARTITION_IDS", value_delimiter = ',', global = true)]
     #[arg(value_name = "IDS")]
     pub partition_ids: Vec<u32>,
+    /// What the node's listener speaks: documented or released.
+    #[arg(long, env = "RINGRAFT_DIALECT", default_value = "documented", global = true)]
+    #[arg(value_parser = dialect, value_name = "DIALECT")]
+    pub dialect: Dialect,
+    /// The namespace of what is named; the same name in another is something else.
+    #[arg(long, env = "RINGRAFT_NAMESPACE", default_value = "", global = true)]
+    #[arg(value_name = "TEXT", hide_default_value = true)]
+    pub namespace: String,
     /// Print JSON, one object a line.
     #[arg(long, global = true)]
     pub json: bool,
@@ -43,10 +48,7 @@ impl Target {
     ///
     /// # Errors
     /// What `work` says.
-    pub fn block_on<T>(
-        &self,
-        work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
+    fn block_on<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
         let outcome = runtime.block_on(work);
@@ -55,11 +57,28 @@ impl Target {
         outcome
     }
 
+    /// Runs `work` with a client on this thread, and ends what the client had open.
+    ///
+    /// # Errors
+    /// What `work` says.
+    pub fn with_client(
+        &self,
+        work: impl AsyncFnOnce(&Client) -> Result<Exit, Failure>,
+    ) -> Result<Exit, Failure> {
+        self.block_on(async {
+            let client = self.connect().await?;
+            let outcome = work(&client).await;
+            // The result stands whether or not the sessions end in good order.
+            drop(client.close().await);
+            outcome
+        })
+    }
+
     /// Reaches the node.
     ///
     /// # Errors
     /// Says how to start one.
-    pub async fn connect(&self) -> Result<Client, Failure> {
+    async fn connect(&self) -> Result<Client, Failure> {
         for endpoint in &self.endpoint {
             if crate::config::Address::parse(endpoint).is_none() {
                 let what = format!("--endpoint {endpoint}: not HOST:PORT");
@@ -71,6 +90,8 @@ impl Target {
             patience: self.timeout,
             session_timeout: self.session_timeout.max(Duration::from_secs(1)),
             partitions: self.partition_ids.iter().copied().collect::<BTreeSet<u32>>(),
+            dialect: self.dialect,
+            namespace: self.namespace.clone(),
         };
         Client::connect(options).await.map_err(|fault| self.failure(fault))
     }
@@ -96,18 +117,23 @@ impl Target {
             Fault::Status { code: UNAVAILABLE, .. } => failure(Exit::Unreachable),
             Fault::Refused { status, .. } if is_no(*status) => failure(Exit::No),
             Fault::Status { .. } | Fault::Refused { .. } => failure(Exit::Refused),
-            Fault::Protocol(_) => failure(Exit::Refused).mend(
-                "is it a ringraft node, and does its listener speak the documented dialect \
-                 (--dialect documented)?",
-            ),
+            Fault::Interrupted { .. } | Fault::Gap => {
+                failure(Exit::Failed).mend("what was missed is not known: begin again")
+            }
+            Fault::Closed => failure(Exit::Failed),
+            Fault::Protocol(_) => failure(Exit::Refused).mend(format_args!(
+                "is it a ringraft node, and does its listener speak the {} dialect? \
+                 `ringraft serve` says which: --dialect",
+                self.dialect.name()
+            )),
         }
     }
 
-    /// `Err` for a failed call, as the process tells it.
+    /// The outcome of a call, as the process tells it.
     ///
     /// # Errors
     /// The fault, told.
-    pub fn tell<T>(&self, outcome: Result<T, Fault>) -> Result<T, Failure> {
+    pub fn outcome<T>(&self, outcome: Result<T, Fault>) -> Result<T, Failure> {
         outcome.map_err(|fault| self.failure(fault))
     }
 }
@@ -178,22 +204,8 @@ pub fn lifetime(text: &str) -> Result<Duration, String> {
     if span.is_zero() { Err("0 is no time to live".to_owned()) } else { Ok(span) }
 }
 
-/// A value as a line can show it: as it is when that is plain text, else quoted with escapes.
-#[must_use]
-pub fn shown(value: &[u8]) -> String {
-    match std::str::from_utf8(value) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
-        _ => format!("\"{}\"", value.escape_ascii()),
-    }
-}
-
-/// A value as JSON can hold it: text, or `{"base64": ...}` when it is not UTF-8.
-#[must_use]
-pub fn json_value(value: &[u8]) -> serde_json::Value {
-    match std::str::from_utf8(value) {
-        Ok(text) => text.into(),
-        Err(_) => serde_json::json!({ "base64": URL_SAFE.encode(value) }),
-    }
+fn dialect(text: &str) -> Result<Dialect, String> {
+    Dialect::parse(text).ok_or_else(|| "documented or released".to_owned())
 }
 
 #[cfg(test)]
@@ -208,12 +220,5 @@ mod tests {
         for bad in ["", "s", "5 s", "-1s", "1.5s", "5d", "99999999999999999999s"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn values_are_shown_so_that_a_line_stays_a_line() {
-        assert_eq!(shown(b"plain text"), "plain text");
-        assert_eq!(shown(b"two\nlines"), "\"two\\nlines\"");
-        assert_eq!(shown(&[0xFF, b'a']), "\"\\xffa\"");
     }
 }

@@ -1,8 +1,8 @@
-//! One connection to a node, dialled when it is needed: gRPC over the h2 crate.
+//! Connections to nodes, dialled when they are needed: gRPC over the h2 crate.
 //!
-//! A call is tried once here; who tries again, and with which number, is the session's affair
-//! (`session.rs`). A connection that failed is dropped and the next call dials the next endpoint.
-//! Absent on purpose: TLS (the protocol has none), compression, and retries.
+//! One connection an address, for all partitions. A call is tried once here; who tries again, where
+//! and with which number, is the affair of `way.rs`. A connection that failed is dropped and the
+//! next call dials anew. Absent on purpose: TLS (the protocol has none), compression, and retries.
 
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use h2::client::SendRequest;
 use http::{HeaderMap, Method as Verb, Request, StatusCode, header};
 use prost::Message;
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::Fault;
@@ -24,10 +25,10 @@ pub struct Method<I, O> {
     shapes: PhantomData<fn(I) -> O>,
 }
 
-/// The connection to whichever endpoint answers; clones share it.
+/// The addresses of a cluster and the connections to them; clones share them.
 #[derive(Clone)]
-pub struct Channel {
-    shared: Arc<Shared>,
+pub struct Network {
+    nodes: Arc<[Node]>,
 }
 
 /// Messages of one call that answers with many. Its end shows at the first `next`, for a node may
@@ -47,20 +48,25 @@ enum Phase {
     Ended,
 }
 
-struct Shared {
-    endpoints: Vec<String>,
-    state: Mutex<State>,
+struct Node {
+    endpoint: String,
+    line: Mutex<Line>,
     // Only one dials at a time, or many calls would open many connections.
     dialling: tokio::sync::Mutex<()>,
 }
 
-struct State {
-    sender: Option<SendRequest<Bytes>>,
+#[derive(Default)]
+struct Line {
+    open: Option<Open>,
     /// Counts connections, so that a call's failure drops the connection it was made on and no
     /// other.
     generation: u64,
-    /// Which endpoint the next dial begins with.
-    next: usize,
+}
+
+struct Open {
+    sender: SendRequest<Bytes>,
+    /// The task that moves its octets; all calls on it fail when it ends.
+    task: AbortHandle,
 }
 
 impl<I, O> Method<I, O> {
@@ -71,88 +77,99 @@ impl<I, O> Method<I, O> {
     }
 }
 
-impl Channel {
-    /// A channel to any of `endpoints`, each `HOST:PORT`; nothing is dialled yet.
+impl Network {
+    /// The nodes at `endpoints`, each `HOST:PORT`; nothing is dialled yet.
     #[must_use]
-    pub fn new(endpoints: Vec<String>) -> Channel {
-        assert!(!endpoints.is_empty(), "a channel leads somewhere");
-        let state = Mutex::new(State { sender: None, generation: 0, next: 0 });
-        Channel {
-            shared: Arc::new(Shared { endpoints, state, dialling: tokio::sync::Mutex::default() }),
-        }
+    pub fn of(endpoints: &[String]) -> Network {
+        assert!(!endpoints.is_empty(), "a client has somebody to ask");
+        let node = |endpoint: &String| Node {
+            endpoint: endpoint.clone(),
+            line: Mutex::default(),
+            dialling: tokio::sync::Mutex::default(),
+        };
+        Network { nodes: endpoints.iter().map(node).collect() }
     }
 
-    /// One message there, one message back.
+    /// How many addresses there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// One message to the node `at`, one message back.
     ///
     /// # Errors
     /// Whatever the node or the way to it says; see `Fault::is_passing`.
     pub async fn unary<I: Message, O: Message + Default>(
         &self,
+        at: usize,
         method: &Method<I, O>,
         request: &I,
     ) -> Result<O, Fault> {
-        let mut stream = self.stream(method, request).await?;
+        let mut stream = self.stream(at, method, request).await?;
         match stream.next().await? {
             Some(reply) => Ok(reply),
             None => Err(Fault::Protocol("an answer without a message")),
         }
     }
 
-    /// One message there, many back.
+    /// One message to the node `at`, many back.
     ///
     /// # Errors
     /// As `unary`.
     pub async fn stream<I: Message, O: Message + Default>(
         &self,
+        at: usize,
         method: &Method<I, O>,
         request: &I,
     ) -> Result<Stream<O>, Fault> {
-        let (sender, generation) = self.connected().await?;
+        let node = &self.nodes[at];
+        let (sender, generation) = node.connected().await?;
         let opened = open(sender, method.path, request).await;
         if matches!(opened, Err(Fault::Unreachable { .. })) {
-            self.drop_connection(generation);
+            node.hang_up(generation);
         }
         opened
     }
 
+    /// Gives up the connection to the node `at`, which says nothing any more: all calls on it fail,
+    /// also those that would wait for ever.
+    pub fn give_up(&self, at: usize) {
+        let node = &self.nodes[at];
+        let generation = node.line().generation;
+        node.hang_up(generation);
+    }
+}
+
+impl Node {
     async fn connected(&self) -> Result<(SendRequest<Bytes>, u64), Fault> {
-        let _one = self.shared.dialling.lock().await;
+        let _one = self.dialling.lock().await;
         if let Some(found) = self.current() {
             return Ok(found);
         }
-        let start = self.state().next;
-        let mut last = None;
-        for step in 0..self.shared.endpoints.len() {
-            let at = (start + step) % self.shared.endpoints.len();
-            match dial(&self.shared.endpoints[at]).await {
-                Ok(sender) => {
-                    let mut state = self.state();
-                    state.generation += 1;
-                    state.next = at;
-                    state.sender = Some(sender.clone());
-                    return Ok((sender, state.generation));
-                }
-                Err(fault) => last = Some(fault),
-            }
-        }
-        Err(last.unwrap_or(Fault::Protocol("no endpoint")))
+        let (sender, task) = dial(&self.endpoint).await?;
+        let mut line = self.line();
+        line.generation += 1;
+        line.open = Some(Open { sender: sender.clone(), task });
+        Ok((sender, line.generation))
     }
 
     fn current(&self) -> Option<(SendRequest<Bytes>, u64)> {
-        let state = self.state();
-        state.sender.clone().map(|sender| (sender, state.generation))
+        let line = self.line();
+        line.open.as_ref().map(|open| (open.sender.clone(), line.generation))
     }
 
-    fn drop_connection(&self, generation: u64) {
-        let mut state = self.state();
-        if state.generation == generation {
-            state.sender = None;
-            state.next = (state.next + 1) % self.shared.endpoints.len();
+    fn hang_up(&self, generation: u64) {
+        let mut line = self.line();
+        if line.generation == generation
+            && let Some(open) = line.open.take()
+        {
+            open.task.abort();
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -233,7 +250,7 @@ const DIAL_MAX: Duration = Duration::from_secs(5);
 /// Room for what the node sends before we say that we took it.
 const WINDOW_BYTES: u32 = 4 << 20;
 
-async fn dial(endpoint: &str) -> Result<SendRequest<Bytes>, Fault> {
+async fn dial(endpoint: &str) -> Result<(SendRequest<Bytes>, AbortHandle), Fault> {
     let unreachable = |reason: String| Fault::Unreachable { endpoint: endpoint.to_owned(), reason };
     let socket = match timeout(DIAL_MAX, TcpStream::connect(endpoint)).await {
         Ok(connected) => connected.map_err(|error| unreachable(reason_of(&error)))?,
@@ -248,8 +265,8 @@ async fn dial(endpoint: &str) -> Result<SendRequest<Bytes>, Fault> {
         Err(_) => return Err(unreachable("it does not speak HTTP/2".to_owned())),
     };
     // The calls on it learn of its end by themselves.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(sender)
+    let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
+    Ok((sender, task))
 }
 
 async fn open<I: Message, O>(

@@ -1,54 +1,121 @@
-//! An election: one leader, the other candidates wait in the order in which they came.
+//! An election: one leader, the other candidates wait in the order in which they came. It lives in
+//! the partition of its name.
+//!
+//! A candidate belongs to the session that entered it, and leaves with that session. Anybody may
+//! change the order.
 
+use super::Fault;
 use super::connection::Method;
-use super::session::{Answers, Command, Patience, Primitive, Query, Session};
-use super::{Client, Fault};
+use super::handle::primitive;
+use super::session::{Command, Query, Session};
+use super::stream::Stream;
+use super::way::Until;
 use crate::wire::proto::election::v1::{
-    EnterInput, EnterOutput, GetTermInput, GetTermOutput, Term, WatchInput, WatchOutput,
+    AnointInput, AnointOutput, DemoteInput, DemoteOutput, EnterInput, EnterOutput, EvictInput,
+    EvictOutput, GetTermInput, GetTermOutput, PromoteInput, PromoteOutput, WatchInput, WatchOutput,
     WithdrawInput, WithdrawOutput,
 };
 
-/// An election by its name.
-pub struct Election {
-    session: Session,
-    primitive: Primitive,
-    patience: Patience,
+pub use crate::wire::proto::election::v1::Term;
+
+primitive! {
+    /// An election by its name; without candidates when it is new.
+    ///
+    /// ```no_run
+    /// # use ringraft::client::{Client, Fault};
+    /// # async fn example(client: Client) -> Result<(), Fault> {
+    /// let chair = client.election("chair");
+    /// let mut terms = chair.watch().await?;
+    /// let me = chair.enter("ann").await?;
+    /// while let Some(term) = terms.next().await? {
+    ///     if term.leader == "ann" {
+    ///         println!("I lead, term {}", term.index);
+    ///         break;
+    ///     }
+    /// }
+    /// me.withdraw().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    Election, election, "atomix.runtime.election.v1.LeaderElection"
 }
 
-/// Its terms, as they change.
-pub struct Terms(Answers<WatchOutput>);
-
-impl Client {
-    /// The election `name`; without candidates when it is new.
-    ///
-    /// # Errors
-    /// What the node says.
-    pub async fn election(&self, name: &str) -> Result<Election, Fault> {
-        let session = self.session(self.layout.partition_of(name)).await?;
-        let service = "atomix.runtime.election.v1.LeaderElection";
-        let primitive = session.primitive(service, name, self.patience).await?;
-        Ok(Election { session, primitive, patience: self.patience })
-    }
+/// A candidate that stands, until it is withdrawn or its session ends. Dropping it changes nothing.
+pub struct Candidacy {
+    election: Election,
+    candidate: String,
+    session: Session,
+    /// The term when it entered.
+    pub term: Term,
 }
 
 impl Election {
-    /// Enters `candidate`, who leads at once when nobody else does.
+    /// Enters `candidate`, who leads at once when nobody else does. While another session has
+    /// entered the same name this changes nothing.
     ///
     /// # Errors
     /// What the node says.
-    pub async fn enter(&self, candidate: &str) -> Result<Term, Fault> {
+    pub async fn enter(&self, candidate: &str) -> Result<Candidacy, Fault> {
+        let (share, patience) = (self.handle.share(), self.handle.patience());
+        let place = self.handle.home();
         let input = EnterInput { candidate: candidate.to_owned() };
-        let output = self.primitive.command(&ENTER, input, self.patience).await?;
-        output.term.ok_or(NO_TERM)
+        let work = async move {
+            let until = Until::after(patience);
+            let primitive = share.at(place, until).await?;
+            let output: EnterOutput = primitive.command(&ENTER, input, until).await?;
+            Ok((primitive.session, output.term.ok_or(NO_TERM)?))
+        };
+        let (session, term) = self.handle.client().run(work).await?;
+        Ok(Candidacy { election: self.clone(), candidate: candidate.to_owned(), session, term })
     }
 
-    /// Takes `candidate` out again.
+    /// Takes `candidate` out again, if this client's session entered it.
     ///
     /// # Errors
     /// What the node says.
     pub async fn withdraw(&self, candidate: &str) -> Result<Term, Fault> {
         let input = WithdrawInput { candidate: candidate.to_owned() };
-        let output = self.primitive.command(&WITHDRAW, input, self.patience).await?;
+        let output = self.handle.command(self.handle.home(), &WITHDRAW, input).await?;
+        output.term.ok_or(NO_TERM)
+    }
+
+    /// Makes a candidate the leader; who led waits first in line.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn anoint(&self, candidate: &str) -> Result<Term, Fault> {
+        let input = AnointInput { candidate: candidate.to_owned() };
+        let output = self.handle.command(self.handle.home(), &ANOINT, input).await?;
+        output.term.ok_or(NO_TERM)
+    }
+
+    /// Moves a candidate one place towards the office.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn promote(&self, candidate: &str) -> Result<Term, Fault> {
+        let input = PromoteInput { candidate: candidate.to_owned() };
+        let output = self.handle.command(self.handle.home(), &PROMOTE, input).await?;
+        output.term.ok_or(NO_TERM)
+    }
+
+    /// Moves a candidate one place away from the office.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn demote(&self, candidate: &str) -> Result<Term, Fault> {
+        let input = DemoteInput { candidate: candidate.to_owned() };
+        let output = self.handle.command(self.handle.home(), &DEMOTE, input).await?;
+        output.term.ok_or(NO_TERM)
+    }
+
+    /// Takes a candidate out, whoever entered it.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn evict(&self, candidate: &str) -> Result<Term, Fault> {
+        let input = EvictInput { candidate: candidate.to_owned() };
+        let output = self.handle.command(self.handle.home(), &EVICT, input).await?;
         output.term.ok_or(NO_TERM)
     }
 
@@ -57,34 +124,32 @@ impl Election {
     /// # Errors
     /// What the node says.
     pub async fn term(&self) -> Result<Term, Fault> {
-        let output = self.primitive.query(&GET_TERM, GetTermInput {}, self.patience).await?;
+        let output = self.handle.query(self.handle.home(), &GET_TERM, GetTermInput {}).await?;
         output.term.ok_or(NO_TERM)
     }
 
-    /// The terms to come, and the present one first if somebody ever led.
+    /// The terms to come, and the present one first if somebody ever led. Over with the connection.
     ///
     /// # Errors
     /// What the node says.
-    pub async fn watch(&self) -> Result<Terms, Fault> {
-        self.primitive.answers(&WATCH, WatchInput {}).await.map(Terms)
-    }
-
-    /// Returns when the session is lost, and every candidacy with it.
-    pub async fn lost(&self) {
-        self.session.lost().await;
+    pub async fn watch(&self) -> Result<Stream<Term>, Fault> {
+        let convert = |output: WatchOutput| Ok(output.term);
+        self.handle.answers(vec![self.handle.home()], &WATCH, WatchInput {}, convert).await
     }
 }
 
-impl Terms {
-    /// The next term; `None` when the watch is over.
+impl Candidacy {
+    /// Returns when the session is over, and the candidacy with it.
+    pub async fn lost(&self) {
+        self.session.end().await;
+    }
+
+    /// Takes the candidate out again.
     ///
     /// # Errors
-    /// What the node says; after a passing fault watch again.
-    pub async fn next(&mut self) -> Result<Option<Term>, Fault> {
-        match self.0.next().await? {
-            Some(output) => output.term.ok_or(NO_TERM).map(Some),
-            None => Ok(None),
-        }
+    /// What the node says.
+    pub async fn withdraw(self) -> Result<Term, Fault> {
+        self.election.withdraw(&self.candidate).await
     }
 }
 
@@ -94,6 +159,14 @@ const ENTER: Command<EnterInput, EnterOutput> =
     Method::at("/atomix.multiraft.election.v1.LeaderElection/Enter");
 const WITHDRAW: Command<WithdrawInput, WithdrawOutput> =
     Method::at("/atomix.multiraft.election.v1.LeaderElection/Withdraw");
+const ANOINT: Command<AnointInput, AnointOutput> =
+    Method::at("/atomix.multiraft.election.v1.LeaderElection/Anoint");
+const PROMOTE: Command<PromoteInput, PromoteOutput> =
+    Method::at("/atomix.multiraft.election.v1.LeaderElection/Promote");
+const DEMOTE: Command<DemoteInput, DemoteOutput> =
+    Method::at("/atomix.multiraft.election.v1.LeaderElection/Demote");
+const EVICT: Command<EvictInput, EvictOutput> =
+    Method::at("/atomix.multiraft.election.v1.LeaderElection/Evict");
 const GET_TERM: Query<GetTermInput, GetTermOutput> =
     Method::at("/atomix.multiraft.election.v1.LeaderElection/GetTerm");
 const WATCH: Query<WatchInput, WatchOutput> =

@@ -6,97 +6,113 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::connection::Method;
-use super::session::{Command, Events, Primitive, Query, insist};
-use super::{Client, Fault};
+use super::handle::{Write, primitive, writes};
+use super::session::{Command, Query, span};
+use super::stream::Stream;
+use super::{Change, Entry, Event, Fault, Versioned, Written};
+use crate::wire::proto::map::v1 as wire;
 use crate::wire::proto::map::v1::{
-    ClearInput, ClearOutput, EntriesInput, EntriesOutput, Entry, Event, EventsInput, EventsOutput,
-    GetInput, GetOutput, IndexedValue, InsertInput, InsertOutput, PutInput, PutOutput, RemoveInput,
-    RemoveOutput, SizeInput, SizeOutput, UpdateInput, UpdateOutput,
+    ClearInput, ClearOutput, EntriesInput, EntriesOutput, EventsInput, EventsOutput, GetInput,
+    GetOutput, IndexedValue, InsertInput, InsertOutput, LockInput, LockOutput, PutInput, PutOutput,
+    RemoveInput, RemoveOutput, SizeInput, SizeOutput, UnlockInput, UnlockOutput, UpdateInput,
+    UpdateOutput,
 };
 
-/// A map by its name.
-pub struct Map<'a> {
-    client: &'a Client,
-    name: String,
+primitive! {
+    /// A map by its name; empty when it is new.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use ringraft::client::{Client, Fault};
+    /// # async fn example(client: Client) -> Result<(), Fault> {
+    /// let map = client.map("greetings");
+    /// let hello = map.put("hello", "world").ttl(Duration::from_secs(60)).await?;
+    /// // Only if nobody wrote it since.
+    /// map.update("hello", "everybody").prev_version(hello.version).await?;
+    ///
+    /// let mut events = map.events(Some("hello")).await?;
+    /// map.remove("hello").await?;
+    /// while let Some(event) = events.next().await? {
+    ///     println!("{event:?}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    Map, map, "atomix.runtime.map.v1.Map"
 }
 
-/// What a write demands of the entry as it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Demand {
-    /// Nothing.
-    Anything,
-    /// That there is none.
-    Absent,
-    /// That it has this version.
-    Version(u64),
+writes! {
+    ttl PutInput; ttl InsertInput; ttl UpdateInput;
+    prev PutInput, prev_index; prev UpdateInput, prev_index; prev RemoveInput, prev_index;
 }
 
-/// The changes of one partition's share of a map, in order.
-pub struct Changes(Events<EventsInput, EventsOutput>);
-
-impl Client {
-    /// The map `name`; empty when it is new.
-    #[must_use]
-    pub fn map(&self, name: &str) -> Map<'_> {
-        Map { client: self, name: name.to_owned() }
-    }
-}
-
-impl Map<'_> {
+impl Map {
     /// The value of `key` and its version.
     ///
     /// # Errors
-    /// `Fault::Refused` with NOT_FOUND when there is none.
-    pub async fn get(&self, key: &str) -> Result<IndexedValue, Fault> {
+    /// NOT_FOUND when there is none.
+    pub async fn get(&self, key: &str) -> Result<Versioned, Fault> {
         let input = GetInput { key: key.to_owned() };
-        let share = self.share_of(key).await?;
-        let output = share.query(&GET, input, self.client.patience).await?;
-        output.value.ok_or(Fault::Protocol("an entry without a value"))
+        let output = self.handle.query(self.handle.place_of(key), &GET, input).await?;
+        output.value.map(versioned).ok_or(NO_VALUE)
     }
 
-    /// Writes an entry and gives its version; `ttl` is how long it lives, `None` for ever.
+    /// Writes an entry, whether there is one or not; with a `ttl`, with a `prev_version`. Writing
+    /// the bytes that are there changes nothing, neither version nor time to live.
     ///
     /// # Errors
-    /// `Fault::Refused` with ALREADY_EXISTS, NOT_FOUND or CONFLICT when the demand is not met.
-    pub async fn put(
+    /// CONFLICT when the version is not the demanded one.
+    pub fn put(
         &self,
         key: &str,
-        value: Bytes,
-        ttl: Option<Duration>,
-        demand: Demand,
-    ) -> Result<u64, Fault> {
-        let share = self.share_of(key).await?;
-        let patience = self.client.patience;
-        let key = key.to_owned();
-        let ttl = ttl.map(|ttl| prost_types::Duration {
-            seconds: i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
-            nanos: ttl.subsec_nanos() as i32,
-        });
-        match demand {
-            Demand::Anything => {
-                let input = PutInput { key, value, ttl, prev_index: 0 };
-                Ok(share.command(&PUT, input, patience).await?.index)
-            }
-            Demand::Absent => {
-                let input = InsertInput { key, value, ttl };
-                Ok(share.command(&INSERT, input, patience).await?.index)
-            }
-            Demand::Version(prev_index) => {
-                let input = UpdateInput { key, value, ttl, prev_index };
-                Ok(share.command(&UPDATE, input, patience).await?.index)
-            }
-        }
+        value: impl Into<Bytes>,
+    ) -> Write<'_, PutInput, PutOutput, Written> {
+        let input = PutInput { key: key.to_owned(), value: value.into(), ttl: None, prev_index: 0 };
+        self.handle.write(self.handle.place_of(key), &PUT, input, |output| {
+            Ok(Written { version: output.index, prev: output.prev_value.map(versioned) })
+        })
     }
 
-    /// Removes an entry, of whatever version when it is 0, and gives what it was.
+    /// Writes an entry if there is none; with a `ttl`.
     ///
     /// # Errors
-    /// `Fault::Refused` with NOT_FOUND or CONFLICT.
-    pub async fn remove(&self, key: &str, version: u64) -> Result<IndexedValue, Fault> {
-        let input = RemoveInput { key: key.to_owned(), prev_index: version };
-        let share = self.share_of(key).await?;
-        let output = share.command(&REMOVE, input, self.client.patience).await?;
-        output.value.ok_or(Fault::Protocol("a removed entry without a value"))
+    /// ALREADY_EXISTS when there is one.
+    pub fn insert(
+        &self,
+        key: &str,
+        value: impl Into<Bytes>,
+    ) -> Write<'_, InsertInput, InsertOutput, Written> {
+        let input = InsertInput { key: key.to_owned(), value: value.into(), ttl: None };
+        self.handle.write(self.handle.place_of(key), &INSERT, input, |output| {
+            Ok(Written { version: output.index, prev: None })
+        })
+    }
+
+    /// Writes an entry if there is one; with a `ttl`, with a `prev_version`.
+    ///
+    /// # Errors
+    /// NOT_FOUND when there is none, CONFLICT when its version is not the demanded one.
+    pub fn update(
+        &self,
+        key: &str,
+        value: impl Into<Bytes>,
+    ) -> Write<'_, UpdateInput, UpdateOutput, Written> {
+        let value = value.into();
+        let input = UpdateInput { key: key.to_owned(), value, ttl: None, prev_index: 0 };
+        self.handle.write(self.handle.place_of(key), &UPDATE, input, |output| {
+            Ok(Written { version: output.index, prev: output.prev_value.map(versioned) })
+        })
+    }
+
+    /// Removes an entry and gives what it was; with a `prev_version`.
+    ///
+    /// # Errors
+    /// NOT_FOUND when there is none, CONFLICT when its version is not the demanded one.
+    pub fn remove(&self, key: &str) -> Write<'_, RemoveInput, RemoveOutput, Versioned> {
+        let input = RemoveInput { key: key.to_owned(), prev_index: 0 };
+        self.handle.write(self.handle.place_of(key), &REMOVE, input, |output| {
+            output.value.map(versioned).ok_or(NO_VALUE)
+        })
     }
 
     /// How many entries it has; each partition's at a moment of its own.
@@ -104,91 +120,91 @@ impl Map<'_> {
     /// # Errors
     /// What the node says.
     pub async fn size(&self) -> Result<u64, Fault> {
-        let mut size = 0;
-        for partition in self.client.layout.all() {
-            let share = self.share(*partition).await?;
-            size += u64::from(share.query(&SIZE, SizeInput {}, self.client.patience).await?.size);
-        }
-        Ok(size)
+        let sizes = self.handle.queries(&SIZE, SizeInput {}).await?;
+        Ok(sizes.iter().map(|output| u64::from(output.size)).sum())
     }
 
-    /// Removes all entries, partition after partition.
+    /// Removes all entries.
     ///
     /// # Errors
     /// What the node says; some partitions may then be empty already.
     pub async fn clear(&self) -> Result<(), Fault> {
-        for partition in self.client.layout.all() {
-            let share = self.share(*partition).await?;
-            share.command(&CLEAR, ClearInput {}, self.client.patience).await?;
-        }
-        Ok(())
+        self.handle.commands(&CLEAR, self.handle.everywhere(ClearInput {})).await.map(drop)
     }
 
-    /// All its entries, by partition; each partition's at a moment of its own.
+    /// Locks entries. No server that is known implements it.
+    ///
+    /// # Errors
+    /// NOT_SUPPORTED.
+    pub async fn lock(&self, keys: &[&str], wait: Option<Duration>) -> Result<(), Fault> {
+        let timeout = wait.map(span);
+        let of = |keys| LockInput { keys, timeout };
+        self.handle.commands(&LOCK, self.handle.split(keys, of)).await.map(drop)
+    }
+
+    /// Unlocks entries. No server that is known implements it.
+    ///
+    /// # Errors
+    /// NOT_SUPPORTED.
+    pub async fn unlock(&self, keys: &[&str]) -> Result<(), Fault> {
+        let of = |keys| UnlockInput { keys };
+        self.handle.commands(&UNLOCK, self.handle.split(keys, of)).await.map(drop)
+    }
+
+    /// All entries; each partition's at a moment of its own.
     ///
     /// # Errors
     /// What the node says.
-    pub async fn entries(&self, mut each: impl FnMut(Entry)) -> Result<(), Fault> {
-        for partition in self.client.layout.all() {
-            let share = self.share(*partition).await?;
-            // A listing that broke off is asked for again as a whole.
-            let listing = || list(&share);
-            let entries = insist(self.client.patience, u64::from(*partition), listing).await?;
-            entries.into_iter().for_each(&mut each);
-        }
-        Ok(())
+    pub async fn list(&self) -> Result<Vec<Entry<Versioned>>, Fault> {
+        let input = EntriesInput { watch: false };
+        let outputs = self.handle.listing(self.handle.places(None), &ENTRIES, input).await?;
+        Ok(outputs.into_iter().filter_map(|output| output.entry).map(entry).collect())
     }
 
-    /// The partitions to watch for the changes of `key`, or of all when it is `None`.
-    #[must_use]
-    pub fn partitions_of(&self, key: Option<&str>) -> Vec<u32> {
-        match key {
-            Some(key) => vec![self.client.layout.partition_of(key)],
-            None => self.client.layout.all().to_vec(),
-        }
-    }
-
-    /// The changes to come in `partition`, of `key` or of all.
+    /// All entries, and then each that changes, without a value when it is gone. Over with the
+    /// connection.
     ///
     /// # Errors
     /// What the node says.
-    pub async fn changes(&self, partition: u32, key: Option<&str>) -> Result<Changes, Fault> {
-        let share = self.share(partition).await?;
+    pub async fn watch(&self) -> Result<Stream<Entry<Versioned>>, Fault> {
+        let input = EntriesInput { watch: true };
+        let places = self.handle.places(None);
+        self.handle.answers(places, &ENTRIES, input, |output| Ok(output.entry.map(entry))).await
+    }
+
+    /// The changes to come, of `key` or of all, each once.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn events(&self, key: Option<&str>) -> Result<Stream<Event<Versioned>>, Fault> {
         let input = EventsInput { key: key.unwrap_or_default().to_owned() };
-        Ok(Changes(share.events("/atomix.multiraft.map.v1.Map/Events", input)))
-    }
-
-    async fn share_of(&self, key: &str) -> Result<Primitive, Fault> {
-        self.share(self.client.layout.partition_of(key)).await
-    }
-
-    async fn share(&self, partition: u32) -> Result<Primitive, Fault> {
-        self.client.primitive("atomix.runtime.map.v1.Map", &self.name, partition).await
+        let places = self.handle.places(key);
+        self.handle.events(places, &EVENTS, input, |output| Ok(output.event.and_then(event))).await
     }
 }
 
-async fn list(share: &Primitive) -> Result<Vec<Entry>, Fault> {
-    let mut answers = share.answers(&ENTRIES, EntriesInput { watch: false }).await?;
-    let mut entries = Vec::new();
-    while let Some(output) = answers.next().await? {
-        entries.extend(output.entry);
-    }
-    Ok(entries)
+const NO_VALUE: Fault = Fault::Protocol("an entry without a value");
+
+fn versioned(value: IndexedValue) -> Versioned {
+    Versioned { value: value.value, version: value.index }
 }
 
-impl Changes {
-    /// The next change; `None` when there will be no more.
-    ///
-    /// # Errors
-    /// What the node says.
-    pub async fn next(&mut self) -> Result<Option<Event>, Fault> {
-        match self.0.next().await? {
-            Some(output) => {
-                output.event.ok_or(Fault::Protocol("an event without content")).map(Some)
-            }
-            None => Ok(None),
+fn entry(entry: wire::Entry) -> Entry<Versioned> {
+    Entry { key: entry.key, value: entry.value.map(versioned) }
+}
+
+fn event(event: wire::Event) -> Option<Event<Versioned>> {
+    let value = |value: Option<IndexedValue>| value.map(versioned).unwrap_or_default();
+    let change = match event.event? {
+        wire::event::Event::Inserted(inserted) => Change::Inserted(value(inserted.value)),
+        wire::event::Event::Updated(updated) => {
+            Change::Updated { value: value(updated.value), prev: value(updated.prev_value) }
         }
-    }
+        wire::event::Event::Removed(removed) => {
+            Change::Removed { value: value(removed.value), expired: removed.expired }
+        }
+    };
+    Some(Event { key: event.key, change })
 }
 
 const SIZE: Query<SizeInput, SizeOutput> = Method::at("/atomix.multiraft.map.v1.Map/Size");
@@ -201,5 +217,10 @@ const UPDATE: Command<UpdateInput, UpdateOutput> =
 const REMOVE: Command<RemoveInput, RemoveOutput> =
     Method::at("/atomix.multiraft.map.v1.Map/Remove");
 const CLEAR: Command<ClearInput, ClearOutput> = Method::at("/atomix.multiraft.map.v1.Map/Clear");
+const LOCK: Command<LockInput, LockOutput> = Method::at("/atomix.multiraft.map.v1.Map/Lock");
+const UNLOCK: Command<UnlockInput, UnlockOutput> =
+    Method::at("/atomix.multiraft.map.v1.Map/Unlock");
+const EVENTS: Command<EventsInput, EventsOutput> =
+    Method::at("/atomix.multiraft.map.v1.Map/Events");
 const ENTRIES: Query<EntriesInput, EntriesOutput> =
     Method::at("/atomix.multiraft.map.v1.Map/Entries");

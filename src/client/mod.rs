@@ -1,33 +1,82 @@
-//! A client of the documented protocol: partitions found, sessions kept, each command executed
-//! once.
+//! A client of the published protocol, for programs on any executor.
 //!
-//! One channel to whichever node answers, one session for each partition that is used, opened when
-//! it is first needed. Keys go to partitions as the published Go driver sends them (`route.rs`).
-//! Runs on tokio, on one thread or many.
+//! Partitions found, one session for each that is used, each command executed once. Keys go to
+//! partitions as the published Go driver sends them (`route.rs`).
 //!
-//! Absent on purpose: TLS and authentication, which the protocol does not have; caches; a session
-//! in place of a lost one (`session.rs` says why). Read next: `session.rs`.
+//! ```no_run
+//! use ringraft::client::{Client, Fault, Options};
+//!
+//! # async fn example() -> Result<(), Fault> {
+//! let client = Client::connect(Options::to(["127.0.0.1:5678"])).await?;
+//! let visits = client.counter("visits").increment(1).await?;
+//! client.map("greetings").put("hello", "world").await?;
+//! client.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The network and the timers live on a thread of the library's own (`background.rs`): the futures
+//! and streams here may be polled by tokio, smol, glommio or a plain `block_on`. With
+//! `default-features = false, features = ["client"]` neither glommio nor io_uring is linked.
+//!
+//! # What holds what
+//!
+//! ```text
+//!   Counter .. Value     handle.rs     a name; asks the session that its partition has now
+//!          Client        mod.rs        the thread, which ends with the last handle
+//!          Cluster       cluster.rs    partitions, and a session each: opened late, replaced
+//!     Session   Stream   session.rs    numbers, keep-alives · stream.rs: events over connections
+//!            Way         way.rs        which node is asked, and asking again
+//!          Network       connection.rs gRPC over h2, a connection an address
+//! ```
+//!
+//! Absent on purpose: TLS and authentication, which the protocol does not have; caches; the rsm
+//! dialect. Read next: `session.rs`.
 
+mod background;
+pub mod change;
+mod cluster;
 pub mod connection;
 pub mod counter;
+pub mod countermap;
 pub mod election;
+mod fault;
+pub mod handle;
+pub mod indexedmap;
 pub mod lock;
 pub mod map;
+pub mod multimap;
 pub mod route;
+pub mod seats;
 pub mod session;
+pub mod set;
+pub mod stream;
+pub mod value;
+mod way;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::runtime::Handle;
 
-use self::connection::{Channel, Method};
+use self::background::Background;
+use self::cluster::Cluster;
 use self::route::Layout;
-use self::session::{Patience, Primitive, Session};
-use crate::wire::proto::v1::operation_response_headers::Status;
-use crate::wire::proto::v1::{Event, WatchRequest, event};
+
+pub use self::change::{Change, Entry, Event, Versioned, Written};
+pub use self::counter::Counter;
+pub use self::countermap::CounterMap;
+pub use self::election::Election;
+pub use self::fault::{Fault, Status};
+pub use self::indexedmap::IndexedMap;
+pub use self::lock::Lock;
+pub use self::map::Map;
+pub use self::multimap::MultiMap;
+pub use self::set::Set;
+pub use self::stream::Stream;
+pub use self::value::Value;
+pub use crate::config::Dialect;
 
 /// How to reach a cluster.
 #[derive(Debug, Clone)]
@@ -36,198 +85,100 @@ pub struct Options {
     pub endpoints: Vec<String>,
     /// How long a call may be asked again before it fails.
     pub patience: Duration,
-    /// How long the cluster keeps what a silent client holds.
+    /// How long the cluster keeps what a silent client holds; at least 100 ms.
     pub session_timeout: Duration,
-    /// The partitions; empty: ask the node.
+    /// The partitions, all of them; empty: ask the node.
     pub partitions: BTreeSet<u32>,
+    /// Which generation of the protocol the nodes' listeners speak.
+    pub dialect: Dialect,
+    /// The namespace of the primitives; the same name in another is another primitive.
+    pub namespace: String,
 }
 
-/// A client of one cluster.
+/// A client of one cluster. Clones and handles share it; when the last of them is dropped, its
+/// sessions are closed and its thread ends, shortly afterwards.
+#[derive(Clone)]
 pub struct Client {
-    channel: Channel,
-    layout: Layout,
-    patience: Patience,
-    session_timeout: Duration,
-    sessions: Mutex<BTreeMap<u32, Session>>,
+    shared: Arc<Shared>,
 }
 
-/// Why a call has no result, and what its caller should do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// No node there, or the connection broke: look after the node, or ask another.
-    #[allow(missing_docs)]
-    Unreachable { endpoint: String, reason: String },
-    /// The node there has no partitions: found some (Bootstrap).
-    NoPartitions,
-    /// Patience ended: the command may have been executed.
-    Timeout,
-    /// The session is over, and all that it held: begin anew.
-    SessionLost,
-    /// The call was refused before it reached the primitive; `code` is gRPC's.
-    #[allow(missing_docs)]
-    Status { code: u32, message: String },
-    /// The primitive's answer: not found, conflict and the like.
-    #[allow(missing_docs)]
-    Refused { status: Status, message: String },
-    /// The other side does not keep to the protocol: is it a ringraft node, and in this dialect?
-    Protocol(&'static str),
+struct Shared {
+    background: Background,
+    cluster: Arc<Cluster>,
+    patience: Duration,
+}
+
+impl Options {
+    /// The nodes at `endpoints`, each `HOST:PORT`, and else: calls of at most 10 s, sessions of
+    /// 30 s, the documented dialect, the empty namespace.
+    pub fn to<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Options {
+        Options {
+            endpoints: endpoints.into_iter().map(Into::into).collect(),
+            patience: Duration::from_secs(10),
+            session_timeout: Duration::from_secs(30),
+            partitions: BTreeSet::new(),
+            dialect: Dialect::Documented,
+            namespace: String::new(),
+        }
+    }
 }
 
 impl Client {
-    /// Reaches a node and learns its partitions.
+    /// Reaches a node and learns its partitions, unless `options` name them: then nothing is asked
+    /// before the first call.
     ///
     /// # Errors
     /// At once when no node answers.
     pub async fn connect(options: Options) -> Result<Client, Fault> {
-        let endpoints = options.endpoints.join(",");
-        let channel = Channel::new(options.endpoints);
-        let ids = if options.partitions.is_empty() {
-            let silent = || Fault::Unreachable {
-                endpoint: endpoints,
-                reason: "nothing comes back in time".to_owned(),
-            };
-            timeout(options.patience, discover(&channel)).await.unwrap_or_else(|_| Err(silent()))?
-        } else {
-            options.partitions
-        };
-        Ok(Client {
-            channel,
-            layout: Layout::of(&ids).ok_or(Fault::NoPartitions)?,
-            patience: Patience::For(options.patience),
-            session_timeout: options.session_timeout,
-            sessions: Mutex::default(),
-        })
+        if options.endpoints.is_empty() {
+            let reason = "no address is given".to_owned();
+            return Err(Fault::Unreachable { endpoint: "no endpoint".to_owned(), reason });
+        }
+        let patience = options.patience;
+        let background = Background::start()?;
+        let cluster = Arc::new(background.run(Cluster::connect(options)).await?);
+        Ok(Client { shared: Arc::new(Shared { background, cluster, patience }) })
     }
 
     /// The partitions that it knows.
     #[must_use]
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        self.shared.cluster.layout()
     }
 
-    /// The session with `partition`, opened when it is the first call.
+    /// Ends all its sessions: what they held is released, their streams end, and every later call
+    /// ends with [`Fault::Closed`]. Dropping does the same, but nobody can wait for it.
     ///
     /// # Errors
-    /// What the node says.
-    pub async fn session(&self, partition: u32) -> Result<Session, Fault> {
-        let mut sessions = self.sessions.lock().await;
-        if let Some(session) = sessions.get(&partition) {
-            return Ok(session.clone());
-        }
-        let timeout = self.session_timeout;
-        let session = Session::open(&self.channel, partition, timeout, self.patience).await?;
-        sessions.insert(partition, session.clone());
-        Ok(session)
+    /// The first that could not be ended in a second; it ends by its timeout.
+    pub async fn close(&self) -> Result<(), Fault> {
+        let cluster = Arc::clone(self.cluster());
+        self.run(async move { cluster.close().await }).await
     }
 
-    /// Ends all its sessions; what they held is released at once.
-    ///
-    /// # Errors
-    /// The first that could not be ended; it ends by its timeout.
-    pub async fn close(self) -> Result<(), Fault> {
-        let mut outcome = Ok(());
-        for session in self.sessions.into_inner().into_values() {
-            outcome = outcome.and(session.close(CLOSING).await);
-        }
-        outcome
+    fn cluster(&self) -> &Arc<Cluster> {
+        &self.shared.cluster
     }
 
-    async fn primitive(
+    fn patience(&self) -> Duration {
+        self.shared.patience
+    }
+
+    fn background(&self) -> &Handle {
+        self.shared.background.handle()
+    }
+
+    async fn run<T: Send + 'static>(
         &self,
-        service: &'static str,
-        name: &str,
-        partition: u32,
-    ) -> Result<Primitive, Fault> {
-        self.session(partition).await?.primitive(service, name, self.patience).await
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.shared.background.run(work).await
     }
 }
 
-/// A session that cannot be closed in this time is left to its timeout.
-const CLOSING: Patience = Patience::For(Duration::from_secs(1));
-
-impl Fault {
-    /// Whether the same call, with the same number, may succeed later.
-    #[must_use]
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Fault::Unreachable { .. } => true,
-            Fault::Status { code, .. } => matches!(*code, UNAVAILABLE | ABORTED),
-            Fault::NoPartitions
-            | Fault::Timeout
-            | Fault::SessionLost
-            | Fault::Refused { .. }
-            | Fault::Protocol(_) => false,
-        }
-    }
-
-    /// Whether the node says that the session is no more.
-    #[must_use]
-    pub fn is_unknown_session(&self) -> bool {
-        matches!(self, Fault::Status { code: PERMISSION_DENIED | DATA_LOSS, .. })
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let cluster = Arc::clone(&self.cluster);
+        self.background.end(Box::pin(async move { drop(cluster.close().await) }));
     }
 }
-
-/// gRPC's numbers.
-const PERMISSION_DENIED: u32 = 7;
-const ABORTED: u32 = 10;
-const UNAVAILABLE: u32 = 14;
-const DATA_LOSS: u32 = 15;
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::Unreachable { endpoint, reason } if endpoint.is_empty() => {
-                write!(f, "the connection broke: {reason}")
-            }
-            Fault::Unreachable { endpoint, reason } => {
-                write!(f, "no node answers at {endpoint}: {reason}")
-            }
-            Fault::NoPartitions => f.write_str("the node has no partitions"),
-            Fault::Timeout => f.write_str("no answer in time; the command may still be executed"),
-            Fault::SessionLost => f.write_str("the session is lost, and all that it held"),
-            Fault::Status { message, .. } if !message.is_empty() => f.write_str(message),
-            Fault::Status { code, .. } => write!(f, "refused with gRPC status {code}"),
-            Fault::Refused { message, .. } if !message.is_empty() => f.write_str(message),
-            Fault::Refused { status, .. } => f.write_str(status.as_str_name()),
-            Fault::Protocol(what) => f.write_str(what),
-        }
-    }
-}
-
-impl std::error::Error for Fault {}
-
-/// Learns the node's partitions from what `Node.Watch` replays to a new watcher: each partition
-/// that it has, a leader known or not (core.md 2.5).
-///
-/// The answer of a node of this program begins when all its shards have said what they have, and
-/// says all of it at once (`frontend/`): what is waited for is only the rest of one burst. Another
-/// node's answer may begin earlier and has no end mark; its late partitions leave holes in the ids.
-/// So without holes a short silence ends it, with holes (or ids that somebody chose) a long one.
-async fn discover(channel: &Channel) -> Result<BTreeSet<u32>, Fault> {
-    const SILENCE: Duration = Duration::from_millis(25);
-    const SILENCE_WITH_HOLES: Duration = Duration::from_millis(400);
-    let mut ids = BTreeSet::new();
-    let mut events = channel.stream(&NODE_WATCH, &WatchRequest {}).await?;
-    events.begun().await?;
-    loop {
-        let whole = !ids.is_empty() && ids.iter().zip(1..).all(|(id, count)| *id == count);
-        let silence = if whole { SILENCE } else { SILENCE_WITH_HOLES };
-        match timeout(silence, events.next()).await {
-            Ok(event) => match event? {
-                Some(event) => ids.extend(partition_of(&event)),
-                None => return Ok(ids),
-            },
-            Err(_) => return Ok(ids),
-        }
-    }
-}
-
-fn partition_of(event: &Event) -> Option<u32> {
-    match event.event.as_ref()? {
-        event::Event::MemberReady(ready) => Some(ready.group_id),
-        event::Event::LeaderUpdated(leader) => Some(leader.group_id),
-        _ => None,
-    }
-}
-
-const NODE_WATCH: Method<WatchRequest, Event> = Method::at("/atomix.multiraft.v1.Node/Watch");

@@ -14,10 +14,11 @@ impl Layout {
         (!ids.is_empty()).then(|| Layout(ids.iter().copied().collect()))
     }
 
-    /// Where `key` lives: an entry's key for a map, the primitive's name for the others.
+    /// Where `key` lives, as a place in `all`: an entry's key for a map, a set's element, the
+    /// primitive's name for the others.
     #[must_use]
-    pub fn partition_of(&self, key: &str) -> u32 {
-        self.0[fnv1a(key.as_bytes()) as usize % self.0.len()]
+    pub fn place_of(&self, key: &str) -> usize {
+        fnv1a(key.as_bytes()) as usize % self.0.len()
     }
 
     /// Every partition, ascending.
@@ -53,7 +54,7 @@ mod tests {
     #[test]
     fn partitions_count_by_their_order_and_not_by_their_ids() {
         let layout = Layout::of(&BTreeSet::from([40, 10, 20])).expect("three partitions");
-        assert_eq!(layout.partition_of("foo"), [10, 20, 40][0xA9F3_7ED7 % 3]);
+        assert_eq!(layout.all()[layout.place_of("foo")], [10, 20, 40][0xA9F3_7ED7 % 3]);
         assert_eq!(Layout::of(&BTreeSet::new()), None);
     }
 }

@@ -7,74 +7,46 @@
 //! says so, or when no keep-alive got through for as long as its timeout, for then the node may
 //! have given what it held to somebody else.
 //!
-//! Absent on purpose: opening a new session in place of a lost one. What the old one held is gone,
-//! and only the caller knows what that means.
+//! Absent on purpose: what streams back (`stream.rs`), and opening a new session in place of a lost
+//! one, which the next call does (`cluster.rs`): only the caller knows what the loss means to him.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prost::Message;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::Fault;
-use super::connection::{Channel, Method, Stream};
-use crate::prng::mix;
+use super::connection::Method;
+use super::way::{Until, Way};
+use super::{Dialect, Fault, Status};
 use crate::wire::bloom::Filter;
-use crate::wire::proto::v1::operation_response_headers::Status;
 use crate::wire::proto::v1::{
-    CloseSessionInput, CloseSessionRequest, CloseSessionResponse, CommandRequestHeaders,
-    CommandResponseHeaders, CreatePrimitiveInput, CreatePrimitiveOutput, KeepAliveInput,
-    KeepAliveRequest, KeepAliveResponse, OpenSessionInput, OpenSessionRequest, OpenSessionResponse,
-    OperationRequestHeaders, OperationResponseHeaders, PartitionRequestHeaders,
-    PrimitiveRequestHeaders, PrimitiveSpec, QueryRequestHeaders, QueryResponseHeaders,
+    ClosePrimitiveInput, ClosePrimitiveOutput, CloseSessionInput, CloseSessionRequest,
+    CloseSessionResponse, CommandRequestHeaders, CommandResponseHeaders, CreatePrimitiveInput,
+    CreatePrimitiveOutput, KeepAliveInput, KeepAliveRequest, KeepAliveResponse, OpenSessionInput,
+    OpenSessionRequest, OpenSessionResponse, OperationRequestHeaders, OperationResponseHeaders,
+    PartitionRequestHeaders, PrimitiveRequestHeaders, PrimitiveSpec, QueryResponseHeaders,
     SessionRequestHeaders,
 };
 
-/// A session; clones share it. It is kept alive until `close`, or until the last clone is gone.
+/// A session; clones share it. It is kept alive until `close`, or until it is lost.
 #[derive(Clone)]
 pub struct Session {
-    shared: Arc<Shared>,
-    // Ends the keep-alives with the last clone.
-    _keeper: Arc<Keeper>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// A primitive as one session has it open.
 #[derive(Clone)]
 pub struct Primitive {
-    session: Session,
+    pub(super) session: Session,
     id: u64,
 }
 
-/// How long a call may be asked again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Patience {
-    /// For so long.
-    For(Duration),
-    /// As long as the session lives.
-    Endless,
-}
-
-/// The events of a streaming command, each once and in order, over any number of connections.
-pub struct Events<I: Body, O: Body> {
-    method: Command<I, O>,
-    request: Envelope<CommandRequestHeaders, I>,
-    stream: Option<Stream<Envelope<CommandResponseHeaders, O>>>,
-    begun: Begun,
-    last: u64,
-    tries: u32,
-}
-
-/// The answers of a streaming query; over with its connection.
-pub struct Answers<O: Body> {
-    stream: Stream<Envelope<QueryResponseHeaders, O>>,
-    shared: Arc<Shared>,
-}
-
 /// What an envelope holds: any message.
-pub trait Body: Message + Default + std::fmt::Debug {}
-impl<M: Message + Default + std::fmt::Debug> Body for M {}
+pub trait Body: Message + Default + std::fmt::Debug + 'static {}
+impl<M: Message + Default + std::fmt::Debug + 'static> Body for M {}
 
 /// Every request and response of a primitive: headers, then input or output (wire.md).
 #[derive(Clone, PartialEq, Message)]
@@ -91,15 +63,47 @@ pub struct Envelope<H: Body, B: Body> {
 pub type Command<I, O> =
     Method<Envelope<CommandRequestHeaders, I>, Envelope<CommandResponseHeaders, O>>;
 /// A query's method.
-pub type Query<I, O> = Method<Envelope<QueryRequestHeaders, I>, Envelope<QueryResponseHeaders, O>>;
+pub type Query<I, O> = Method<Envelope<QueryHead, I>, Envelope<QueryResponseHeaders, O>>;
 
-struct Shared {
-    channel: Channel,
+/// `QueryRequestHeaders` of every dialect: what fields 2 and 3 mean differs (wire.md).
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct QueryHead {
+    /// Whom it is for.
+    #[prost(message, optional, tag = "1")]
+    pub operation: Option<OperationRequestHeaders>,
+    /// Documented: `max_received_index`. Released: `sequence_num`.
+    #[prost(uint64, tag = "2")]
+    pub second: u64,
+    /// Documented: nothing. Released: `max_received_index`.
+    #[prost(uint64, tag = "3")]
+    pub third: u64,
+}
+
+/// How a session is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Which numbers its words have.
+    pub dialect: Dialect,
+    /// How long the node keeps what it holds when it falls silent.
+    pub timeout: Duration,
+}
+
+pub(super) struct Shared {
+    pub(super) way: Arc<Way>,
+    terms: Terms,
     partition: u32,
     id: u64,
-    timeout: Duration,
     state: Mutex<State>,
-    lost: watch::Sender<bool>,
+    life: watch::Sender<Life>,
+    /// A keep-alive is wanted before its time.
+    early: Notify,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Open,
+    Lost,
+    Closed,
 }
 
 #[derive(Default)]
@@ -108,6 +112,8 @@ struct State {
     begun: u64,
     /// Begun and not finished, with how much of its output arrived.
     open: BTreeMap<u64, Outputs>,
+    /// Bytes of outputs that the node keeps until the next keep-alive, as far as we saw them.
+    kept: usize,
     /// The highest index seen in an answer.
     index: u64,
     /// The primitives that this session has open, by service and name.
@@ -121,12 +127,14 @@ struct Outputs {
 }
 
 /// A number in use; dropping it finishes it.
-struct Begun {
-    shared: Arc<Shared>,
-    number: u64,
+pub(super) struct Begun {
+    pub(super) shared: Arc<Shared>,
+    pub(super) number: u64,
 }
 
-struct Keeper(tokio::task::AbortHandle);
+/// Outputs of so many bytes are acknowledged before the next keep-alive is due: a node ends the
+/// streams of those who let it keep more than some megabytes.
+const KEPT_BYTES_MAX: usize = 1 << 20;
 
 impl Session {
     /// Opens a session and begins to keep it alive.
@@ -134,38 +142,26 @@ impl Session {
     /// # Errors
     /// What the node says.
     pub async fn open(
-        channel: &Channel,
+        way: &Arc<Way>,
         partition: u32,
-        session_timeout: Duration,
-        patience: Patience,
+        terms: Terms,
+        until: Until,
     ) -> Result<Session, Fault> {
-        let input = OpenSessionInput {
-            timeout: Some(prost_types::Duration {
-                seconds: i64::try_from(session_timeout.as_secs()).unwrap_or(i64::MAX),
-                nanos: session_timeout.subsec_nanos() as i32,
-            }),
-        };
+        let input = OpenSessionInput { timeout: Some(span(terms.timeout)) };
         let headers = Some(PartitionRequestHeaders { partition_id: partition });
         let request = OpenSessionRequest { headers, input: Some(input) };
         // A lost answer leaves a session that nobody keeps alive; it ends by itself.
         let opened = Instant::now();
-        let reply: OpenSessionResponse =
-            insist(patience, u64::from(partition), || channel.unary(&OPEN_SESSION, &request))
-                .await?;
+        let ask = |at| way.network().unary(at, &OPEN_SESSION, &request);
+        let reply: OpenSessionResponse = way.insist(until, u64::from(partition), ask).await?;
         let id = reply.output.ok_or(Fault::Protocol("a session without an id"))?.session_id;
         let state = Mutex::new(State { index: id, ..State::default() });
-        let (lost, _) = watch::channel(false);
-        let shared = Shared {
-            channel: channel.clone(),
-            partition,
-            id,
-            timeout: session_timeout,
-            state,
-            lost,
-        };
-        let shared = Arc::new(shared);
-        let keeper = tokio::spawn(keep_alive(Arc::clone(&shared), opened));
-        Ok(Session { shared, _keeper: Arc::new(Keeper(keeper.abort_handle())) })
+        let life = watch::channel(Life::Open).0;
+        let way = Arc::clone(way);
+        let early = Notify::new();
+        let shared = Arc::new(Shared { way, terms, partition, id, state, life, early });
+        tokio::spawn(keep_alive(Arc::clone(&shared), opened));
+        Ok(Session { shared })
     }
 
     /// Opens the primitive `name` of this sort, once per session; makes it when it is new.
@@ -175,8 +171,9 @@ impl Session {
     pub async fn primitive(
         &self,
         service: &'static str,
+        namespace: &str,
         name: &str,
-        patience: Patience,
+        until: Until,
     ) -> Result<Primitive, Fault> {
         let key = (service, name.to_owned());
         let known = self.shared.state().primitives.get(&key).copied();
@@ -185,32 +182,62 @@ impl Session {
         }
         let spec = PrimitiveSpec {
             service: service.to_owned(),
-            namespace: String::new(),
+            namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
         let input = CreatePrimitiveInput { spec: Some(spec) };
         let unborn = Primitive { session: self.clone(), id: 0 };
-        let made: CreatePrimitiveOutput =
-            unborn.command(&CREATE_PRIMITIVE, input, patience).await?;
+        let made: CreatePrimitiveOutput = unborn.command(&CREATE_PRIMITIVE, input, until).await?;
         self.shared.state().primitives.insert(key, made.primitive_id);
         Ok(Primitive { session: self.clone(), id: made.primitive_id })
     }
 
-    /// Returns when the session is lost.
-    pub async fn lost(&self) {
-        self.shared.until_lost().await;
+    /// Closes the primitive `name`, if this session has it open: its streams end, what it held of
+    /// it is released. What is in it stays.
+    ///
+    /// # Errors
+    /// What the node says.
+    pub async fn close_primitive(
+        &self,
+        service: &'static str,
+        name: &str,
+        until: Until,
+    ) -> Result<(), Fault> {
+        let known = self.shared.state().primitives.remove(&(service, name.to_owned()));
+        let Some(id) = known else { return Ok(()) };
+        let primitive = Primitive { session: self.clone(), id };
+        let input = ClosePrimitiveInput { primitive_id: id };
+        let _: ClosePrimitiveOutput = primitive.command(&CLOSE_PRIMITIVE, input, until).await?;
+        Ok(())
+    }
+
+    /// Whether it is over, one way or the other.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        *self.shared.life.borrow() != Life::Open
+    }
+
+    /// A wait for the end of the session that needs neither this value nor a runtime.
+    pub(super) fn end(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut life = self.shared.life.subscribe();
+        // A sender that is gone is an end as well.
+        async move { drop(life.wait_for(|life| *life != Life::Open).await) }
     }
 
     /// Ends the session: what it held is released at once.
     ///
     /// # Errors
     /// What the node says; the session then ends by its timeout.
-    pub async fn close(&self, patience: Patience) -> Result<(), Fault> {
-        let headers = Some(PartitionRequestHeaders { partition_id: self.shared.partition });
-        let input = Some(CloseSessionInput { session_id: self.shared.id });
+    pub async fn close(&self, until: Until) -> Result<(), Fault> {
+        let shared = &self.shared;
+        if shared.life.send_replace(Life::Closed) != Life::Open {
+            return Ok(());
+        }
+        let headers = Some(PartitionRequestHeaders { partition_id: shared.partition });
+        let input = Some(CloseSessionInput { session_id: shared.id });
         let request = CloseSessionRequest { headers, input };
-        let close = || self.shared.channel.unary(&CLOSE_SESSION, &request);
-        insist(patience, self.shared.id, close).await.map(drop)
+        let close = |at| shared.way.network().unary(at, &CLOSE_SESSION, &request);
+        shared.way.insist(until, shared.id, close).await.map(drop)
     }
 }
 
@@ -223,17 +250,18 @@ impl Primitive {
         &self,
         method: &Command<I, O>,
         input: I,
-        patience: Patience,
+        until: Until,
     ) -> Result<O, Fault> {
         let shared = &self.session.shared;
         let begun = Begun::new(shared);
-        let headers = Some(self.command_headers(begun.number));
+        let headers = Some(self.command_head(begun.number));
         let request = Envelope { headers, body: Some(input) };
-        let ask = insist(patience, begun.number, || shared.channel.unary(method, &request));
-        let reply = tokio::select! {
-            reply = ask => reply?,
-            () = shared.until_lost() => return Err(Fault::SessionLost),
-        };
+        let network = shared.way.network();
+        let ask = shared
+            .way
+            .insist(until, shared.id ^ begun.number, |at| network.unary(at, method, &request));
+        let reply = shared.while_open(ask).await?;
+        shared.kept(&reply.body);
         shared.result(reply.headers.and_then(|headers| headers.operation), reply.body)
     }
 
@@ -245,48 +273,35 @@ impl Primitive {
         &self,
         method: &Query<I, O>,
         input: I,
-        patience: Patience,
+        until: Until,
     ) -> Result<O, Fault> {
         let shared = &self.session.shared;
-        let request = Envelope { headers: Some(self.query_headers()), body: Some(input) };
-        let ask = insist(patience, shared.id, || shared.channel.unary(method, &request));
-        let reply = tokio::select! {
-            reply = ask => reply?,
-            () = shared.until_lost() => return Err(Fault::SessionLost),
-        };
+        let begun = self.begun_query();
+        let headers = Some(self.query_head(begun.as_ref()));
+        let request = Envelope { headers, body: Some(input) };
+        let network = shared.way.network();
+        let ask = shared.way.insist(until, shared.id, |at| network.unary(at, method, &request));
+        let reply = shared.while_open(ask).await?;
         shared.result(reply.headers.and_then(|headers| headers.operation), reply.body)
     }
 
-    /// Registers a streaming command; nothing is sent before the first `next`.
-    pub fn events<I: Body, O: Body>(&self, path: &'static str, input: I) -> Events<I, O> {
-        let begun = Begun::new(&self.session.shared);
-        let headers = Some(self.command_headers(begun.number));
-        let request = Envelope { headers, body: Some(input) };
-        Events { method: Method::at(path), request, stream: None, begun, last: 0, tries: 0 }
-    }
-
-    /// Opens a streaming query.
-    ///
-    /// # Errors
-    /// When no node answers; what the node says comes with the first `next`.
-    pub async fn answers<I: Body, O: Body>(
-        &self,
-        method: &Query<I, O>,
-        input: I,
-    ) -> Result<Answers<O>, Fault> {
-        let shared = &self.session.shared;
-        let request = Envelope { headers: Some(self.query_headers()), body: Some(input) };
-        let stream = shared.channel.stream(method, &request).await?;
-        Ok(Answers { stream, shared: Arc::clone(shared) })
-    }
-
-    fn command_headers(&self, number: u64) -> CommandRequestHeaders {
+    pub(super) fn command_head(&self, number: u64) -> CommandRequestHeaders {
         CommandRequestHeaders { operation: Some(self.operation()), sequence_num: number }
     }
 
-    fn query_headers(&self) -> QueryRequestHeaders {
-        let max_received_index = self.session.shared.state().index;
-        QueryRequestHeaders { operation: Some(self.operation()), max_received_index }
+    /// The number of a query, in the dialect in which queries have one.
+    pub(super) fn begun_query(&self) -> Option<Begun> {
+        let shared = &self.session.shared;
+        (shared.terms.dialect == Dialect::Released).then(|| Begun::new(shared))
+    }
+
+    pub(super) fn query_head(&self, begun: Option<&Begun>) -> QueryHead {
+        let index = self.session.shared.state().index;
+        let operation = Some(self.operation());
+        match begun {
+            None => QueryHead { operation, second: index, third: 0 },
+            Some(begun) => QueryHead { operation, second: begun.number, third: index },
+        }
     }
 
     fn operation(&self) -> OperationRequestHeaders {
@@ -298,77 +313,72 @@ impl Primitive {
     }
 }
 
-impl<I: Body, O: Body> Events<I, O> {
-    /// The next event; `None` when the stream is over for good.
-    ///
-    /// # Errors
-    /// What the node says; a broken connection is no error, the stream goes on where it was.
-    pub async fn next(&mut self) -> Result<Option<O>, Fault> {
-        loop {
-            let shared = Arc::clone(&self.begun.shared);
-            let outcome = tokio::select! {
-                outcome = self.receive() => outcome,
-                () = shared.until_lost() => return Err(Fault::SessionLost),
-            };
-            match outcome {
-                Ok(None) => return Ok(None),
-                Ok(Some(message)) => {
-                    self.tries = 0;
-                    let number = message.headers.as_ref().map_or(0, |h| h.output_sequence_num);
-                    let operation = message.headers.and_then(|headers| headers.operation);
-                    let output = shared.result(operation, message.body)?;
-                    // After a reconnect the node repeats what was not acknowledged.
-                    if number == self.last + 1 {
-                        self.last = number;
-                        self.begun.received(number);
-                        return Ok(Some(output));
-                    }
-                }
-                Err(fault) if fault.is_passing() => {
-                    self.stream = None;
-                    sleep(pause(self.tries, self.begun.number)).await;
-                    self.tries += 1;
-                }
-                Err(fault) => return Err(fault),
-            }
-        }
-    }
-
-    async fn receive(&mut self) -> Result<Option<Envelope<CommandResponseHeaders, O>>, Fault> {
-        if self.stream.is_none() {
-            let channel = &self.begun.shared.channel;
-            self.stream = Some(channel.stream(&self.method, &self.request).await?);
-        }
-        match &mut self.stream {
-            Some(stream) => stream.next().await,
-            None => Err(Fault::Protocol("no stream")),
-        }
-    }
-}
-
-impl<O: Body> Answers<O> {
-    /// The next answer; `None` at the regular end.
-    ///
-    /// # Errors
-    /// What the node says, and the end of the connection: then ask again for the whole.
-    pub async fn next(&mut self) -> Result<Option<O>, Fault> {
-        match self.stream.next().await? {
-            None => Ok(None),
-            Some(answer) => {
-                let operation = answer.headers.and_then(|headers| headers.operation);
-                self.shared.result(operation, answer.body).map(Some)
-            }
-        }
-    }
-}
-
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What `ask` says while the session is open.
+    pub(super) async fn while_open<T>(
+        &self,
+        ask: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let mut life = self.life.subscribe();
+        let outcome = tokio::select! {
+            biased;
+            outcome = ask => outcome,
+            // The sender lives in `self`, so waiting cannot fail.
+            _ = life.wait_for(|life| *life != Life::Open) => Err(Fault::SessionLost),
+        };
+        match outcome {
+            Err(fault) if fault.may_be_the_session() && self.is_unknown().await => {
+                Err(Fault::SessionLost)
+            }
+            Err(Fault::SessionLost) if *self.life.borrow() == Life::Closed => Err(Fault::Closed),
+            outcome => outcome,
+        }
+    }
+
+    /// Asks the node whether it knows the session; when not, the session is lost.
+    pub(super) async fn is_unknown(&self) -> bool {
+        let (request, _) = self.keep_alive_request();
+        let asked = self.way.network().unary(self.way.at(), &KEEP_ALIVE, &request);
+        let answer: Result<Result<KeepAliveResponse, Fault>, _> =
+            timeout(self.terms.timeout / 3, asked).await;
+        let unknown = matches!(answer, Ok(Err(fault)) if fault.is_unknown_session());
+        if unknown {
+            self.lose();
+        }
+        unknown
+    }
+
+    fn lose(&self) {
+        self.life.send_if_modified(|life| {
+            let was = *life;
+            if was == Life::Open {
+                *life = Life::Lost;
+            }
+            was == Life::Open
+        });
+    }
+
+    /// Has the next keep-alive sent now. The number that was just finished is dropped by then.
+    pub(super) fn speak_early(&self) {
+        self.early.notify_one();
+    }
+
+    /// Counts an output that the node keeps until it hears that we have it.
+    pub(super) fn kept<O: Body>(&self, body: &Option<O>) {
+        let mut state = self.state();
+        state.kept += body.as_ref().map_or(0, Message::encoded_len);
+        if state.kept > KEPT_BYTES_MAX {
+            state.kept = 0;
+            self.early.notify_one();
+        }
+    }
+
     /// Notes the index and gives the output, or why there is none.
-    fn result<O>(
+    pub(super) fn result<O>(
         &self,
         head: Option<OperationResponseHeaders>,
         body: Option<O>,
@@ -376,16 +386,20 @@ impl Shared {
         let head = head.ok_or(Fault::Protocol("an answer without headers"))?;
         let partition = head.session.and_then(|s| s.session).and_then(|s| s.partition);
         self.seen(partition.map_or(0, |partition| partition.index));
-        match Status::try_from(head.status) {
-            Ok(Status::Ok) => body.ok_or(Fault::Protocol("a success without output")),
-            Ok(status) => Err(Fault::Refused { status, message: head.message }),
-            Err(_) => Err(Fault::Protocol("a status of another dialect")),
+        match status(self.terms.dialect, head.status) {
+            Some(Status::Ok) => body.ok_or(Fault::Protocol("a success without output")),
+            Some(status) => Err(Fault::Refused { status, message: head.message }),
+            None => Err(Fault::Protocol("a status of another dialect")),
         }
     }
 
     fn seen(&self, index: u64) {
         let mut state = self.state();
         state.index = state.index.max(index);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        *self.life.borrow() == Life::Closed
     }
 
     fn keep_alive_request(&self) -> (KeepAliveRequest, BTreeMap<u64, u64>) {
@@ -415,15 +429,10 @@ impl Shared {
             }
         }
     }
-
-    async fn until_lost(&self) {
-        // The sender lives in `self`, so waiting cannot fail.
-        let _ = self.lost.subscribe().wait_for(|lost| *lost).await;
-    }
 }
 
 impl Begun {
-    fn new(shared: &Arc<Shared>) -> Begun {
+    pub(super) fn new(shared: &Arc<Shared>) -> Begun {
         let mut state = shared.state();
         state.begun += 1;
         let number = state.begun;
@@ -432,7 +441,7 @@ impl Begun {
         Begun { shared: Arc::clone(shared), number }
     }
 
-    fn received(&self, last: u64) {
+    pub(super) fn received(&self, last: u64) {
         if let Some(outputs) = self.shared.state().open.get_mut(&self.number) {
             outputs.last = last;
         }
@@ -445,23 +454,24 @@ impl Drop for Begun {
     }
 }
 
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Tells the node every quarter of the timeout that the session lives, until it does not.
+/// Tells the node three times a timeout that the session lives, until it does not.
 async fn keep_alive(shared: Arc<Shared>, opened: Instant) {
-    let period = shared.timeout / 4;
+    let limit = shared.terms.timeout;
+    let period = limit / 3;
     // The node counts from when it applied the last one, which is after it was sent.
     let mut heard = opened;
     let mut wait = period;
+    let mut life = shared.life.subscribe();
     loop {
-        sleep(wait).await;
+        tokio::select! {
+            _ = life.wait_for(|life| *life != Life::Open) => return,
+            () = shared.early.notified() => {}
+            () = sleep(wait) => {}
+        }
         let sent = Instant::now();
         let (request, received) = shared.keep_alive_request();
-        let call = shared.channel.unary(&KEEP_ALIVE, &request);
+        let at = shared.way.at();
+        let call = shared.way.network().unary(at, &KEEP_ALIVE, &request);
         let outcome: Result<Result<KeepAliveResponse, Fault>, _> = timeout(period, call).await;
         wait = period / 4;
         match outcome {
@@ -470,46 +480,40 @@ async fn keep_alive(shared: Arc<Shared>, opened: Instant) {
                 wait = period;
                 shared.seen(reply.headers.map_or(0, |headers| headers.index));
                 shared.acknowledged(&received);
+                continue;
             }
-            Ok(Err(fault)) if fault.is_unknown_session() => break,
-            Ok(Err(_)) | Err(_) if heard.elapsed() >= shared.timeout => break,
-            Ok(Err(_)) | Err(_) => {}
+            Ok(Err(fault)) if fault.is_unknown_session() => return shared.lose(),
+            Ok(Err(fault)) if fault.is_of_the_node() => shared.way.leave(at),
+            Ok(Err(_)) => {}
+            Err(_) => {
+                // Whatever else waits for that node's answer would wait for ever.
+                shared.way.network().give_up(at);
+                shared.way.leave(at);
+            }
         }
+        if heard.elapsed() >= limit {
+            return shared.lose();
+        }
+        wait = wait.min(limit.saturating_sub(heard.elapsed()));
     }
-    shared.lost.send_replace(true);
 }
 
-/// Asks until there is an answer that stays, or patience ends.
-pub(super) async fn insist<T, F: Future<Output = Result<T, Fault>>>(
-    patience: Patience,
-    salt: u64,
-    mut ask: impl FnMut() -> F,
-) -> Result<T, Fault> {
-    let deadline = match patience {
-        Patience::For(span) => Some(Instant::now() + span),
-        Patience::Endless => None,
-    };
-    for tries in 0.. {
-        let outcome = match deadline {
-            Some(deadline) => timeout_at(deadline, ask()).await.unwrap_or(Err(Fault::Timeout)),
-            None => ask().await,
-        };
-        let rest = pause(tries, salt);
-        let too_late = deadline.is_some_and(|deadline| Instant::now() + rest >= deadline);
-        match outcome {
-            Err(fault) if fault.is_passing() && !too_late => sleep(rest).await,
-            settled => return settled,
-        }
+/// The word for a status number (wire.md).
+fn status(dialect: Dialect, number: i32) -> Option<Status> {
+    match (dialect, number) {
+        (Dialect::Released, 0) => Some(Status::Ok),
+        (Dialect::Released, 1) => Some(Status::Error),
+        (Dialect::Released, 2) => Some(Status::Unknown),
+        (_, number) => Status::try_from(number).ok(),
     }
-    Err(Fault::Timeout)
 }
 
-/// How long to wait after so many tries: 20 ms, half as much again each time, at most a second,
-/// less up to a half so that many clients do not come back at once.
-fn pause(tries: u32, salt: u64) -> Duration {
-    let full = (20.0 * 1.5f64.powi(tries.min(16) as i32)).min(1_000.0);
-    let share = (mix(salt ^ u64::from(tries) << 32) % 512) as f64 / 1_024.0;
-    Duration::from_micros((full * (1.0 - share) * 1_000.0) as u64)
+/// A length of time as the protocol has it; what is too long for it is as long as it can say.
+pub(super) fn span(span: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+        nanos: span.subsec_nanos() as i32,
+    }
 }
 
 const OPEN_SESSION: Method<OpenSessionRequest, OpenSessionResponse> =
@@ -520,19 +524,30 @@ const CLOSE_SESSION: Method<CloseSessionRequest, CloseSessionResponse> =
     Method::at("/atomix.multiraft.v1.Partition/CloseSession");
 const CREATE_PRIMITIVE: Command<CreatePrimitiveInput, CreatePrimitiveOutput> =
     Method::at("/atomix.multiraft.v1.Session/CreatePrimitive");
+const CLOSE_PRIMITIVE: Command<ClosePrimitiveInput, ClosePrimitiveOutput> =
+    Method::at("/atomix.multiraft.v1.Session/ClosePrimitive");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_and_stay_bounded() {
-        for tries in 0..40 {
-            let span = pause(tries, 7);
-            assert!(span >= Duration::from_millis(10), "try {tries}: {span:?}");
-            assert!(span <= Duration::from_secs(1), "try {tries}: {span:?}");
+    fn the_numbers_of_a_status_are_the_dialects() {
+        for number in 3..=14 {
+            assert_eq!(status(Dialect::Released, number), status(Dialect::Documented, number));
         }
-        assert!(pause(12, 7) > pause(0, 7));
+        assert_eq!(status(Dialect::Documented, 1), Some(Status::Ok));
+        assert_eq!(status(Dialect::Released, 0), Some(Status::Ok));
+        assert_eq!(status(Dialect::Documented, 0), Some(Status::Unknown));
+        assert_eq!(status(Dialect::Released, 15), None);
+    }
+
+    #[test]
+    fn a_query_of_the_documented_dialect_is_its_message() {
+        use crate::wire::proto::v1::QueryRequestHeaders;
+        let head = QueryHead { operation: None, second: 42, third: 0 };
+        let plain = QueryRequestHeaders { operation: None, max_received_index: 42 };
+        assert_eq!(head.encode_to_vec(), plain.encode_to_vec());
     }
 
     #[test]

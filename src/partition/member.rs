@@ -69,6 +69,8 @@ impl Role {
 pub struct Group {
     /// Which group.
     pub partition: PartitionId,
+    /// Which of its members this replica is.
+    pub local: NodeId,
     /// Everyone who founded it, or those whom who joins it was told of.
     pub members: Vec<Member>,
     /// This replica joins a group that runs: it starts without votes and without a log.

@@ -75,8 +75,6 @@ use crate::{
 /// What is the same for all partitions of a shard.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Which node this is.
-    pub node: NodeId,
     /// raft's clock.
     pub pace: Pace,
     /// The state machine's bounds.
@@ -240,7 +238,7 @@ impl Partition {
     pub fn found(group: &Group, rules: &Rules) -> Partition {
         let machine = Machine::new(group.partition, rules.bounds.clone());
         let log = Log::new(group.conf_state());
-        Partition::start(group.partition, rules, log, machine, group.members.clone())
+        Partition::start(group, rules, log, machine, group.members.clone())
     }
 
     /// The replica as the disk has it, up to its snapshot; the committed entries after it are
@@ -266,18 +264,19 @@ impl Partition {
             entries.drain(..inside);
         }
         let log = Log::recovered(conf, base, base_term, entries, disk.hard);
-        Ok(Partition::start(group.partition, rules, log, machine, members))
+        Ok(Partition::start(group, rules, log, machine, members))
     }
 
     fn start(
-        id: PartitionId,
+        group: &Group,
         rules: &Rules,
         log: Log,
         machine: Machine,
         members: Vec<Member>,
     ) -> Partition {
+        let id = group.partition;
         let (applied, commit_durable) = (log.base(), Position(log.hard().commit));
-        let mut replica = Replica::new(id, rules.node, rules.pace, log, applied);
+        let mut replica = Replica::new(id, group.local, rules.pace, log, applied);
         if replica.is_single_voter() {
             replica.campaign();
         }

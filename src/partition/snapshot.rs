@@ -494,6 +494,11 @@ impl Restoring<'_> {
         }
     }
 
+    /// Cancels a timer of this primitive.
+    pub fn disarm(&mut self, due: LogTime, created: Index, token: u64) {
+        self.ledger.schedule.disarm(due, created, Timer::Primitive(self.primitive, token));
+    }
+
     /// Arms a timer of this primitive, each once.
     pub fn arm(&mut self, due: LogTime, created: Index, token: u64) -> Result<(), Broken> {
         let timer = Timer::Primitive(self.primitive, token);

@@ -202,7 +202,7 @@ impl One {
 fn group() -> Group {
     let (host, port, role) = ("node-1".to_owned(), 5679, Role::Member);
     let members = vec![Member { node: NodeId(1), host, port, role }];
-    Group { partition: PartitionId(1), members, joins: false }
+    Group { partition: PartitionId(1), local: NodeId(1), members, joins: false }
 }
 
 fn ticket(slot: u32) -> Ticket {

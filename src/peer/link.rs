@@ -1,9 +1,8 @@
 //! One way to one shard of a peer: bundles in order, dropped when there is no way or no room.
 //!
 //! ```text
-//!   dialling ── welcomed ──► up ── broken, refused, hung up ──► waiting ── jittered, or in a hurry ─┐
-//!       ▲                                                                                          │
-//!       └──────────────────────────────────────────────────────────────────────────────────────────┘
+//!   dialling ── welcomed ──► up ── broken ──► waiting ──► dialling …
+//!       └────── refused, no answer ──────────────►┘         jittered, or at once when it dials
 //! ```
 //!
 //! The name is looked up again on every dial. While the link is up, what is pushed is written at

@@ -1,8 +1,8 @@
 //! Links between nodes: from the core that owns a partition here to the one that owns it there.
 //!
 //! ```text
-//!   shard ─ bundles ─► Peers ─► link.rs ══ one socket a peer shard, one way ══► inbound.rs ─► shard
-//!         ─ snapshots ────────► bulk.rs ══ one socket a snapshot, at a rate ══► inbound.rs ─► shard
+//!   shard ─ bundles ───► link.rs ══ a socket a peer shard, one way ══► inbound.rs ─► shard
+//!         ─ snapshots ─► bulk.rs ══ a socket a snapshot, at a rate ══► inbound.rs ─► shard
 //! ```
 //!
 //! Each core dials what it sends to; what comes is accepted on the peer port by one core, which

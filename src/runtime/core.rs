@@ -16,9 +16,9 @@ use super::clock::Clock;
 use super::disk::{self, Disk};
 use super::pump::{NOBODY, Parts, Pump, Stop, Turn};
 use super::{Fatal, tcp};
-use crate::config::{self, NodeConfig};
+use crate::config::{self, Address, InPlace, NodeConfig};
 use crate::edge::dialect::Dialect;
-use crate::edge::request::Rules;
+use crate::edge::request::{Naming, Rules};
 use crate::frontend::{self, Front};
 use crate::id::{PartitionId, ShardId, Ticket};
 use crate::journal::{self, Layout, Owner, Recovered};
@@ -169,16 +169,26 @@ impl Core {
     fn founding(&self, partitions: &[PartitionId]) -> Requests {
         let member = Member {
             node: self.config.id,
-            host: self.config.peer_listen.host.clone(),
+            host: self.reached(&self.config.peer_listen),
             port: self.peer.port(),
             role: Role::Member,
         };
         let mut requests = Requests::default();
         let ticket = Ticket { shard: self.shard, slot: NOBODY, generation: 0 };
         for id in partitions {
-            requests.push(ticket, *id, None, Ask::Bootstrap(vec![member.clone()]), |_| {});
+            let ask = Ask::Bootstrap { local: self.config.id, members: vec![member.clone()] };
+            requests.push(ticket, *id, None, ask, |_| {});
         }
         requests
+    }
+
+    /// By what host others reach one of this node's listeners.
+    fn reached(&self, listens: &Address) -> String {
+        match &self.config.in_place {
+            Some(InPlace { raft_host: Some(host) }) => host.clone(),
+            _ if listens.host.is_empty() => "localhost".to_owned(),
+            _ => listens.host.clone(),
+        }
     }
 
     fn shard_settings(&self) -> Settings {
@@ -191,7 +201,7 @@ impl Core {
             shards: self.shards,
             seed: self.prng.clone().next_u64(),
             peers: shard::Peers::Allowed,
-            api_address: format!("{}:{}", config.listen.host, self.api.port()),
+            api_address: format!("{}:{}", self.reached(&config.listen), self.api.port()),
             api_port: self.api.port(),
             tick: cluster.tick,
             election_ticks: ticks(cluster.election).max(3),
@@ -214,13 +224,16 @@ impl Core {
         let cluster = &self.config.cluster;
         let connections_max = self.config.connections_max as usize;
         frontend::Settings {
-            node: self.config.id,
             shard: self.shard,
             shards: self.shards,
             rules: Rules {
                 session_timeout_default: cluster.session_default,
                 session_timeout_max: cluster.session_max,
                 node: self.config.id,
+                naming: match self.config.in_place {
+                    Some(_) => Naming::ByGroup,
+                    None => Naming::ByNode,
+                },
             },
             http2: http2::Limits {
                 streams: self.config.streams_max,

@@ -24,7 +24,7 @@ pub mod tcp;
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -124,25 +124,15 @@ impl Node {
         // Pinned only when each shard has a core to itself: two on one core would starve each
         // other. Nodes of one host begin at different cores, as far as there are any.
         let pinned = usize::from(shards) <= cores.len();
-        if usize::from(shards) > cores.len() {
+        if !pinned {
             tracing::warn!(shards, cores = cores.len(), "more shards than cores: they will wait");
         }
         let directory = open_directory(config, shards)?;
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
         let Clients { listeners, api, api_also } = listen_clients(config, shards)?;
 
-        let known = Known::open(directory.path(), shards);
-        let known = Arc::new(known.map_err(|error| {
-            Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
-        })?);
-        let speaker = Speaker {
-            cluster: config.cluster.digest(),
-            node: config.id,
-            incarnation: directory.incarnation(),
-            shards,
-        };
-        let clock = Clock::start();
-        let mut prng = Prng::new(seed());
+        let (speaker, known) = introduce(config, &directory, shards)?;
+        let (clock, mut prng) = (Clock::start(), Prng::new(seed()));
         let (meshes, bells) = mesh::new(shards);
         let stop = Arc::new(Stop::new(bells));
         let (tell_ready, hear_ready) = channel();
@@ -257,8 +247,22 @@ impl Drop for Node {
     }
 }
 
+/// Who this node is to its peers, and what it remembers of them.
+fn introduce(
+    config: &NodeConfig,
+    directory: &DataDirectory,
+    shards: u16,
+) -> Result<(Speaker, Arc<Known>), Fatal> {
+    let known = Known::open(directory.path(), shards).map_err(|error| {
+        Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
+    })?;
+    let (cluster, incarnation) = (config.digest(), directory.incarnation());
+    let speaker = Speaker { cluster, node: config.id, incarnation, shards };
+    Ok((speaker, Arc::new(known)))
+}
+
 fn open_directory(config: &NodeConfig, shards: u16) -> Result<DataDirectory, Fatal> {
-    let (cluster, partitions) = (config.cluster.digest(), config.cluster.partitions);
+    let (cluster, partitions) = (config.digest(), config.cluster.partitions);
     let identity = Identity { node: config.id, cluster, shards, partitions };
     let created = Clock::start().now().wall.0 / 1_000_000_000;
     DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)
@@ -318,6 +322,15 @@ fn usable_cores() -> Vec<usize> {
 }
 
 fn resolve(address: &Address) -> Result<SocketAddr, Fatal> {
+    if address.host.is_empty() {
+        // One socket takes both families, where the host has both.
+        let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let ip = match tcp::bind(six, false) {
+            Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
+            Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        return Ok(SocketAddr::new(ip, address.port));
+    }
     let named = |error| Fatal::Name(address.clone(), error);
     let mut found = (address.host.as_str(), address.port).to_socket_addrs().map_err(named)?;
     let none = || named(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));

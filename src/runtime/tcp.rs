@@ -40,8 +40,8 @@ impl Socket {
         Socket { stream }
     }
 
-    /// A connection with a peer. What is not acknowledged for some seconds breaks it, so that a host
-    /// that vanished does not look like one that is slow.
+    /// A connection with a peer. What is not acknowledged for some seconds breaks it, so that a
+    /// host that vanished does not look like one that is slow.
     #[must_use]
     pub fn linked(stream: TcpStream) -> Socket {
         let socket = Socket::accepted(stream);
@@ -104,6 +104,10 @@ pub fn bind(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     sockopt::set_socket_reuseaddr(&fd, true)?;
     if shared {
         sockopt::set_socket_reuseport(&fd, true)?;
+    }
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // All interfaces means both families, whatever the host's default is.
+        sockopt::set_ipv6_v6only(&fd, false)?;
     }
     net::bind(&fd, &address)?;
     Ok(fd)

@@ -166,11 +166,12 @@ const fn shrinking(kind: Kind) -> &'static [u32] {
     match kind {
         // A counter is as large whatever it counts.
         Kind::Counter => &[],
-        Kind::CounterMap => &[8, 9],      // remove, clear
-        Kind::LeaderElection => &[2, 5],  // withdraw, evict
-        Kind::IndexedMap => &[9, 10],     // remove, clear
-        Kind::Lock => &[2],               // release
-        Kind::Map => &[6, 7],             // remove, clear
+        Kind::CounterMap => &[8, 9],     // remove, clear
+        Kind::LeaderElection => &[2, 5], // withdraw, evict
+        Kind::IndexedMap => &[9, 10],    // remove, clear
+        Kind::Lock => &[2],              // release
+        // Remove, clear, and what ends a transaction: its operations have been held since Prepare.
+        Kind::Map => &[6, 7, 13, 14],
         Kind::MultiMap => &[7, 8, 9, 13], // remove, remove all, clear, remove entries
         Kind::Set => &[4, 5],             // remove, clear
         Kind::Value => &[5],              // delete

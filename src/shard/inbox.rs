@@ -133,11 +133,20 @@ pub enum Ask {
     /// `Node.Watch`. Comes on the watcher's core, which asks every other shard with the same
     /// ticket.
     WatchNode,
-    /// `Node.Bootstrap`: found the group here with these members.
-    Bootstrap(Vec<Member>),
-    /// `Node.Join`: start a replica of a group that runs and have its leader admit it. This node is
-    /// among the members, in the part that it is to take; the others are whom it may ask.
-    Join(Vec<Member>),
+    /// `Node.Bootstrap`: found the group here.
+    Bootstrap {
+        /// Which of the members this node is.
+        local: NodeId,
+        /// All of them.
+        members: Vec<Member>,
+    },
+    /// `Node.Join`: start a replica of a group that runs and have its leader admit it.
+    Join {
+        /// Which of the members this node is.
+        local: NodeId,
+        /// This node in the part that it is to take, and others who may be asked.
+        members: Vec<Member>,
+    },
     /// `Node.Leave`.
     Leave,
     /// A change of the group's members or of its leader, by whoever leads; answered when it is so.

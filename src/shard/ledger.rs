@@ -71,16 +71,18 @@ pub fn read(tail: Tail) -> Option<partition::Recovered> {
 
 /// A founding as the journal keeps it.
 #[must_use]
-pub fn founding(node: NodeId, group: &Group) -> Founding {
-    let (replica, members) = (u64::from(node.0), written(&group.members));
+pub fn founding(group: &Group) -> Founding {
+    let (replica, members) = (u64::from(group.local.0), written(&group.members));
     Founding { replica, members, joins: group.joins }
 }
 
 /// The group of a founding; `None` when it is not what this node writes.
 #[must_use]
 pub fn group(partition: PartitionId, founding: &Founding) -> Option<Group> {
+    let local = NodeId(u32::try_from(founding.replica).ok()?);
     let members = members(&founding.members)?;
-    Some(Group { partition, members, joins: founding.joins })
+    let here = members.iter().any(|member| member.node == local);
+    here.then_some(Group { partition, local, members, joins: founding.joins })
 }
 
 fn written(members: &[Member]) -> Vec<journal::Member> {

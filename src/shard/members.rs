@@ -131,23 +131,24 @@ impl Shard {
     pub(super) fn join(
         &mut self,
         id: PartitionId,
+        local: NodeId,
         members: &[Member],
         caller: (Ticket, Option<Instant>),
         now: Now,
     ) -> Result<(), Refusal> {
-        let founding = self.roster.check_join(id, members, &self.settings)?;
-        let me = members.iter().find(|member| member.node == self.settings.node);
+        let founding = self.roster.check_join(id, local, members, &self.settings)?;
+        let me = members.iter().find(|member| member.node == local);
         let me = me.expect("the check saw this node among the members").clone();
         if founding == Founding::New {
-            let group = Group { partition: id, members: members.to_vec(), joins: true };
-            self.found(&group, now)?;
+            let members = members.to_vec();
+            self.found(&Group { partition: id, local, members, joins: true }, now)?;
         }
         self.errands.begin(id, caller, Goal::Join(me), now)
     }
 
     /// A replica begins here.
     pub(super) fn found(&mut self, group: &Group, now: Now) -> Result<(), Refusal> {
-        let founding = ledger::founding(self.settings.node, group);
+        let founding = ledger::founding(group);
         if !self.journal.has_room_for(&founding) {
             return Err(Refusal::Full("the journal's segments are too small for another group"));
         }
@@ -155,8 +156,7 @@ impl Shard {
         let partition = Partition::found(group, &self.rules);
         self.roster.add(partition, group.members.clone());
         self.moved = true;
-        let (node, at) = (self.settings.node, now.wall.0);
-        roster::founded(group, node, at, &mut self.effects.events);
+        roster::founded(group, now.wall.0, &mut self.effects.events);
         self.set_tick(now);
         Ok(())
     }
@@ -298,6 +298,12 @@ impl Shard {
         let (id, me) = (request.partition, self.settings.node);
         roster::check_change(change)?;
         let living = self.roster.find(id)?;
+        if living.partition.node() != me {
+            let local = living.partition.node();
+            return Err(Refusal::Precondition(format!(
+                "this is node {me} and not {local}, as the group was founded: it stays alone"
+            )));
+        }
         if living.partition.is_leader() {
             return living.partition.change(request.ticket, change.clone(), request.deadline);
         }

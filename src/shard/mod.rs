@@ -111,7 +111,7 @@ impl Shard {
         roster.remember(recovered.left, !recovered.roster_whole);
         let mut touched = Vec::new();
         for (id, tail) in recovered.partitions {
-            match start(&settings, &rules, id, tail) {
+            match start(&rules, id, tail) {
                 Some((partition, members)) => {
                     roster.add(partition, members);
                     touched.push(id);
@@ -323,16 +323,10 @@ impl Shard {
 
 /// A partition as the journal has it; `None`, and said why, when it cannot start.
 fn start(
-    settings: &Settings,
     rules: &Rules,
     id: PartitionId,
     tail: journal::Tail,
 ) -> Option<(Partition, Vec<inbox::Member>)> {
-    if tail.founding.replica != u64::from(settings.node.0) {
-        let replica = tail.founding.replica;
-        tracing::error!(partition = id.0, replica, "the partition is another node's");
-        return None;
-    }
     let group = ledger::group(id, &tail.founding);
     let (Some(group), Some(disk)) = (group, ledger::read(tail)) else {
         tracing::error!(partition = id.0, "the partition's records name what is no member");

@@ -7,6 +7,14 @@
 //! partition here, first what is and then what happens; a watcher of a partition also learns where
 //! to send requests.
 //!
+//! # Decisions
+//!
+//! Which member of a group this node is stands in the group's founding, not in the node's
+//! settings. The released dialect says it with each Bootstrap, and the controller that speaks it
+//! counts members from 1 in every group: with fewer members than pods, one pod has several names.
+//! So a replica's name is its group's, from raft up to the events of a watch. Links between nodes
+//! name nodes; until they do otherwise a group of several members must use those names.
+//!
 //! Absent on purpose: joining as a member of a running group, and a watcher's buffer: the shell
 //! that holds the stream bounds it and ends it.
 
@@ -145,6 +153,7 @@ impl Roster {
     pub fn check(
         &self,
         id: PartitionId,
+        local: NodeId,
         members: &[Member],
         settings: &Settings,
     ) -> Result<Founding, Refusal> {
@@ -154,22 +163,29 @@ impl Roster {
         }
         if let Some(living) = self.living.get(&id) {
             // A restarted controller may ask without members for what is there.
-            if members.is_empty() || same(members, &living.members) {
+            let known = living.partition.node();
+            if local == known && (members.is_empty() || same(members, &living.members)) {
                 return Ok(Founding::Known);
             }
-            check_members(members, settings.node)?;
+            check_members(members, local)?;
+            if local != known {
+                return Err(Refusal::Precondition(format!(
+                    "group {id} is here already, and here is its member {known}, not {local}"
+                )));
+            }
             return Err(Refusal::Precondition(format!(
                 "group {id} is here already with other members"
             )));
         }
-        check_members(members, settings.node)?;
-        self.check_new(id, members, settings)
+        check_members(members, local)?;
+        self.check_new(id, local, members, settings)
     }
 
     /// Whether this node may join a running group with these members, itself among them.
     pub fn check_join(
         &self,
         id: PartitionId,
+        local: NodeId,
         members: &[Member],
         settings: &Settings,
     ) -> Result<Founding, Refusal> {
@@ -177,20 +193,24 @@ impl Roster {
         if id.0 == 0 {
             return malformed("group_id is missing");
         }
-        check_list(members, settings.node)?;
-        if self.living.contains_key(&id) {
-            return Ok(Founding::Known);
-        }
+        check_list(members, local)?;
         if members.len() < 2 {
             return malformed("to join a group takes a member of it that can be asked");
         }
-        self.check_new(id, members, settings)
+        if let Some(living) = self.living.get(&id) {
+            let here = living.partition.node();
+            let same = here == local;
+            let known = format!("group {id} is here already as member {here}");
+            return if same { Ok(Founding::Known) } else { Err(Refusal::Precondition(known)) };
+        }
+        self.check_new(id, local, members, settings)
     }
 
     /// Whether a replica may begin here.
     fn check_new(
         &self,
         id: PartitionId,
+        local: NodeId,
         members: &[Member],
         settings: &Settings,
     ) -> Result<Founding, Refusal> {
@@ -198,6 +218,13 @@ impl Roster {
             return Err(Refusal::Unimplemented(
                 "joining other nodes comes with clusters; a group has this node as its one member",
             ));
+        }
+        if members.len() > 1 && local != settings.node {
+            let node = settings.node;
+            return Err(Refusal::Precondition(format!(
+                "this is node {node} and not {local}: members of a group of several must be named \
+                 by their nodes' ids, as links between nodes are"
+            )));
         }
         if members.iter().any(|member| member.role == Role::Witness) {
             return Err(Refusal::Unimplemented(WITNESS));
@@ -221,27 +248,28 @@ impl Roster {
     }
 
     /// A watcher of the node: first what is, then the mark that this was it, then what happens.
-    pub fn watch(&mut self, ticket: Ticket, replies: &mut Replies) {
+    pub fn watch(&mut self, ticket: Ticket, settings: &Settings, replies: &mut Replies) {
         if self.watchers.len() >= WATCHERS_MAX {
             replies.refuse(ticket, Refusal::Full("too many watch this node"));
             return;
         }
         for (id, living) in &self.living {
             let (term, leader) = living.partition.leadership();
+            let local = living.partition.node();
             let mut tell = |what| {
-                replies.event(ticket, Event { at: None, partition: *id, what });
+                replies.event(ticket, Event { at: None, partition: *id, local, what });
             };
             if term.0 > 0 {
                 tell(Happening::LeaderUpdated { term, leader });
             }
-            let node = living.partition.node();
-            tell(Happening::MemberReady { node });
+            tell(Happening::MemberReady { node: local });
         }
         // Clients spread keys by the number of partitions: one that is damaged must still count, or
         // they would look for the others' keys in the wrong places.
         for id in &self.damaged {
             let what = Happening::LeaderUpdated { term: crate::id::Term(0), leader: None };
-            replies.event(ticket, Event { at: None, partition: *id, what });
+            let local = settings.node;
+            replies.event(ticket, Event { at: None, partition: *id, local, what });
         }
         replies.replayed(ticket);
         self.watchers.push(ticket);
@@ -264,8 +292,9 @@ impl Roster {
             return;
         }
         let (_, leader) = living.partition.leadership();
-        let what = addresses(living.partition.members(), leader, settings);
-        replies.event(ticket, Event { at: None, partition: id, what });
+        let local = living.partition.node();
+        let what = addresses(living.partition.members(), local, leader, settings);
+        replies.event(ticket, Event { at: None, partition: id, local, what });
         living.watchers.push(ticket);
     }
 
@@ -300,7 +329,8 @@ impl Roster {
                     _ => None,
                 };
                 if let Some(leader) = leader {
-                    let what = addresses(living.partition.members(), leader, settings);
+                    let members = living.partition.members();
+                    let what = addresses(members, event.local, leader, settings);
                     replies.event(*watcher, Event { what, ..event.clone() });
                 }
             }
@@ -310,21 +340,27 @@ impl Roster {
 
 /// What watchers are told of a group that is founded now (core.md 2.5); who joins one hears of its
 /// members from its leader.
-pub fn founded(group: &Group, node: NodeId, at: u64, events: &mut Vec<Event>) {
-    let mut tell = |what| events.push(Event { at: Some(at), partition: group.partition, what });
+pub fn founded(group: &Group, at: u64, events: &mut Vec<Event>) {
+    let (partition, local) = (group.partition, group.local);
+    let mut tell = |what| events.push(Event { at: Some(at), partition, local, what });
     let all: Vec<NodeId> = group.members.iter().map(|member| member.node).collect();
     for member in group.members.iter().filter(|_| !group.joins) {
         tell(Happening::MembershipChanged { about: member.node, members: all.clone() });
     }
     tell(Happening::SnapshotRecovered { index: crate::id::Position(0) });
-    tell(Happening::MemberReady { node });
+    tell(Happening::MemberReady { node: local });
 }
 
 /// Where a client sends requests: this node's own address, and for others their host with the same
 /// port.
-fn addresses(members: &[Member], leader: Option<NodeId>, settings: &Settings) -> Happening {
+fn addresses(
+    members: &[Member],
+    local: NodeId,
+    leader: Option<NodeId>,
+    settings: &Settings,
+) -> Happening {
     let address = |member: &Member| {
-        if member.node == settings.node {
+        if member.node == local {
             settings.api_address.clone()
         } else {
             format!("{}:{}", member.host, settings.api_port)
@@ -361,8 +397,8 @@ pub fn check_change(change: &Change) -> Result<(), Refusal> {
 }
 
 /// Whether a group can be founded by these; each text names what is wrong.
-fn check_members(members: &[Member], node: NodeId) -> Result<(), Refusal> {
-    check_list(members, node)?;
+fn check_members(members: &[Member], local: NodeId) -> Result<(), Refusal> {
+    check_list(members, local)?;
     if members.iter().any(|member| member.role == Role::Member) {
         return Ok(());
     }
@@ -370,7 +406,7 @@ fn check_members(members: &[Member], node: NodeId) -> Result<(), Refusal> {
 }
 
 /// Whether these can be members of one group, with this node.
-fn check_list(members: &[Member], node: NodeId) -> Result<(), Refusal> {
+fn check_list(members: &[Member], local: NodeId) -> Result<(), Refusal> {
     let malformed = |text: String| Err(Refusal::Malformed(text));
     if members.is_empty() {
         return malformed("a group needs members".to_owned());
@@ -397,8 +433,8 @@ fn check_list(members: &[Member], node: NodeId) -> Result<(), Refusal> {
             return malformed(format!("two members have the address {host}:{port}"));
         }
     }
-    if !nodes.contains(&node) {
-        return malformed(format!("this node, {node}, is not among the members"));
+    if !nodes.contains(&local) {
+        return malformed(format!("this node, {local}, is not among the members"));
     }
     Ok(())
 }
@@ -414,7 +450,9 @@ mod tests {
     fn refused(members: &[Member], peers: Peers) -> Refusal {
         let settings = Settings { peers, ..Settings::default() };
         let roster = Roster::default();
-        roster.check(PartitionId(1), members, &settings).expect_err("it cannot be founded")
+        roster
+            .check(PartitionId(1), NodeId(1), members, &settings)
+            .expect_err("it cannot be founded")
     }
 
     #[test]
@@ -447,14 +485,14 @@ mod tests {
         let members = [member(1, 5, Role::Member), member(2, 6, Role::Member)];
         let other = format!("a.example:{}", settings.api_port);
         assert_eq!(
-            addresses(&members, Some(NodeId(1)), &settings),
+            addresses(&members, NodeId(1), Some(NodeId(1)), &settings),
             Happening::ServiceConfigChanged {
                 leader: "here:5678".to_owned(),
                 followers: vec![other.clone()],
             }
         );
         assert_eq!(
-            addresses(&members, None, &settings),
+            addresses(&members, NodeId(1), None, &settings),
             Happening::ServiceConfigChanged {
                 leader: String::new(),
                 followers: vec!["here:5678".to_owned(), other],

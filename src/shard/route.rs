@@ -1,8 +1,8 @@
 //! Partition to shard to node: where a request and a message belong.
 //!
 //! A node's partitions are spread over its shards by number, so the owner is known without asking.
-//! Leaders are known by hint only, from what the replicas here heard; what leads elsewhere is passed
-//! on (`forward.rs`).
+//! Leaders are known by hint only, from what the replicas here heard; what is led elsewhere is
+//! passed on (`forward.rs`).
 
 use std::collections::BTreeMap;
 

@@ -131,7 +131,6 @@ impl Settings {
         assert!(self.tick > Span::ZERO, "raft's clock stands still");
         assert!(self.snapshot_turn_bytes > 0, "a snapshot would never end");
         Rules {
-            node: self.node,
             pace: Pace {
                 seed: self.seed,
                 election_ticks: self.election_ticks,

@@ -112,8 +112,8 @@ impl Shard {
             Some(_) => Happening::ConnectionEstablished { address, snapshot },
             None => Happening::ConnectionFailed { address, snapshot },
         };
-        let (at, partition) = (Some(now.wall.0), PartitionId(0));
-        self.effects.events.push(Event { at, partition, what });
+        let (at, partition, local) = (Some(now.wall.0), PartitionId(0), self.settings.node);
+        self.effects.events.push(Event { at, partition, local, what });
     }
 
     /// Calls that went to a peer are refused, those that came from it are nobody's.
@@ -268,7 +268,7 @@ impl Shard {
         }
         let living = self.roster.get_mut(request.partition)?;
         let (_, leader) = living.partition.leadership();
-        leader.filter(|leader| *leader != self.settings.node)
+        leader.filter(|leader| *leader != living.partition.node())
     }
 
     /// A call for a partition of this shard.
@@ -302,12 +302,15 @@ impl Shard {
                 return;
             }
             Ask::WatchNode => {
-                self.roster.watch(ticket, &mut self.effects.replies);
+                self.roster.watch(ticket, &self.settings, &mut self.effects.replies);
                 return;
             }
-            Ask::Bootstrap(members) => self.bootstrap(request.partition, members, ticket, now),
-            Ask::Join(members) => {
-                self.join(request.partition, members, (ticket, request.deadline), now)
+            Ask::Bootstrap { local, members } => {
+                self.bootstrap(request.partition, *local, members, ticket, now)
+            }
+            Ask::Join { local, members } => {
+                let caller = (ticket, request.deadline);
+                self.join(request.partition, *local, members, caller, now)
             }
             Ask::Leave => self.leave(request.partition, (ticket, request.deadline), now),
             Ask::Change { change, passed } => self.take_change(request, change, *passed, now),
@@ -348,15 +351,17 @@ impl Shard {
     fn bootstrap(
         &mut self,
         id: PartitionId,
+        local: NodeId,
         members: &[Member],
         ticket: Ticket,
         now: Now,
     ) -> Result<(), Refusal> {
-        if self.roster.check(id, members, &self.settings)? == Founding::Known {
+        if self.roster.check(id, local, members, &self.settings)? == Founding::Known {
             self.asked.push(ticket);
             return Ok(());
         }
-        self.found(&Group { partition: id, members: members.to_vec(), joins: false }, now)?;
+        let members = members.to_vec();
+        self.found(&Group { partition: id, local, members, joins: false }, now)?;
         self.asked.push(ticket);
         Ok(())
     }

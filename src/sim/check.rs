@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use crate::id::{Kind, PartitionId};
+use crate::partition::reply::Status;
 use crate::sim::fault::Plan;
 use crate::sim::history::{History, Record};
 use crate::sim::linear::{Entry, Verdict, search};
@@ -87,12 +88,15 @@ fn entries(history: &History, plan: &Plan, numbers: &[usize], key: Option<&str>)
         if record.op.is_query() && record.outcome.is_none() {
             continue;
         }
+        let Some((op, outcome)) = narrowed(record, key) else {
+            continue;
+        };
         sessions.insert(record.session);
         let (number, session) = (*number as u64, record.session as u64);
-        let op = key.map_or_else(|| record.op.clone(), |key| record.op.at(key));
-        let event = Event::Call { number, session, op, outcome: record.outcome.clone() };
+        let ttl_ns = ttl_ns(&op);
+        let event = Event::Call { number, session, op, outcome };
         entries.push(Entry { call: record.call, back: record.back, event });
-        if let Some(ttl_ns) = ttl_ns(&record.op) {
+        if let Some(ttl_ns) = ttl_ns {
             // Wall clocks that are off move log time when the leader changes.
             let exact = plan.skew_ns == 0 && !plan.steps;
             let call = record.call + if exact { ttl_ns * 9 / 10 } else { 0 };
@@ -111,6 +115,24 @@ fn entries(history: &History, plan: &Plan, numbers: &[usize], key: Option<&str>)
         }
     }
     entries
+}
+
+/// What an operation and its outcome say of one key. `None`: nothing. Of a transaction that failed
+/// nobody knows which of its keys stood against it.
+fn narrowed(record: &Record, key: Option<&str>) -> Option<(Op, Option<Outcome>)> {
+    let (Some(key), Op::MapApply { steps }) = (key, &record.op) else {
+        let op = key.map_or_else(|| record.op.clone(), |key| record.op.at(key));
+        return Some((op, record.outcome.clone()));
+    };
+    let place = steps.iter().position(|step| step.key() == Some(key))?;
+    let outcome = match &record.outcome {
+        Some(Ok(Answer::Many(answers))) if answers.len() == steps.len() => {
+            Some(Ok(answers[place].clone()))
+        }
+        Some(Err((Status::Conflict | Status::NotFound | Status::AlreadyExists, _))) => return None,
+        other => other.clone(),
+    };
+    Some((steps[place].clone(), outcome))
 }
 
 fn ttl_ns(op: &Op) -> Option<u64> {

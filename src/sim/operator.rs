@@ -140,10 +140,10 @@ fn ask(what: &Wish, tries: u32, founders: u32) -> (NodeId, Ask) {
     let members = || (1..=founders).map(|id| member(NodeId(id), Role::Member));
     let change = |change| Ask::Change { change, passed: false };
     match what {
-        Wish::Found(node) => (*node, Ask::Bootstrap(members().collect())),
+        Wish::Found(node) => (*node, Ask::Bootstrap { local: *node, members: members().collect() }),
         Wish::Join(node, role) => {
             let joins = member(*node, *role);
-            (*node, Ask::Join(members().chain([joins]).collect()))
+            (*node, Ask::Join { local: *node, members: members().chain([joins]).collect() })
         }
         Wish::Leave(node) => (*node, Ask::Leave),
         Wish::Dismiss(node) => (founder, change(Change::Dismiss(*node))),

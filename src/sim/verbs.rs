@@ -196,6 +196,7 @@ fn map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
     let value = || words.word(at + 2).map(bytes);
     let ttl = || words.span_named("ttl");
     let prev = || words.number_named("prev", 0);
+    let number = || words.number_named("t", 0);
     Ok(Some(match verb {
         "put" => Op::MapPut { key: key()?, value: value()?, ttl: ttl()?, prev: prev()? },
         "insert" => Op::MapInsert { key: key()?, value: value()?, ttl: ttl()? },
@@ -203,6 +204,10 @@ fn map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
         "remove" => Op::MapRemove { key: key()?, prev: prev()? },
         "clear" => Op::MapClear,
         "lock" => Op::MapLock,
+        "prepare" => Op::MapPrepare { number: number()?, steps: steps(words, at + 1)? },
+        "commit" => Op::MapCommit { number: number()? },
+        "abort" => Op::MapAbort { number: number()? },
+        "apply" => Op::MapApply { steps: steps(words, at + 1)? },
         "get" => Op::MapGet { key: key()? },
         "size" => Op::MapSize,
         "entries" => Op::MapEntries { watch: false },
@@ -210,6 +215,31 @@ fn map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {
         "events" => Op::MapEvents { key: key().unwrap_or_default() },
         _ => return Ok(None),
     }))
+}
+
+/// Operations of a transaction: `put:k:v`, `insert:k:v`, `update:k:v:7`, `remove:k:7`, the last
+/// number a version; what is written lives as long as `ttl` says.
+fn steps(words: &Words<'_>, at: usize) -> Result<Vec<Op>, String> {
+    let ttl = words.span_named("ttl")?;
+    let step = |word: &String| {
+        let parts: Vec<&str> = word.split(':').collect();
+        let key = parts.get(1).copied().unwrap_or_default().to_owned();
+        let value = parts.get(2).map(|value| bytes(value)).unwrap_or_default();
+        let prev = |place: usize| {
+            let word = parts.get(place).copied().unwrap_or("0");
+            word.parse().map_err(|_| format!("{word} is no number"))
+        };
+        Ok(match parts[0] {
+            "put" => Op::MapPut { key, value, ttl, prev: prev(3)? },
+            "insert" => Op::MapInsert { key, value, ttl },
+            "update" => Op::MapUpdate { key, value, ttl, prev: prev(3)? },
+            "remove" => Op::MapRemove { key, prev: prev(2)? },
+            "get" => Op::MapGet { key },
+            "clear" => Op::MapClear,
+            other => return Err(format!("a transaction knows no {other}")),
+        })
+    };
+    words.rest(at).iter().map(step).collect()
 }
 
 fn multi_map(verb: &str, words: &Words<'_>, at: usize) -> Parsed {

@@ -16,6 +16,7 @@ use crate::wire::proto::{
     indexedmap::v1 as indexedmap, lock::v1 as lock, map::v1 as map, multimap::v1 as multimap,
     set::v1 as set, value::v1 as value,
 };
+use crate::wire::rsm::map::v1 as rsm_map;
 
 /// A value with the index of the command that wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -69,6 +70,8 @@ pub enum Answer {
     Term(Term),
     /// One line of a listing; no value: it went away.
     Entry { key: String, at: u64, value: Option<Held> },
+    /// What each operation of a transaction brought.
+    Many(Vec<Answer>),
     /// Many values of one key.
     Values(Vec<String>),
     /// Something changed.
@@ -139,6 +142,10 @@ impl fmt::Display for Answer {
                     None => write!(f, "{key} is gone"),
                 }
             }
+            Answer::Many(answers) => {
+                let answers: Vec<String> = answers.iter().map(Answer::to_string).collect();
+                write!(f, "[{}]", answers.join(", "))
+            }
             Answer::Values(values) => write!(f, "[{}]", values.join(" ")),
             Answer::Event { key, change, value, before } => {
                 let change = format!("{change:?}").to_lowercase();
@@ -157,7 +164,7 @@ impl fmt::Display for Answer {
 #[derive(Debug)]
 enum Unreadable {
     Form(#[allow(dead_code)] prost::DecodeError),
-    NoEvent,
+    Empty,
 }
 
 impl From<prost::DecodeError> for Unreadable {
@@ -224,7 +231,7 @@ fn read_counter_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
                     (Change::Updated, held(it.value), Some(held(it.prev_value)))
                 }
                 Some(Event::Removed(it)) => (Change::Removed, held(it.value), None),
-                None => return Err(Unreadable::NoEvent),
+                None => return Err(Unreadable::Empty),
             };
             Answer::Event { key: event.key, change, value, before }
         }
@@ -256,6 +263,7 @@ fn read_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
         Op::MapGet { .. } => {
             Answer::Found(held(map::GetOutput::decode(bytes)?.value.unwrap_or_default()))
         }
+        Op::MapCommit { .. } | Op::MapApply { .. } => return read_outputs(bytes),
         Op::MapSize => Answer::Size(map::SizeOutput::decode(bytes)?.size),
         Op::MapEntries { .. } => {
             let it = map::EntriesOutput::decode(bytes)?.entry.unwrap_or_default();
@@ -267,7 +275,7 @@ fn read_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
                 Some(Event::Inserted(it)) => (Change::Inserted, it.value, None),
                 Some(Event::Updated(it)) => (Change::Updated, it.value, it.prev_value),
                 Some(Event::Removed(it)) => (gone(it.expired), it.value, None),
-                None => return Err(Unreadable::NoEvent),
+                None => return Err(Unreadable::Empty),
             };
             let value = held(value.unwrap_or_default());
             Answer::Event { key: event.key, change, value, before: before.map(held) }
@@ -277,6 +285,27 @@ fn read_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
             Answer::Nothing
         }
     })
+}
+
+/// `CommitOutput`, `ApplyOutput` (primitives.md 7.2).
+fn read_outputs(bytes: &[u8]) -> Result<Answer, Unreadable> {
+    use rsm_map::map_output::Output;
+    let held = |it: rsm_map::IndexedValue| Held { value: it.value, index: it.index };
+    let answer = |output: rsm_map::MapOutput| {
+        Ok(match output.output {
+            Some(Output::Put(it)) => {
+                Answer::Written { index: it.index, before: it.prev_value.map(held) }
+            }
+            Some(Output::Insert(it)) => Answer::Written { index: it.index, before: None },
+            Some(Output::Update(it)) => {
+                Answer::Written { index: it.index, before: it.prev_value.map(held) }
+            }
+            Some(Output::Remove(it)) => Answer::Found(held(it.value.unwrap_or_default())),
+            _ => return Err(Unreadable::Empty),
+        })
+    };
+    let outputs = rsm_map::CommitOutput::decode(bytes)?.outputs.into_iter();
+    Ok(Answer::Many(outputs.map(answer).collect::<Result<_, _>>()?))
 }
 
 fn read_value(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
@@ -306,7 +335,7 @@ fn read_value(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
                 Some(Event::Created(it)) => (Change::Inserted, it.value, None),
                 Some(Event::Updated(it)) => (Change::Updated, it.value, it.prev_value),
                 Some(Event::Deleted(it)) => (gone(it.expired), it.value, None),
-                None => return Err(Unreadable::NoEvent),
+                None => return Err(Unreadable::Empty),
             };
             let value = held(value.unwrap_or_default());
             Answer::Event { key: String::new(), change, value, before: before.map(held) }
@@ -329,7 +358,7 @@ fn read_set(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
             let (change, element) = match event.event {
                 Some(Event::Added(it)) => (Change::Inserted, it.element),
                 Some(Event::Removed(it)) => (gone(it.expired), it.element),
-                None => return Err(Unreadable::NoEvent),
+                None => return Err(Unreadable::Empty),
             };
             let key = element.unwrap_or_default().value;
             Answer::Event { key, change, value: Held::default(), before: None }
@@ -401,7 +430,7 @@ fn read_multi_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
             let (change, value) = match event.event {
                 Some(Event::Added(it)) => (Change::Inserted, text(it.value)),
                 Some(Event::Removed(it)) => (Change::Removed, text(it.value)),
-                None => return Err(Unreadable::NoEvent),
+                None => return Err(Unreadable::Empty),
             };
             Answer::Event { key: event.key, change, value, before: None }
         }
@@ -434,7 +463,7 @@ fn read_indexed_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
                 Some(Event::Inserted(it)) => (Change::Inserted, it.value, None),
                 Some(Event::Updated(it)) => (Change::Updated, it.value, it.prev_value),
                 Some(Event::Removed(it)) => (gone(it.expired), it.value, None),
-                None => return Err(Unreadable::NoEvent),
+                None => return Err(Unreadable::Empty),
             };
             let value = held(value.unwrap_or_default());
             let key = format!("{}:{}", event.index, event.key);

@@ -161,8 +161,27 @@ fn map(prng: &mut Prng, roll: u64, key: String, value: Bytes, seen: u64) -> Op {
         40..55 => Op::MapUpdate { key, value, ttl, prev },
         55..67 => Op::MapRemove { key, prev },
         67..69 => Op::MapClear,
+        69..77 => Op::MapApply { steps: steps(prng, key, &value, ttl, prev) },
         _ => Op::MapGet { key },
     }
+}
+
+/// One operation on a key, and often another on the next one.
+fn steps(prng: &mut Prng, key: String, value: &Bytes, ttl: Option<Span>, prev: u64) -> Vec<Op> {
+    let at = KEYS.iter().position(|known| *known == key).unwrap_or(0);
+    let other = KEYS[(at + 1) % KEYS.len()].to_owned();
+    let mut step = |key: String, prev: u64| match prng.below(10) {
+        0..6 => Op::MapPut { key, value: value.clone(), ttl, prev },
+        6 => Op::MapInsert { key, value: value.clone(), ttl },
+        7..9 => Op::MapUpdate { key, value: value.clone(), ttl, prev },
+        _ => Op::MapRemove { key, prev },
+    };
+    let mut steps = vec![step(key, prev)];
+    let second = step(other, 0);
+    if prng.chance(700) {
+        steps.push(second);
+    }
+    steps
 }
 
 fn single(prng: &mut Prng, roll: u64, value: Bytes, seen: u64) -> Op {

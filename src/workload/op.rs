@@ -11,6 +11,7 @@ use prost_types::Duration;
 
 use crate::id::Kind;
 use crate::time::Span;
+use crate::wire::field::{put_bytes, put_message, put_uint};
 use crate::wire::proto::{
     counter::v1 as counter, countermap::v1 as countermap, election::v1 as election,
     indexedmap::v1 as indexedmap, lock::v1 as lock, map::v1 as map, multimap::v1 as multimap,
@@ -44,6 +45,10 @@ pub enum Op {
     MapRemove { key: String, prev: u64 },
     MapClear,
     MapLock,
+    MapPrepare { number: u64, steps: Vec<Op> },
+    MapCommit { number: u64 },
+    MapAbort { number: u64 },
+    MapApply { steps: Vec<Op> },
     MapGet { key: String },
     MapSize,
     MapEntries { watch: bool },
@@ -115,7 +120,8 @@ impl Op {
             | CounterMapClear | CounterMapLock | CounterMapGet { .. } | CounterMapSize
             | CounterMapEntries { .. } | CounterMapEvents { .. } => Kind::CounterMap,
             MapPut { .. } | MapInsert { .. } | MapUpdate { .. } | MapRemove { .. } | MapClear
-            | MapLock | MapGet { .. } | MapSize | MapEntries { .. } | MapEvents { .. } => Kind::Map,
+            | MapLock | MapPrepare { .. } | MapCommit { .. } | MapAbort { .. } | MapApply { .. }
+            | MapGet { .. } | MapSize | MapEntries { .. } | MapEvents { .. } => Kind::Map,
             ValueSet { .. } | ValueInsert { .. } | ValueUpdate { .. } | ValueDelete { .. }
             | ValueGet | ValueWatch | ValueEvents => Kind::Value,
             SetAdd { .. } | SetRemove { .. } | SetClear | SetContains { .. } | SetSize
@@ -295,6 +301,26 @@ impl Op {
 
     fn map(&self) -> Vec<u8> {
         use map::map_input::Input;
+        // The documented messages have no transactions (primitives.md 7.2).
+        let mut payload = Vec::new();
+        let all = |into: &mut Vec<u8>, number, steps: &[Op]| {
+            steps.iter().for_each(|step| put_bytes(into, number, &step.payload()));
+        };
+        match self {
+            Op::MapPrepare { number, steps } => put_message(&mut payload, 12, |into| {
+                put_uint(into, 1, *number);
+                all(into, 2, steps);
+            }),
+            Op::MapCommit { number } => {
+                put_message(&mut payload, 13, |it| put_uint(it, 1, *number))
+            }
+            Op::MapAbort { number } => put_message(&mut payload, 14, |it| put_uint(it, 1, *number)),
+            Op::MapApply { steps } => put_message(&mut payload, 15, |it| all(it, 1, steps)),
+            _ => {}
+        }
+        if !payload.is_empty() {
+            return payload;
+        }
         let input = match self.clone() {
             Op::MapPut { key, value, ttl, prev } => {
                 Input::Put(map::PutInput { key, value, ttl: ttl.map(duration), prev_index: prev })

@@ -28,7 +28,7 @@ fn a_full_disk_refuses_what_grows_and_keeps_what_is_there() {
         let value = bytes::Bytes::from(vec![b'v'; 1 << 20]);
         let mut written = 0;
         let refusal = loop {
-            match map.put(&format!("k{written}"), value.clone(), None, Demand::Absent).await {
+            match map.insert(&format!("k{written}"), value.clone()).await {
                 Ok(_) => written += 1,
                 Err(fault) => break fault,
             }
@@ -102,7 +102,7 @@ fn a_full_disk_is_enough_for_a_state_that_does_not_grow() {
         let deadline = Instant::now() + SECONDS;
         while written < 90 {
             assert!(Instant::now() < deadline, "{written} written, and no room is made");
-            match map.put("k", value.clone(), None, Demand::Anything).await {
+            match map.put("k", value.clone()).await {
                 Ok(_) => written += 1,
                 Err(fault) => assert!(fault.to_string().contains("the disk is full"), "{fault}"),
             }

@@ -39,7 +39,7 @@ fn a_set_of_the_rsm_dialect_says_whether_it_changed() {
         let answer = rsm::set::v1::AddResponse::decode(&bytes[..]).expect("decodes");
         let headers = answer.headers.expect("always there");
         assert_eq!(headers.output_sequence_num, 1);
-        (headers.call.expect("always there"), answer.output.map(|output| output.added))
+        (headers.operation.expect("always there"), answer.output.map(|output| output.added))
     };
     for (method, refused, other) in [
         ("Add", Status::AlreadyExists, Status::NotFound),
@@ -126,11 +126,12 @@ fn events_have_the_form_of_their_dialect() {
     let happened = Event {
         at: None,
         partition: PartitionId(3),
+        local: NodeId(1),
         what: Happening::LeaderUpdated { term: Term(5), leader: Some(NodeId(2)) },
     };
     let encode = |method, dialect, happened: &Event| {
         let mut bytes = Vec::new();
-        event(method, dialect, NodeId(1), happened, &mut bytes).then_some(bytes)
+        event(method, dialect, happened, &mut bytes).then_some(bytes)
     };
 
     let bytes = encode(node, Dialect::Documented, &happened).expect("a message");
@@ -149,6 +150,7 @@ fn events_have_the_form_of_their_dialect() {
     let changed = Event {
         at: Some(1_000_000_002),
         partition: PartitionId(3),
+        local: NodeId(1),
         what: Happening::ServiceConfigChanged {
             leader: "a:1".to_owned(),
             followers: vec!["b:2".to_owned()],

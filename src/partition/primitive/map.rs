@@ -1,31 +1,39 @@
 //! A map from text to bytes, with versions, TTL, events and listings (primitives.md 2.7).
 //!
 //! Entries are ordered by key, so listings, clearing and snapshots go the same way on every
-//! replica. An entry's version is the index of the command that wrote it; one command writes one
-//! entry, so the version also names the entry's TTL timer. Put checks `prev_index` before it looks
-//! whether the bytes are equal (M-01). Watchers see a removal as an entry without value (M-03).
-//! Absent on purpose: Lock and Unlock, which the API declares and nothing implements, and
-//! transactions.
+//! replica. An entry's version is the index of the command that wrote it. A transaction writes many
+//! entries with one version; where an entry stands in it tells their TTL timers apart. Put checks
+//! `prev_index` before it looks whether the bytes are equal (M-01). Watchers see a removal as an
+//! entry without value (M-03). Absent on purpose: Lock and Unlock, which the API declares and
+//! nothing implements. Next: `map/transactions.rs`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use crate::id::Index;
+use crate::id::{Index, SessionId};
+use crate::limits::TRANSACTION_OPERATIONS_MAX;
 use crate::partition::primitive::listeners::Listeners;
 use crate::partition::primitive::{
-    Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, expiry, undecodable,
+    Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, checked_value, expiry,
+    undecodable,
 };
 use crate::partition::reply::{Refusal, Status};
 use crate::partition::snapshot::{Broken, Restoring};
 use crate::time::LogTime;
 use crate::wire::field::{self, Fields, put_bytes, put_message, put_text, put_timestamp, put_uint};
 
+mod transactions;
+
+use transactions::Transactions;
+
 /// The state of a map.
 #[derive(Default, Debug)]
 pub struct Map {
     entries: BTreeMap<Box<str>, Entry>,
-    /// Keys of entries with a TTL, by the entry's version.
-    expiring: BTreeMap<Index, Box<str>>,
+    /// Keys of entries with a TTL, by the token of their timer.
+    expiring: BTreeMap<u64, Box<str>>,
     listeners: Listeners,
+    transactions: Transactions,
     /// Memory that entries hold.
     entries_bytes: usize,
 }
@@ -35,6 +43,8 @@ struct Entry {
     value: Box<[u8]>,
     index: Index,
     expire: Option<LogTime>,
+    /// Which operation of the command wrote it: 0, but in a transaction.
+    place: u16,
 }
 
 const SIZE: u32 = 1;
@@ -46,8 +56,13 @@ const REMOVE: u32 = 6;
 const CLEAR: u32 = 7;
 const ENTRIES: u32 = 10;
 const EVENTS: u32 = 11;
+const PREPARE: u32 = 12;
+const COMMIT: u32 = 13;
+const ABORT: u32 = 14;
+const APPLY: u32 = 15;
 
-/// Snapshot records: `MapListener` with 100 session and 101 sequence number; `MapEntry`.
+/// Snapshot records: `MapListener` with 100 session and 101 sequence number; `MapEntry`, in its
+/// value 100 the place; those of transactions.
 const LISTENER: u8 = 19;
 const ENTRY: u8 = 20;
 
@@ -58,6 +73,7 @@ impl Shape for Map {
     fn mode(tag: u32) -> Option<Mode> {
         match tag {
             PUT | INSERT | UPDATE | REMOVE | CLEAR => Some(Mode::Command),
+            PREPARE | COMMIT | ABORT | APPLY => Some(Mode::Command),
             EVENTS => Some(Mode::Stream),
             SIZE | GET => Some(Mode::Query),
             ENTRIES => Some(Mode::Watch),
@@ -66,6 +82,9 @@ impl Shape for Map {
     }
 
     fn apply(&mut self, cx: &mut Context<'_>, call: CallId, tag: u32, input: &[u8]) -> Answer {
+        if matches!(tag, PREPARE | COMMIT | ABORT | APPLY) {
+            return self.transact(cx, call, tag, input);
+        }
         let Ok(input) = Input::parse(tag, input) else {
             return undecodable(cx);
         };
@@ -73,11 +92,19 @@ impl Shape for Map {
             Ok(key) => key,
             Err(refusal) => return Answer::Refused(refusal),
         };
+        if let Err(refusal) = checked_value(input.value) {
+            return Answer::Refused(refusal);
+        }
         match tag {
-            PUT => self.put(cx, call.index, key, &input),
-            INSERT => self.insert(cx, call.index, key, &input),
-            UPDATE => self.update(cx, call.index, key, &input),
-            REMOVE => self.remove(cx, key, input.prev_index),
+            PUT | INSERT | UPDATE | REMOVE => {
+                let step = Step { tag, key, input };
+                if let Err(objection) = self.check(&step) {
+                    return objection.answer(cx, &step);
+                }
+                let done = self.perform(cx, (call.index, 0), &step);
+                done.put(cx.out, tag);
+                Answer::Done(Status::Ok)
+            }
             CLEAR => self.clear(cx),
             EVENTS => self.listeners.listen(cx, call, key),
             _ => cx.fail(Status::NotSupported, format_args!("proposal not supported")),
@@ -111,9 +138,10 @@ impl Shape for Map {
     }
 
     fn timer(&mut self, cx: &mut Context<'_>, token: u64) {
-        if let Some(key) = self.expiring.remove(&Index(token))
+        if let Some(key) = self.expiring.remove(&token)
             && let Some(entry) = self.entries.remove(&key)
         {
+            assert!(!self.transactions.holds(&key), "a locked entry expires");
             self.grow(0, entry_bytes(&key, &entry));
             self.removed(cx, &key, &entry, true);
         }
@@ -121,6 +149,10 @@ impl Shape for Map {
 
     fn cancelled(&mut self, _cx: &mut Context<'_>, call: CallId) {
         self.listeners.unlisten(call.index);
+    }
+
+    fn left(&mut self, cx: &mut Context<'_>, session: SessionId) {
+        self.abort_all(cx, session);
     }
 
     fn list(&self, after: Option<&str>, out: &mut Vec<u8>) -> Option<Box<str>> {
@@ -139,108 +171,86 @@ impl Shape for Map {
             }
             place.step = 1;
         }
-        let from = place.key.as_deref().map_or(Unbounded, Excluded);
-        let (key, entry) = self.entries.range::<str, _>((from, Unbounded)).next()?;
-        put_text(into, 1, key.as_bytes());
-        put_message(into, 2, |into| {
-            put_text(into, 1, &entry.value);
-            put_uint(into, 2, entry.index.0);
-            if let Some(expire) = entry.expire {
-                put_timestamp(into, 3, expire);
+        if place.step == 1 {
+            let from = place.key.as_deref().map_or(Unbounded, Excluded);
+            if let Some((key, entry)) = self.entries.range::<str, _>((from, Unbounded)).next() {
+                put_text(into, 1, key.as_bytes());
+                put_message(into, 2, |into| {
+                    put_text(into, 1, &entry.value);
+                    put_uint(into, 2, entry.index.0);
+                    if let Some(expire) = entry.expire {
+                        put_timestamp(into, 3, expire);
+                    }
+                    put_uint(into, 100, u64::from(entry.place));
+                });
+                place.key = Some(key.clone());
+                return Some(ENTRY);
             }
-        });
-        place.key = Some(key.clone());
-        Some(ENTRY)
+            *place = Place { step: 2, ..Place::default() };
+        }
+        self.transactions.record(place, into)
     }
 
     fn restore(&mut self, cx: &mut Restoring<'_>, kind: u8, record: &[u8]) -> Result<(), Broken> {
         match kind {
             LISTENER => self.listeners.restore(cx, record),
             ENTRY => self.restore_entry(cx, record),
-            _ => Err(Broken::Malformed("a map has no such record")),
+            kind => self.restore_transaction(cx, kind, record),
         }
     }
 
     fn bytes(&self) -> usize {
-        self.entries_bytes + self.listeners.bytes()
+        self.entries_bytes + self.listeners.bytes() + self.transactions.bytes()
     }
 }
 
 impl Map {
-    fn put(&mut self, cx: &mut Context<'_>, index: Index, key: &str, input: &Input<'_>) -> Answer {
-        let stored = self.entries.get(key);
-        let at = stored.map(|entry| entry.index);
-        let (wanted, found) = (input.prev_index, at.unwrap_or_default());
-        if wanted > 0 && found.0 != wanted {
-            let text = format_args!("entry index {found} does not match put index {wanted}");
-            return cx.fail(Status::Conflict, text);
+    /// Whether nothing stands against an operation.
+    fn check(&self, step: &Step<'_>) -> Result<(), Objection> {
+        if self.transactions.holds(step.key) {
+            return Err(Objection::Locked);
         }
-        if let Some(entry) = stored
-            && *entry.value == *input.value
-        {
-            put_uint(cx.out, 1, entry.index.0);
-            return Answer::Done(Status::Ok);
+        let found = self.entries.get(step.key).map(|entry| entry.index);
+        match (step.tag, found) {
+            (INSERT, Some(_)) => return Err(Objection::Present),
+            (UPDATE | REMOVE, None) => return Err(Objection::Absent),
+            _ => {}
         }
-        let old = self.write(cx, index, key, input);
-        put_uint(cx.out, 1, index.0);
-        if let Some(old) = old {
-            put_indexed(cx.out, 2, &old.value, old.index);
+        let (wanted, found) = (step.input.prev_index, found.unwrap_or_default());
+        if wanted > 0 && wanted != found.0 {
+            return Err(Objection::Differs(found));
         }
-        Answer::Done(Status::Ok)
+        Ok(())
     }
 
-    fn insert(
-        &mut self,
-        cx: &mut Context<'_>,
-        index: Index,
-        key: &str,
-        input: &Input<'_>,
-    ) -> Answer {
-        if self.entries.contains_key(key) {
-            return cx.fail(Status::AlreadyExists, format_args!("key '{key}' already exists"));
+    /// Does what `check` found nothing against; `at` is the command and the place in it.
+    fn perform(&mut self, cx: &mut Context<'_>, at: (Index, u16), step: &Step<'_>) -> Done {
+        let key = step.key;
+        match (step.tag, self.entries.get(key)) {
+            (REMOVE, _) => {
+                let entry = self.entries.remove(key).expect("it was found to be there");
+                self.grow(0, entry_bytes(key, &entry));
+                self.stop_timer(cx, &entry);
+                self.removed(cx, key, &entry, false);
+                Done::Removed(entry)
+            }
+            (PUT, Some(entry)) if *entry.value == *step.input.value => Done::Same(entry.index),
+            _ => Done::Written(at.0, self.write(cx, at, key, &step.input)),
         }
-        self.write(cx, index, key, input);
-        put_uint(cx.out, 1, index.0);
-        Answer::Done(Status::Ok)
-    }
-
-    fn update(
-        &mut self,
-        cx: &mut Context<'_>,
-        index: Index,
-        key: &str,
-        input: &Input<'_>,
-    ) -> Answer {
-        if let Err(answer) = self.matching(cx, key, input.prev_index) {
-            return answer;
-        }
-        let old = self.write(cx, index, key, input);
-        put_uint(cx.out, 1, index.0);
-        if let Some(old) = old {
-            put_indexed(cx.out, 2, &old.value, old.index);
-        }
-        Answer::Done(Status::Ok)
-    }
-
-    fn remove(&mut self, cx: &mut Context<'_>, key: &str, prev_index: u64) -> Answer {
-        if let Err(answer) = self.matching(cx, key, prev_index) {
-            return answer;
-        }
-        let Some(entry) = self.entries.remove(key) else {
-            return cx.fail(Status::NotFound, format_args!("key '{key}' not found"));
-        };
-        self.grow(0, entry_bytes(key, &entry));
-        self.stop_timer(cx, &entry);
-        self.removed(cx, key, &entry, false);
-        put_indexed(cx.out, 1, &entry.value, entry.index);
-        Answer::Done(Status::Ok)
     }
 
     fn clear(&mut self, cx: &mut Context<'_>) -> Answer {
+        let locked = self.transactions.locked();
+        if locked > 0 {
+            let text = format_args!("{locked} keys are locked by other transaction(s)");
+            return cx.fail(Status::Conflict, text);
+        }
         let entries = std::mem::take(&mut self.entries);
-        for (index, key) in std::mem::take(&mut self.expiring) {
-            if let Some(due) = entries.get(&key).and_then(|entry| entry.expire) {
-                cx.disarm(due, index, index.0);
+        for (token, key) in std::mem::take(&mut self.expiring) {
+            if let Some(entry) = entries.get(&key)
+                && let Some(due) = entry.expire
+            {
+                cx.disarm(due, entry.index, token);
             }
         }
         let bytes = std::mem::take(&mut self.entries_bytes);
@@ -254,30 +264,17 @@ impl Map {
         Answer::Done(Status::Ok)
     }
 
-    /// Whether the entry is there and, when `prev_index` is not 0, has that version (the texts are
-    /// the reference's, the word `remove` too).
-    fn matching(&self, cx: &mut Context<'_>, key: &str, prev_index: u64) -> Result<(), Answer> {
-        let Some(entry) = self.entries.get(key) else {
-            return Err(cx.fail(Status::NotFound, format_args!("key '{key}' not found")));
-        };
-        let index = entry.index;
-        if prev_index > 0 && prev_index != index.0 {
-            let text = format_args!("entry index {index} does not match remove index {prev_index}");
-            return Err(cx.fail(Status::Conflict, text));
-        }
-        Ok(())
-    }
-
     /// Stores an entry, replaces its TTL, tells listeners and watchers. Returns what was there.
     fn write(
         &mut self,
         cx: &mut Context<'_>,
-        index: Index,
+        (index, place): (Index, u16),
         key: &str,
         input: &Input<'_>,
     ) -> Option<Entry> {
         let expire = input.ttl.map(|ttl| expiry(cx.time(), ttl));
-        let new = Entry { value: input.value.into(), index, expire };
+        let new = Entry { value: input.value.into(), index, expire, place };
+        let token = new.token();
         self.grow(entry_bytes(key, &new), 0);
         let old = match self.entries.get_mut(key) {
             Some(entry) => Some(std::mem::replace(entry, new)),
@@ -288,8 +285,8 @@ impl Map {
             self.stop_timer(cx, old);
         }
         if let Some(due) = expire {
-            cx.arm(due, index, index.0);
-            self.expiring.insert(index, key.into());
+            cx.arm(due, index, token);
+            self.expiring.insert(token, key.into());
         }
         self.listeners.publish(cx, key, |out| {
             put_text(out, 1, key.as_bytes());
@@ -331,8 +328,8 @@ impl Map {
 
     fn stop_timer(&mut self, cx: &mut Context<'_>, entry: &Entry) {
         if let Some(due) = entry.expire {
-            cx.disarm(due, entry.index, entry.index.0);
-            self.expiring.remove(&entry.index);
+            cx.disarm(due, entry.index, entry.token());
+            self.expiring.remove(&entry.token());
         }
     }
 
@@ -346,25 +343,123 @@ impl Map {
                 _ => {}
             }
         }
-        let mut entry = Entry { value: Box::default(), index: Index(0), expire: None };
+        let mut entry = Entry { value: Box::default(), index: Index(0), expire: None, place: 0 };
         let mut fields = Fields::new(stored);
         while let Some((number, value)) = fields.field()? {
             match number {
                 1 => entry.value = value.bytes()?.into(),
                 2 => entry.index = cx.past(Index(value.uint()?))?,
                 3 => entry.expire = Some(field::timestamp(value.bytes()?)?),
+                100 => entry.place = place(value.uint()?)?,
                 _ => {}
             }
         }
         if let Some(due) = entry.expire {
-            cx.arm(due, entry.index, entry.index.0)?;
-            self.expiring.insert(entry.index, key.into());
+            cx.arm(due, entry.index, entry.token())?;
+            let old = self.expiring.insert(entry.token(), key.into());
+            if old.is_some() || entry.index.0 >> (64 - PLACE_BITS) > 0 {
+                return Err(Broken::Malformed("two entries of a map have one timer"));
+            }
         }
         self.grow(entry_bytes(key, &entry), 0);
         if self.entries.insert(key.into(), entry).is_some() {
             return Err(Broken::Malformed("two entries of a map have one key"));
         }
         Ok(())
+    }
+}
+
+impl Entry {
+    /// What its timer is known by: its version and its place.
+    fn token(&self) -> u64 {
+        self.index.0 << PLACE_BITS | u64::from(self.place)
+    }
+}
+
+/// Leaves versions of 54 bits: 500 years at a million commands a second.
+const PLACE_BITS: u32 = 10;
+const _: () = assert!(TRANSACTION_OPERATIONS_MAX <= 1 << PLACE_BITS);
+
+fn place(number: u64) -> Result<u16, Broken> {
+    let place = u16::try_from(number).ok().filter(|place| place >> PLACE_BITS == 0);
+    place.ok_or(Broken::Malformed("no transaction is as long"))
+}
+
+/// An operation on one key, as a command of its own or in a transaction.
+struct Step<'a> {
+    tag: u32,
+    key: &'a str,
+    input: Input<'a>,
+}
+
+/// Why an operation is not done.
+#[derive(PartialEq, Eq, Debug)]
+enum Objection {
+    /// A transaction holds the key.
+    Locked,
+    Absent,
+    Present,
+    /// The entry has this version, 0 for none.
+    Differs(Index),
+    /// The transaction has an operation on the key already.
+    Twice,
+    /// The transaction would answer with more than a client takes.
+    Large,
+}
+
+impl Objection {
+    /// The failed output (the texts are the reference's, the word `remove` of Update too).
+    fn answer(self, cx: &mut Context<'_>, step: &Step<'_>) -> Answer {
+        let (key, wanted) = (step.key, step.input.prev_index);
+        let mut fail = |status, text: fmt::Arguments<'_>| cx.fail(status, text);
+        match self {
+            Objection::Locked => {
+                let text = format_args!("key {key} is locked by another transaction");
+                fail(Status::Conflict, text)
+            }
+            Objection::Absent => fail(Status::NotFound, format_args!("key '{key}' not found")),
+            Objection::Present => {
+                fail(Status::AlreadyExists, format_args!("key '{key}' already exists"))
+            }
+            Objection::Differs(found) => {
+                let word = if step.tag == PUT { "put" } else { "remove" };
+                let text = format_args!("entry index {found} does not match {word} index {wanted}");
+                fail(Status::Conflict, text)
+            }
+            Objection::Twice => {
+                let text = format_args!("multiple modifications of key {key} in same transaction");
+                fail(Status::Conflict, text)
+            }
+            Objection::Large => {
+                let text = format_args!("the values before do not fit one answer");
+                fail(Status::Invalid, text)
+            }
+        }
+    }
+}
+
+/// What an operation did.
+enum Done {
+    /// Nothing: the bytes are those of this version.
+    Same(Index),
+    /// It wrote this version over what was there.
+    Written(Index, Option<Entry>),
+    Removed(Entry),
+}
+
+impl Done {
+    /// The output of the operation `tag`.
+    fn put(&self, into: &mut Vec<u8>, tag: u32) {
+        match self {
+            Done::Same(index) => put_uint(into, 1, index.0),
+            Done::Written(index, old) => {
+                put_uint(into, 1, index.0);
+                if let Some(old) = old.as_ref().filter(|_| tag != INSERT) {
+                    put_indexed(into, 2, &old.value, old.index);
+                }
+            }
+            Done::Removed(entry) => put_indexed(into, 1, &entry.value, entry.index),
+        }
     }
 }
 

@@ -35,6 +35,21 @@ fn rich() -> Rig {
     rig.run(command(one, 12, election, &elect(1, "x")));
     rig.run(command(two, 8, election, &elect(1, "y")));
     rig.run(command(two, 9, counter, &increment(1)));
+    let many = rig.create(one, 13, Kind::MultiMap, "mm");
+    let texts = |tag, values: &[&str]| {
+        let mut input = Vec::new();
+        put_bytes(&mut input, 1, b"k");
+        values.iter().for_each(|value| put_bytes(&mut input, 2, value.as_bytes()));
+        Op(Kind::MultiMap, tag, input)
+    };
+    rig.send(command(one, 14, many, &texts(11, &[])));
+    rig.run(command(one, 15, many, &texts(3, &["x", "y"])));
+    let mut prepare = number(16);
+    for Op(_, tag, step) in [put("c", b"w", None, 0), put("d", b"w", None, 0)] {
+        put_message(&mut prepare, 2, |into| put_bytes(into, tag, &step));
+    }
+    rig.run(command(one, 16, map, &Op(Kind::Map, 12, prepare)));
+    rig.run(command(one, 18, map, &Op(Kind::Map, 14, number(17))));
     rig.run(keep_alive(two, 40, &[4, 5, 6, 8, 30, 31], &[(5, 2)]));
     rig.term = Term(2);
     rig.pass(Span::secs(1));
@@ -80,7 +95,7 @@ fn hostile_snapshots_are_refused_or_work() {
                     let copy = records[at].clone();
                     records.insert(prng.below(records.len() as u64) as usize, copy);
                 }
-                2 => records[at].0 = prng.below(24) as u8,
+                2 => records[at].0 = prng.below(40) as u8,
                 _ if records[at].1.is_empty() => {}
                 _ => {
                     let payload = &mut records[at].1;
@@ -127,8 +142,14 @@ fn hostile_commands_are_answered_and_never_fatal() {
             let session = *prng.pick(&[one, two]);
             let number = prng.between(1, 60);
             let id = *prng.pick(&ids);
-            let tag = prng.below(12) as u32;
-            let kind = *prng.pick(&[Kind::Counter, Kind::Lock, Kind::Map, Kind::LeaderElection]);
+            let tag = prng.below(16) as u32;
+            let kind = *prng.pick(&[
+                Kind::Counter,
+                Kind::Lock,
+                Kind::Map,
+                Kind::LeaderElection,
+                Kind::MultiMap,
+            ]);
             let text = *prng.pick(&["a", "b", "x", ""]);
             let input = map_input(text, b"v", Some(Span::millis(prng.below(3000))), prng.below(9));
             let op = Op(kind, tag, input);
@@ -136,6 +157,7 @@ fn hostile_commands_are_answered_and_never_fatal() {
                 0 => keep_alive(session, prng.below(60), &[prng.below(60)], &[(5, round)]),
                 1 => create(session, number, kind, text),
                 2 => close_primitive(session, number, id),
+                4 => command(session, number, id, &transaction(&mut prng, number)),
                 3 => command_until(session, number, id, &op, rig.now),
                 _ => command(session, number, id, &op),
             };
@@ -153,6 +175,25 @@ fn hostile_commands_are_answered_and_never_fatal() {
         }
         rig.compare();
     }
+}
+
+/// A Prepare, Commit, Abort or Apply that can be understood.
+fn transaction(prng: &mut Prng, own: u64) -> Op {
+    let tag = prng.between(12, 15) as u32;
+    let mut input = Vec::new();
+    if tag < 15 {
+        put_uint(&mut input, 1, *prng.pick(&[own, 16, prng.clone().below(60)]));
+    }
+    let steps = if matches!(tag, 12 | 15) { prng.below(3) } else { 0 };
+    for _ in 0..steps {
+        let ttl = prng.chance(500).then_some(Span::millis(300));
+        let key = *prng.pick(&["a", "b", "c", "d"]);
+        let Op(_, step, bytes) = put(key, b"t", ttl, 0);
+        put_message(&mut input, if tag == 12 { 2 } else { 1 }, |into| {
+            put_bytes(into, step, &bytes);
+        });
+    }
+    Op(Kind::Map, tag, input)
 }
 
 /// Snapshots lie on disks and travel between versions: the bytes of a small state, for good.
@@ -182,7 +223,7 @@ fn the_format_stays() {
 /// The records that the specification documents are readable as such.
 #[test]
 fn records_are_the_documented_messages() {
-    use crate::wire::proto::{counter, election, lock, map, v1};
+    use crate::wire::proto::{counter, election, lock, map, multimap, v1};
     use prost::Message;
     let rig = rich();
     let mut kinds = BTreeMap::new();
@@ -222,12 +263,13 @@ fn records_are_the_documented_messages() {
                 let it = election::v1::LeaderElectionSnapshot::decode(payload).expect("documented");
                 assert_eq!((it.term, it.candidates.len()), (1, 1));
             }
+            30 => drop(multimap::v1::MultiMapListener::decode(payload).expect("documented")),
+            31 => drop(multimap::v1::MultiMapEntry::decode(payload).expect("documented")),
             _ => {}
         }
     }
-    for kind in
-        [HEADER, SESSION, CALL, KEPT, OPEN, PRIMITIVE, OPENED_BY, 16, 17, 18, 19, 20, 21, END]
-    {
+    let common = [HEADER, SESSION, CALL, KEPT, OPEN, PRIMITIVE, OPENED_BY, END];
+    for kind in common.into_iter().chain(16..=21).chain(30..=33) {
         assert!(kinds.contains_key(&kind), "no record of kind {kind}");
     }
 }
