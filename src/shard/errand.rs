@@ -254,6 +254,7 @@ fn is_final(refusal: &Refusal) -> bool {
     }
 }
 
-const NOBODY_ADMITS: &str = "no member that leads the group was found: is a majority of it up, and are the addresses right?";
+const NOBODY_ADMITS: &str = "no member that leads the group was found: is a majority of it up, \
+                             and are the addresses right?";
 const NOBODY_LETS_GO: &str = "the group has no leader, so nobody can let this node go: start its \
                               other members until a majority is up, then leave";

@@ -1,3 +1,5 @@
+//! Who belongs to a group, through every change that can be made, and those that cannot.
+
 use super::*;
 use crate::id::ShardId;
 
