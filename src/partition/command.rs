@@ -179,9 +179,14 @@ impl Machine {
         let kind = kind_of_service(spec.service);
         let id = match known {
             Some(id) => {
-                let same = self.primitives.get(&id).is_some_and(|it| Some(it.kind) == kind);
-                if !same {
-                    let text = "cannot create primitive of a different type with the same name";
+                let is = self.primitives.get(&id).map(|it| it.kind);
+                if is != kind {
+                    let text = if is == primitive::other_version(spec.service) {
+                        "cannot create primitive of a different API version with the same type and \
+                         name"
+                    } else {
+                        "cannot create primitive of a different type with the same name"
+                    };
                     return self.fail(Status::Forbidden, text);
                 }
                 id

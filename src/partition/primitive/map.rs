@@ -408,7 +408,8 @@ enum Objection {
 }
 
 impl Objection {
-    /// The failed output (the texts are the reference's, the word `remove` of Update too).
+    /// The failed output. The texts are the reference's: the word `remove` of Update is that of
+    /// 2022, the word `update` of Put that of 2023, which was the first to compare there.
     fn answer(self, cx: &mut Context<'_>, step: &Step<'_>) -> Answer {
         let (key, wanted) = (step.key, step.input.prev_index);
         let mut fail = |status, text: fmt::Arguments<'_>| cx.fail(status, text);
@@ -422,7 +423,7 @@ impl Objection {
                 fail(Status::AlreadyExists, format_args!("key '{key}' already exists"))
             }
             Objection::Differs(found) => {
-                let word = if step.tag == PUT { "put" } else { "remove" };
+                let word = if step.tag == PUT { "update" } else { "remove" };
                 let text = format_args!("entry index {found} does not match {word} index {wanted}");
                 fail(Status::Conflict, text)
             }

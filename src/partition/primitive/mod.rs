@@ -407,6 +407,14 @@ pub fn kind_of_service(service: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|kind| kind.name() == name && package_of(*kind) == package)
 }
 
+/// The kind of which `service` names a version that there is not: `Counter/v2`, as the edge writes
+/// it. Clients are told so when a primitive of that kind has the name (primitives.md 7.3).
+#[must_use]
+pub fn other_version(service: &str) -> Option<Kind> {
+    let (name, _) = service.split_once('/')?;
+    Kind::ALL.into_iter().find(|kind| kind.name() == name)
+}
+
 /// Whether a kind's events are about a key, which `EventsInput` and `Event` have in field 1.
 #[must_use]
 pub fn has_keyed_events(kind: Kind) -> bool {
