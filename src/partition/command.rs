@@ -445,7 +445,8 @@ impl<'a> Spec<'a> {
         }
         let [service, namespace, name] = texts;
         if namespace.len() > NAME_BYTES_MAX || name.len() > NAME_BYTES_MAX {
-            return Err("the name is too long");
+            const { assert!(NAME_BYTES_MAX == 1024) };
+            return Err("the name or its namespace is longer than 1024 bytes");
         }
         Ok(Spec { service, namespace, name })
     }
