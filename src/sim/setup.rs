@@ -16,6 +16,8 @@ use crate::workload::Mix;
 pub struct Setup {
     /// The seed it was drawn from.
     pub seed: u64,
+    /// The mixes it was drawn among, in their order.
+    pub mixes: Vec<Mix>,
     /// Nodes, 1 to 5; each founds every partition.
     pub nodes: u32,
     /// Shards a node.
@@ -57,6 +59,13 @@ impl Setup {
     /// What `seed` stands for.
     #[must_use]
     pub fn drawn(seed: u64) -> Setup {
+        Setup::drawn_among(seed, &Mix::ALL)
+    }
+
+    /// What `seed` stands for among these mixes. A seed that is kept names them: a new mix would
+    /// make another world of it.
+    #[must_use]
+    pub fn drawn_among(seed: u64, mixes: &[Mix]) -> Setup {
         let mut prng = Prng::new(seed);
         let nodes: u32 = *prng.pick(&[1, 1, 2, 3, 3, 3, 3, 3, 4, 5]);
         let shards = 1 + prng.below(3) as u16;
@@ -65,7 +74,7 @@ impl Setup {
         let plan = Plan::drawn(&mut prng.fork(1), nodes, heals_ns);
         let tuning = Tuning::drawn(&mut prng.fork(2));
         let mut of_clients = prng.fork(3);
-        let themes = themes(&mut of_clients);
+        let themes = themes(&mut of_clients, mixes);
         let crowd = of_clients.chance(700);
         let count = 1 + of_clients.below(5);
         let mut clients = Vec::new();
@@ -81,14 +90,16 @@ impl Setup {
         }
         // Somebody must be left to show progress.
         clients[0].dies_ns = u64::MAX;
-        Setup { seed, nodes, shards, partitions, clients, tuning, plan }
+        let mixes = mixes.to_vec();
+        Setup { seed, mixes, nodes, shards, partitions, clients, tuning, plan }
     }
 
     /// A world for a story: nothing is drawn and nothing goes wrong by itself.
     #[must_use]
     pub fn calm(nodes: u32, shards: u16, partitions: u32) -> Setup {
         let (plan, tuning) = (Plan::calm(0), Tuning::roomy());
-        Setup { seed: 1, nodes, shards, partitions, clients: Vec::new(), tuning, plan }
+        let mixes = Mix::ALL.to_vec();
+        Setup { seed: 1, mixes, nodes, shards, partitions, clients: Vec::new(), tuning, plan }
     }
 }
 
@@ -155,11 +166,11 @@ fn duel(prng: &mut Prng, clients: &mut Vec<Habits>, plan: &mut Plan) {
 const DUELS: u64 = 300;
 
 /// What the clients of a world work on, together.
-fn themes(prng: &mut Prng) -> Vec<(Mix, String)> {
+fn themes(prng: &mut Prng, mixes: &[Mix]) -> Vec<(Mix, String)> {
     let count = 1 + prng.below(3);
     (0..count)
         .map(|_| {
-            let mix = *prng.pick(&Mix::ALL);
+            let mix = *prng.pick(mixes);
             (mix, format!("{}-{}", mix.name(), prng.below(2)))
         })
         .collect()
