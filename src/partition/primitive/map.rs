@@ -246,20 +246,21 @@ impl Map {
             return cx.fail(Status::Conflict, text);
         }
         let entries = std::mem::take(&mut self.entries);
-        for (token, key) in std::mem::take(&mut self.expiring) {
-            if let Some(entry) = entries.get(&key)
-                && let Some(due) = entry.expire
-            {
-                cx.disarm(due, entry.index, token);
-            }
-        }
+        cx.disarm_all();
         let bytes = std::mem::take(&mut self.entries_bytes);
-        if !self.listeners.is_empty() || cx.watched() {
+        if self.listeners.brace(cx, entries.len()) | cx.brace(entries.len()) {
             for (key, entry) in &entries {
                 self.removed(cx, key, entry, false);
             }
+        } else {
+            for key in self.listeners.heeded() {
+                if let Some(entry) = entries.get(&key) {
+                    self.removed(cx, &key, entry, false);
+                }
+            }
         }
-        // Freeing a large map takes longer than a turn may.
+        // Freeing a large map takes longer than a turn may. Its memory is counted as one.
+        cx.ledger.rubble.take(std::mem::take(&mut self.expiring), 0);
         cx.ledger.rubble.take(entries, bytes);
         Answer::Done(Status::Ok)
     }
