@@ -48,6 +48,9 @@ pub const APPLY_TURN_BYTES_MAX: usize = 2 * ENTRY_BYTES_MAX;
 /// told, as if the link had lost them.
 pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
 
+/// Calls and answers that one bundle carries beside raft's messages; what is more goes in another.
+pub const POST_BYTES_MAX: usize = BUNDLE_BYTES_MAX / 2;
+
 /// Read rounds that wait for their quorum in one partition; past it queries join the next one.
 pub const READ_ROUNDS_MAX: usize = 64;
 
@@ -94,6 +97,8 @@ const _: () = {
     assert!(ENTRY_BYTES_MAX <= RAFT_MESSAGE_BYTES_MAX);
     assert!(RAFT_MESSAGE_BYTES_MAX < BUNDLE_BYTES_MAX);
     assert!(BUNDLE_BYTES_MAX < u32::MAX as usize);
+    // Receivers take twice a bundle: messages that fill one, a post, and the headers of both.
+    assert!(BUNDLE_BYTES_MAX + POST_BYTES_MAX + 4 * REQUEST_BYTES_MAX < 2 * BUNDLE_BYTES_MAX);
     assert!(PARTITION_TURN_BYTES_MAX <= PARTITION_IN_FLIGHT_BYTES_MAX);
     // A partition that is given all it may have does not starve the next turn's entry.
     assert!(APPLY_TURN_BYTES_MAX >= ENTRY_BYTES_MAX);

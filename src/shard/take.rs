@@ -15,7 +15,7 @@ use super::{
     route,
 };
 use crate::{
-    id::{Mark, NodeId, PartitionId, ShardId, Ticket},
+    id::{Index, Mark, NodeId, PartitionId, ShardId, Ticket},
     partition::{
         Partition,
         reply::{Event, Happening, Refusal},
@@ -116,19 +116,24 @@ impl Shard {
         self.effects.events.push(Event { at, partition, local, what });
     }
 
-    /// Calls that went to a peer are refused, those that came from it are nobody's.
-    fn lose_calls(&mut self, peer: NodeId) {
-        for (partition, ticket) in self.forward.lost(peer, &mut self.effects.replies) {
+    /// Callers who came through a peer that is not there for them any more.
+    pub(super) fn hang_up_all(&mut self, guests: Vec<(PartitionId, Ticket)>) {
+        for (partition, ticket) in guests {
             self.hang_up(partition, ticket);
         }
     }
 
+    /// A link to or from the peer broke, or did not take something. Of snapshots on their way it
+    /// says nothing: each has a stream of its own, and how that ended comes in `Inbox::sent`.
     fn take_lost(&mut self, peer: NodeId) {
-        self.lose_calls(peer);
+        let guests = self.forward.lost(peer, &mut self.effects.replies);
+        self.hang_up_all(guests);
         let with_peer = |members: &[Member]| members.iter().any(|member| member.node == peer);
-        for living in self.roster.iter_mut().filter(|living| with_peer(&living.members)) {
+        let sends = |living: &&mut roster::Living| {
+            living.partition.is_leader() && with_peer(&living.members)
+        };
+        for living in self.roster.iter_mut().filter(sends) {
             living.partition.lost(peer);
-            living.partition.snapshot_sent(peer, false);
             if !living.touched {
                 living.touched = true;
                 self.touched.push(living.partition.id());
@@ -138,8 +143,7 @@ impl Shard {
 
     fn take_bundle(&mut self, peer: NodeId, bytes: &Bytes, now: Now) {
         let Ok((messages, post)) = bundle::decode(bytes, peer, self.settings.node) else {
-            self.stats.frames_broken += 1;
-            return;
+            return self.broken_frame(peer);
         };
         for (partition, message) in messages {
             if let Some(living) = self.member_of(partition, peer) {
@@ -150,31 +154,42 @@ impl Shard {
         self.take_post(peer, post, now);
     }
 
+    fn broken_frame(&mut self, peer: NodeId) {
+        self.stats.frames_broken += 1;
+        let broken = self.stats.frames_broken;
+        // Whoever sends such things sends many.
+        if broken.is_power_of_two() {
+            tracing::warn!(node = peer.0, broken, "a peer sent what cannot be read");
+        }
+    }
+
     /// Calls that a peer passed on, and answers to those that were passed on to it.
     fn take_post(&mut self, peer: NodeId, post: Post, now: Now) {
+        let from = (peer, post.label.shard);
         // A bundle that overtook another, or came twice, is as bad as one that was lost.
-        if !self.forward.hear(peer, &post) || post.missed {
-            self.lose_calls(peer);
+        let whole = self.forward.hear(peer, &post, now);
+        if !whole || post.missed {
+            let guests = self.forward.missed(from, &mut self.effects.replies);
+            self.hang_up_all(guests);
         }
         let Post { calls, answers, gone, .. } = post;
         for answer in answers {
-            self.forward.answered(peer, answer, &mut self.effects.replies);
+            self.forward.answered(from, answer, &mut self.effects.replies);
         }
-        for number in gone {
-            if let Some((partition, ticket)) = self.forward.left(peer, number) {
-                self.hang_up(partition, ticket);
+        if !calls.is_empty() {
+            let mut requests = Requests::default();
+            for call in &calls {
+                self.forward.arrived(from, call, now, &mut requests);
+            }
+            for request in &requests.list {
+                self.take_own(&requests, request, now);
             }
         }
-        if calls.is_empty() {
-            return;
-        }
-        let mut requests = Requests::default();
-        for call in &calls {
-            let from = (peer, self.owner_at(peer, PartitionId(call.partition)));
-            self.forward.arrived(from, call, now, &mut requests);
-        }
-        for request in &requests.list {
-            self.take_own(&requests, request, now);
+        // After the calls: one may have come and gone in the same turn.
+        for number in gone {
+            if let Some((partition, ticket)) = self.forward.left(from, number) {
+                self.hang_up(partition, ticket);
+            }
         }
     }
 
@@ -182,8 +197,7 @@ impl Shard {
         let Ok((partition, message, state)) =
             bundle::decode_snapshot(bytes, peer, self.settings.node)
         else {
-            self.stats.frames_broken += 1;
-            return;
+            return self.broken_frame(peer);
         };
         let rules = self.rules.clone();
         if let Some(living) = self.member_of(partition, peer) {
@@ -234,44 +248,15 @@ impl Shard {
         }
     }
 
-    /// Where a call belongs whose partition is led by another node, as far as the replica here
-    /// knows. What was passed on once stays.
-    fn elsewhere(&mut self, request: &Request) -> Option<(NodeId, ShardId)> {
-        let passable = matches!(request.ask, Ask::Command | Ask::Query { .. });
-        if !passable || request.ticket.shard == forward::GUESTS {
-            return None;
-        }
-        let living = self.roster.get_mut(request.partition)?;
-        let (_, leader) = living.partition.leadership();
-        let leader = leader.filter(|leader| *leader != living.partition.node())?;
-        Some((leader, self.owner_at(leader, request.partition)))
-    }
-
     /// A call for a partition of this shard.
     fn take_own(&mut self, requests: &Requests, request: &Request, now: Now) {
         let ticket = request.ticket;
-        let elsewhere = self.elsewhere(request);
         let taken = match &request.ask {
             _ if request.deadline.is_some_and(|deadline| deadline <= now.monotonic) => {
                 Err(Refusal::Deadline)
             }
-            Ask::Command | Ask::Query { .. } if elsewhere.is_some() => {
-                let passed = elsewhere.map(|to| self.forward.pass(to, requests, request, now));
-                match passed {
-                    Some(Err(refusal)) => self.effects.replies.refuse(ticket, refusal),
-                    _ => self.stats.passed_on += 1,
-                }
-                return;
-            }
             Ask::Command => self.take_command(requests, request, now),
-            Ask::Query { at_least } => {
-                let body = requests.body(request);
-                let living = self.roster.find(request.partition);
-                let (deadline, rules) = (request.deadline, &self.rules);
-                living.and_then(|living| {
-                    living.partition.query(ticket, deadline, *at_least, body, now, rules)
-                })
-            }
+            Ask::Query { at_least } => self.take_query(requests, request, *at_least, now),
             Ask::WatchPartition => {
                 let replies = &mut self.effects.replies;
                 self.roster.watch_partition(request.partition, ticket, &self.settings, replies);
@@ -286,16 +271,9 @@ impl Shard {
             }
             Ask::Leave => self.leave(request.partition, ticket, now),
         };
-        match taken {
-            Ok(()) if matches!(request.ask, Ask::Query { .. }) => {
-                self.stats.queries += 1;
-                self.touch(request.partition);
-            }
-            Ok(()) => self.touch(request.partition),
-            Err(refusal) => {
-                self.stats.refused += 1;
-                self.effects.replies.refuse(ticket, refusal);
-            }
+        if let Err(refusal) = taken {
+            self.stats.refused += 1;
+            self.effects.replies.refuse(ticket, refusal);
         }
     }
 
@@ -307,6 +285,9 @@ impl Shard {
     ) -> Result<(), Refusal> {
         let body = requests.body(request);
         let living = self.roster.find(request.partition)?;
+        if let Some(leader) = elsewhere(living, request) {
+            return self.pass_on(leader, requests, request, now);
+        }
         let state_bytes = living.partition.state_bytes();
         let quota = self.settings.state_bytes_max;
         let lane = self.admit.check(admit::sort(body), body.len(), state_bytes, quota)?;
@@ -316,6 +297,38 @@ impl Shard {
         self.admit.moved(living.load, load);
         living.load = load;
         self.stats.commands += 1;
+        self.touch(request.partition);
+        Ok(())
+    }
+
+    fn take_query(
+        &mut self,
+        requests: &Requests,
+        request: &Request,
+        at_least: Index,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let living = self.roster.find(request.partition)?;
+        if let Some(leader) = elsewhere(living, request) {
+            return self.pass_on(leader, requests, request, now);
+        }
+        let (ticket, body, rules) = (request.ticket, requests.body(request), &self.rules);
+        living.partition.query(ticket, request.deadline, at_least, body, now, rules)?;
+        self.stats.queries += 1;
+        self.touch(request.partition);
+        Ok(())
+    }
+
+    fn pass_on(
+        &mut self,
+        leader: NodeId,
+        requests: &Requests,
+        request: &Request,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let to = (leader, self.owner_at(leader, request.partition));
+        self.forward.pass(to, requests, request, now)?;
+        self.stats.passed_on += 1;
         Ok(())
     }
 
@@ -329,6 +342,7 @@ impl Shard {
     ) -> Result<(), Refusal> {
         if self.roster.check(id, local, members, &self.settings)? == Founding::Known {
             self.asked.push(ticket);
+            self.touch(id);
             return Ok(());
         }
         let founding = ledger::founding(local, members);
@@ -342,6 +356,7 @@ impl Shard {
         let events = &mut self.effects.events;
         roster::founded(id, local, members, now.wall.0, events);
         self.asked.push(ticket);
+        self.touch(id);
         self.set_tick(now);
         Ok(())
     }
@@ -406,4 +421,14 @@ impl Shard {
         let here = self.settings.shard;
         (0..self.settings.shards).map(ShardId).filter(move |shard| *shard != here)
     }
+}
+
+/// Who leads the partition that a call is for, when that is another node as far as the replica here
+/// knows. What was passed on once stays.
+fn elsewhere(living: &roster::Living, request: &Request) -> Option<NodeId> {
+    if living.partition.is_leader() || request.ticket.shard == forward::GUESTS {
+        return None;
+    }
+    let (_, leader) = living.partition.leadership();
+    leader.filter(|leader| *leader != living.partition.node())
 }
