@@ -64,6 +64,8 @@ pub struct NodeConfig {
     pub snapshot_bytes: u64,
     /// Entries kept before a snapshot for followers that are a little behind.
     pub retain_entries: u64,
+    /// Bytes of snapshots that one shard sends to peers in a second.
+    pub snapshot_rate: u64,
     /// Client connections at a time; each shard has an equal share.
     pub connections_max: u32,
     /// Calls at a time on one connection.
@@ -308,6 +310,16 @@ pub const KEYS: &[Key] = &[
         |c, n| c.retain_entries = n,
     ),
     number(
+        "peer",
+        "snapshot_bytes_per_second",
+        BYTES,
+        limits::SNAPSHOT_BYTES_PER_SECOND,
+        limits::SNAPSHOT_BYTES_PER_SECOND_MIN,
+        limits::SNAPSHOT_BYTES_PER_SECOND_MAX,
+        |c| c.snapshot_rate,
+        |c, n| c.snapshot_rate = n,
+    ),
+    number(
         "connection",
         "connections_max",
         "connections",
@@ -450,6 +462,7 @@ impl Default for NodeConfig {
             snapshot_entries: 0,
             snapshot_bytes: 0,
             retain_entries: 0,
+            snapshot_rate: 0,
             connections_max: 0,
             streams_max: 0,
             keepalive: Span::ZERO,
