@@ -88,9 +88,11 @@ impl Sending {
 /// Sends a snapshot after those that wait for the same peer.
 pub fn send_snapshot(shared: &Shared, snapshot: SnapshotOut) {
     let (to, partition) = (snapshot.to, snapshot.partition);
-    let mut peers = shared.borrow_mut();
-    match peers.sending.add(snapshot) {
+    let added = shared.borrow_mut().sending.add(snapshot);
+    // A task runs as soon as it is spawned: nothing may be borrowed then.
+    match added {
         None => {
+            let mut peers = shared.borrow_mut();
             peers.heard.sent.push((partition, to, Delivery::Failed));
             peers.ring();
         }

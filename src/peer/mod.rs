@@ -212,19 +212,19 @@ pub fn meet(shared: &Shared, book: Vec<Contact>) {
 
 /// Sends what this core's shard has for one shard of a peer.
 pub fn send(shared: &Shared, to: NodeId, shard: ShardId, bundle: Bytes) {
-    let link = {
-        let peers = &mut *shared.borrow_mut();
-        let Some(contact) = peers.book.get(&to) else {
-            peers.lose(to);
-            return;
-        };
-        match peers.links.get(&(to, shard)) {
-            Some(link) => link.clone(),
-            None => {
-                let link = link::dial(shared.clone(), contact.clone(), shard, peers.prng.fork(2));
-                peers.links.insert((to, shard), link.clone());
-                link
-            }
+    let known = shared.borrow().links.get(&(to, shard)).cloned();
+    let link = match known {
+        Some(link) => link,
+        None => {
+            let (contact, prng) = {
+                let peers = &mut *shared.borrow_mut();
+                let Some(contact) = peers.book.get(&to).cloned() else { return peers.lose(to) };
+                (contact, peers.prng.fork(2))
+            };
+            // Its task runs as soon as it is spawned: nothing may be borrowed then.
+            let link = link::dial(shared.clone(), contact, shard, prng);
+            shared.borrow_mut().links.insert((to, shard), link.clone());
+            link
         }
     };
     if !link.borrow_mut().push(bundle) {
