@@ -66,6 +66,8 @@ pub struct NodeConfig {
     pub snapshot_bytes: u64,
     /// Entries kept before a snapshot for followers that are a little behind.
     pub retain_entries: u64,
+    /// Bytes of snapshots that one shard sends to peers in a second.
+    pub snapshot_rate: u64,
     /// Client connections at a time; each shard has an equal share.
     pub connections_max: u32,
     /// Calls at a time on one connection.
@@ -191,6 +193,7 @@ impl Default for NodeConfig {
             snapshot_entries: 0,
             snapshot_bytes: 0,
             retain_entries: 0,
+            snapshot_rate: 0,
             connections_max: 0,
             streams_max: 0,
             keepalive: Span::ZERO,

@@ -128,7 +128,7 @@ impl Shard {
         let mut shard = Shard {
             admit: Admit::new(settings.load_max()),
             letters: Letters::new(settings.shards),
-            forward: Forward::new(settings.seed ^ now.wall.0, settings.shard),
+            forward: Forward::new(settings.seed ^ now.wall.0, settings.shard, settings.election()),
             journal: Journal::resume(settings.layout, owner, recovered.resume),
             errands: Errands::default(),
             guest_nodes: GuestNodes::default(),
@@ -168,9 +168,12 @@ impl Shard {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let load = self.admit.load();
+        let (passed, guests) = self.forward.counts();
         let leaders = self.roster.iter().filter(|living| living.partition.is_leader()).count();
         let state: usize = self.roster.iter().map(|living| living.partition.state_bytes()).sum();
         Stats {
+            passed_now: passed as u64,
+            guests_now: guests as u64,
             partitions_now: self.roster.iter().count() as u64,
             leaders_now: leaders as u64,
             commands_now: load.commands as u64,
@@ -225,6 +228,8 @@ impl Shard {
                     self.touched.push(living.partition.id());
                 }
             }
+            let guests = self.forward.look(now, &mut self.effects.replies);
+            self.hang_up_all(guests);
             // A turn that comes late ticks once: a pause of this process is no silence of its
             // peers.
             self.next_tick = Some(now.monotonic.after(self.settings.tick));
