@@ -35,12 +35,19 @@ struct Cluster {
     peers: Vec<String>,
     /// As the configuration names them to all nodes.
     seats: String,
+    replicas: u32,
 }
 
 impl Cluster {
     /// Nodes that found the group by themselves.
     async fn of(count: u32) -> Cluster {
-        Cluster::start(count, &(1..=count).map(free).collect::<Vec<_>>(), None).await
+        Cluster::with(count, count).await
+    }
+
+    /// The same, with so many members.
+    async fn with(count: u32, replicas: u32) -> Cluster {
+        let peers: Vec<String> = (1..=count).map(free).collect();
+        Cluster::start(&peers, &peers, replicas).await
     }
 
     /// The same, with the peer ports behind proxies.
@@ -50,19 +57,20 @@ impl Cluster {
         for (node, peer) in (1..).zip(&peers) {
             shown.push(proxies.before(node, peer.clone()).await);
         }
-        Cluster::start(count, &peers, Some(shown)).await
+        Cluster::start(&peers, &shown, count).await
     }
 
-    async fn start(count: u32, peers: &[String], shown: Option<Vec<String>>) -> Cluster {
-        let shown = shown.unwrap_or_else(|| peers.to_vec());
+    async fn start(peers: &[String], shown: &[String], replicas: u32) -> Cluster {
+        let count = peers.len() as u32;
         let seats: Vec<String> =
-            (1..).zip(&shown).map(|(id, peer): (u32, _)| format!("{id}={peer}")).collect();
+            (1u32..).zip(shown).map(|(id, peer)| format!("{id}={peer}")).collect();
         let mut cluster = Cluster {
             dir: data_dir(),
             nodes: (0..count).map(|_| None).collect(),
             apis: (1..=count).map(free).collect(),
             peers: peers.to_vec(),
             seats: seats.join(","),
+            replicas,
         };
         for id in 1..=count {
             cluster.run(id);
@@ -73,13 +81,13 @@ impl Cluster {
     fn run(&mut self, id: u32) {
         let at = id as usize - 1;
         let dir: PathBuf = self.dir.path().join(id.to_string());
-        let (id, count) = (id.to_string(), self.apis.len().to_string());
+        let (id, replicas) = (id.to_string(), self.replicas.to_string());
         let flags = [
             ["--node-id", &id],
             ["--listen", &self.apis[at]],
             ["--peer-listen", &self.peers[at]],
             ["--cluster-node", &self.seats],
-            ["--replicas", &count],
+            ["--replicas", &replicas],
             ["--partitions", "1"],
             ["--shards", "1"],
         ];
@@ -216,7 +224,6 @@ async fn a_late_keep_alive_wakes_nobody() {
         .cloned()
         .collect();
     let others = Network::of(&others);
-    // Closing what is not there is how to look without keeping it alive.
     let until = Instant::now() + SOON;
     while !expired(&others, id).await {
         assert!(Instant::now() < until, "the session does not expire");
@@ -279,6 +286,27 @@ async fn cut_links_lose_nothing() {
     load.finish().await;
 }
 
+/// A node without a replica serves the group like any other, whoever leads it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_a_replica_serves_too() {
+    if !possible() {
+        return;
+    }
+    let mut cluster = Cluster::with(4, 3).await;
+    let stranger = cluster.apis[3].clone();
+    let load = Load::start(&[stranger], 4).await;
+    for _ in 0..2 {
+        load.progress(15).await;
+        let leader = cluster.leader().await;
+        assert_ne!(leader, 4, "it has no replica");
+        cluster.kill(leader);
+        load.progress(5).await;
+        cluster.run(leader);
+        cluster.whole().await;
+    }
+    load.finish().await;
+}
+
 /// The documented way: nodes that have nothing, and `Node.Bootstrap` on each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn groups_are_founded_by_bootstrap_too() {
@@ -308,7 +336,7 @@ async fn groups_are_founded_by_bootstrap_too() {
     }
     let apis: Vec<String> = nodes.iter().map(|node| node.api.clone()).collect();
     let load = Load::start(&apis, 3).await;
-    load.progress(15).await;
+    load.progress(45).await;
     // Each node says where the others' clients come in, though their ports differ.
     let view = look(&apis[..1], SOON).await;
     assert_eq!(view.nodes.keys().cloned().collect::<Vec<_>>(), apis, "{}", view.table());
@@ -337,7 +365,7 @@ async fn expired(network: &Network, session_id: u64) -> bool {
     let how: Method<_, GetResponse> = Method::at("/atomix.multiraft.counter.v1.Counter/Get");
     for at in 0..network.count() {
         let asked = timeout(Duration::from_millis(500), network.unary(at, &how, &request)).await;
-        if let Ok(Err(Fault::Status { code: NOT_FOUND, .. })) = asked {
+        if let Ok(Err(Fault::Status { code: PERMISSION_DENIED, .. })) = asked {
             return true;
         }
     }
@@ -352,4 +380,4 @@ type GetResponse = ringraft::client::session::Envelope<
     QueryResponseHeaders,
     ringraft::wire::proto::counter::v1::GetOutput,
 >;
-const NOT_FOUND: u32 = 5;
+const PERMISSION_DENIED: u32 = 7;

@@ -220,7 +220,7 @@ impl Person {
     pub async fn op(&mut self, name: &'static str, op: Op, twice: bool) -> Outcome {
         let primitive = self.primitive(op.kind(), name).await;
         let record = self.book.call(self, name, &op);
-        let body = Bytes::from(op.payload());
+        let body = input(&op);
         let (head, body) = if op.is_query() {
             let operation = Some(self.operation(primitive));
             let headers = QueryRequestHeaders { operation, max_received_index: self.index };
@@ -283,7 +283,7 @@ impl Person {
         let op = Op::MapEvents { key: String::new() };
         let primitive = self.primitive(Kind::Map, "m").await;
         let record = self.book.call(&self, "m", &op);
-        let order = self.order(primitive, Bytes::from(op.payload()));
+        let order = self.order(primitive, input(&op));
         let place = {
             let mut history = self.book.history.lock().unwrap();
             history.streams.push(Stream { record, outputs: Vec::new(), complete: false });
@@ -373,6 +373,16 @@ impl Load {
         self.listener.abort();
         self.book.judge();
     }
+}
+
+/// What the method's own input message holds: the payload names it as one of all, and that name and
+/// the length go.
+fn input(op: &Op) -> Bytes {
+    let mut payload = Bytes::from(op.payload());
+    prost::encoding::decode_key(&mut payload).expect("a payload has its member");
+    let length = prost::encoding::decode_varint(&mut payload).expect("a length");
+    assert_eq!(length as usize, payload.len(), "{op} is one member");
+    payload
 }
 
 fn index(head: &OperationResponseHeaders) -> u64 {
