@@ -7,7 +7,7 @@ use divan::{Bencher, black_box};
 use prost::Message;
 
 use ringraft::edge::dialect::Dialect;
-use ringraft::edge::request::Rules;
+use ringraft::edge::request::{Naming, Rules};
 use ringraft::edge::{method, request, response};
 use ringraft::id::{Index, NodeId, ShardId, Ticket};
 use ringraft::partition::reply::{Output, Status};
@@ -25,6 +25,7 @@ const RULES: Rules = Rules {
     session_timeout_default: Span::secs(30),
     session_timeout_max: Span::secs(86_400),
     node: NodeId(1),
+    naming: Naming::ByNode,
 };
 const TICKET: Ticket = Ticket { shard: ShardId(0), slot: 1, generation: 1 };
 const BATCH: usize = 64;

@@ -22,7 +22,8 @@ fn propose_to_reply(bencher: divan::Bencher<'_, '_>, commands: u32) {
         Settings { snapshot_entries: u64::MAX, snapshot_bytes: usize::MAX, ..Settings::default() };
     let rules = settings.rules();
     let id = PartitionId(1);
-    let group = Group { partition: id, voters: vec![NodeId(1)], learners: Vec::new() };
+    let me = NodeId(1);
+    let group = Group { partition: id, local: me, voters: vec![me], learners: Vec::new() };
     let mut partition = Partition::found(&group, &rules);
     let mut effects = Effects::default();
     let mut turn = 0;

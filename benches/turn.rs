@@ -49,7 +49,7 @@ impl World {
         let member = Member { node: NodeId(1), host: "a".to_owned(), port: 1, role: Role::Member };
         for id in 1..=partitions {
             let ticket = world.ticket();
-            let ask = Ask::Bootstrap(vec![member.clone()]);
+            let ask = Ask::Bootstrap { local: NodeId(1), members: vec![member.clone()] };
             world.inbox.requests.push(ticket, PartitionId(id), None, ask, |_| {});
         }
         for _ in 0..4 {

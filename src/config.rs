@@ -5,11 +5,17 @@
 //! after. One table (`KEYS`) holds all there is to know of a key, so the file, the flags, `ringraft
 //! doctor` and `tuning/node.toml` cannot drift apart: a test reads the file and compares.
 //!
+//! A node that is started as the reference's is has other defaults and another file
+//! (`config/reference.rs`).
+//!
 //! Precedence: default, then file, then flag. An unknown key, a wrong type and a value out of
 //! bounds are each told with their line, all of them at once.
 //!
 //! Absent on purpose: reading files (`cli/serve.rs`), keys for what can be derived, and environment
-//! variables for a node, which nobody would see in a file under review.
+//! variables for a node, which nobody would see in a file under review; but the reference's one
+//! for more diagnostics counts where it is replaced.
+
+mod reference;
 
 mod address;
 mod keys;
@@ -25,6 +31,7 @@ use crate::limits;
 use crate::time::Span;
 pub use address::{Address, Listener, Seat};
 pub use keys::KEYS;
+pub use reference::{InPlace, is_reference};
 
 /// What one node is told. Made by `NodeConfig::default`, then `read`, then `set` for each flag,
 /// then `check`.
@@ -72,6 +79,8 @@ pub struct NodeConfig {
     /// Whether `cluster.partitions` was set by somebody. A default gives way to what the data
     /// directory was made with.
     pub partitions_said: bool,
+    /// What else there is to know when this node stands in for the reference's.
+    pub in_place: Option<InPlace>,
 }
 
 /// What all nodes of a cluster must agree on.
@@ -198,6 +207,7 @@ impl Default for NodeConfig {
                 partition_memory_bytes: 0,
             },
             partitions_said: false,
+            in_place: None,
         };
         for key in KEYS {
             if let Holds::Number { default, set, .. } = key.holds {
@@ -293,7 +303,8 @@ impl NodeConfig {
         );
         demand(
             self.listen.port == 0 || self.listen != self.peer_listen,
-            "node.listen and node.peer_listen must not be the same address",
+            "clients and other nodes must not come in at the same address (node.listen and \
+             node.peer_listen, or the ports of API and raft)",
         );
         let seats = &cluster.nodes;
         let twice = |same: fn(&Seat, &Seat) -> bool| {

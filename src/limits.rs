@@ -236,7 +236,8 @@ impl Default for Bounds {
     }
 }
 
-/// Bytes of a key of a map. The reference has no bound but the request's.
+/// Bytes of a key and of an element of a set; one more is INVALID_ARGUMENT. The reference has no
+/// bound but the request's.
 pub const KEY_BYTES_MAX: usize = 64 << 10;
 
 /// Operations of one transaction on a map: about 1 ms.
@@ -249,16 +250,30 @@ pub const TRANSACTION_OUTPUT_BYTES_MAX: usize = REQUEST_BYTES_MAX - 1024;
 /// Transactions of one map that were aborted before they came. Past it the oldest is forgotten.
 pub const TRANSACTIONS_ABORTED_MAX: usize = 1024;
 
-/// Values of one key of a multimap. Get, Replace and each watcher walk them all, about 100 ns each:
-/// 7 ms.
+/// Bytes of a stored value; one more is INVALID_ARGUMENT. It is what a request carries beside its
+/// headers and a short key, so that an answer with it fits the 4 MiB that clients take by default.
+pub const VALUE_BYTES_MAX: usize = REQUEST_BYTES_MAX - (1 << 10);
+
+/// Seconds of a duration, of either sign: what `google.protobuf.Duration` allows, 10 000 years.
+/// More is INVALID_ARGUMENT. Log time ends before (in 2554): what is due later never is.
+pub const DURATION_SECONDS_MAX: u64 = 315_576_000_000;
+
+/// Values of one key of a multimap; one more is RESOURCE_EXHAUSTED. Get, Replace and each watcher
+/// walk them all, about 100 ns each: 7 ms.
 pub const VALUES_MAX: usize = 64 << 10;
 
 /// What the values of one key of a multimap take in a message, their lengths included. Beside them
 /// stand the key, the response's headers and a handful of lengths; and a client takes no larger
-/// message than we do, so that no key becomes one that nobody can read.
+/// message than we do, so that no key becomes one that nobody can read. More is RESOURCE_EXHAUSTED.
 pub const VALUES_BYTES_MAX: usize = REQUEST_BYTES_MAX - KEY_BYTES_MAX - 1024;
 
-/// Bytes of a primitive's namespace, of its name, and of a candidate's name.
+/// Keys and values that one request to a multimap names: two full keys. One more is
+/// INVALID_ARGUMENT; else a request could name two million, which hold their shard for as long as
+/// they take.
+pub const REQUEST_ITEMS_MAX: usize = 2 * VALUES_MAX;
+
+/// Bytes of a primitive's namespace and of its name, where one more is INVALID in the header, and
+/// of a candidate's name, where it is INVALID_ARGUMENT.
 pub const NAME_BYTES_MAX: usize = 1024;
 
 /// Bytes of the JSON text of a keep-alive's filter: 1 MiB of words in base64, and the rest of the

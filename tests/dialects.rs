@@ -252,6 +252,72 @@ async fn what_is_unknown_is_told_as_the_last_generation_does() {
     }
 }
 
+/// primitives.md 7.4, as its drivers do it: prepare, then commit or abort; or all in one.
+#[tokio::test]
+async fn a_map_has_transactions() {
+    use rsm_map::{map_input::Input, map_output::Output};
+    const PREPARE: &str = "/atomix.protocols.rsm.map.v1.Map/Prepare";
+    const COMMIT: &str = "/atomix.protocols.rsm.map.v1.Map/Commit";
+    const ABORT: &str = "/atomix.protocols.rsm.map.v1.Map/Abort";
+    const APPLY: &str = "/atomix.protocols.rsm.map.v1.Map/Apply";
+    let Some(both) = both() else { return };
+    let mut session = Rsm::open(&both.node.api, 1).await;
+    let things = session.create("Map", "v1", "things").await.expect("a map");
+    let before = session.put(things, "k", "v").await.expect("a put").index;
+    let of = |input| rsm_map::MapInput { input: Some(input) };
+    let update = |key: &str| {
+        let (key, value) = (key.to_owned(), "w".into());
+        of(Input::Update(rsm_map::UpdateInput { key, value, ..default() }))
+    };
+    let insert = |key: &str| {
+        let (key, value) = (key.to_owned(), "w".into());
+        of(Input::Insert(rsm_map::InsertInput { key, value, ..default() }))
+    };
+
+    let number = session.sequence + 1;
+    let inputs = vec![insert("l"), update("k")];
+    let prepare = rsm_map::PrepareInput { sequence_num: number, inputs };
+    let said = session.command::<_, rsm_map::PrepareOutput>(things, PREPARE, prepare).await;
+    said.expect("no gRPC error").expect("an output");
+    let locked = session.put(things, "l", "v").await.expect_err("it is locked");
+    let text = "key l is locked by another transaction".to_owned();
+    assert_eq!(locked, (Said::Conflict, text));
+    let commit = rsm_map::CommitInput { sequence_num: number };
+    let said = session.command::<_, rsm_map::CommitOutput>(things, COMMIT, commit).await;
+    let outputs = said.expect("no gRPC error").expect("outputs").outputs;
+    let [Some(Output::Insert(inserted)), Some(Output::Update(updated))] =
+        [0, 1].map(|place: usize| outputs[place].output.clone())
+    else {
+        panic!("{outputs:?}");
+    };
+    assert_eq!((inserted.index, updated.prev_value.expect("it").index), (updated.index, before));
+    assert_eq!(session.get(things, "l").await.expect("it is there").index, inserted.index);
+    let said = session.command::<_, rsm_map::CommitOutput>(things, COMMIT, commit).await;
+    let text = format!("transaction {number} not found");
+    assert_eq!(said.expect("no gRPC error").expect_err("it is done"), (Said::NotFound, text));
+
+    let number = session.sequence + 1;
+    let prepare = rsm_map::PrepareInput { sequence_num: number, inputs: vec![update("k")] };
+    let said = session.command::<_, rsm_map::PrepareOutput>(things, PREPARE, prepare).await;
+    said.expect("no gRPC error").expect("an output");
+    let abort = rsm_map::AbortInput { sequence_num: number };
+    let said = session.command::<_, rsm_map::AbortOutput>(things, ABORT, abort).await;
+    said.expect("no gRPC error").expect("an output");
+    session.put(things, "k", "free").await.expect("a put");
+
+    let apply = rsm_map::ApplyInput { inputs: vec![insert("m"), update("none")] };
+    let said = session.command::<_, rsm_map::ApplyOutput>(things, APPLY, apply).await;
+    let said = said.expect("no gRPC error").expect_err("one is not there");
+    assert_eq!(said, (Said::NotFound, "key 'none' not found".to_owned()));
+    let clear = of(Input::Clear(rsm_map::ClearInput {}));
+    let apply = rsm_map::ApplyInput { inputs: vec![insert("m"), clear] };
+    let said = session.command::<_, rsm_map::ApplyOutput>(things, APPLY, apply).await;
+    assert_eq!(said.expect("no gRPC error").expect_err("no such operation").0, Said::Invalid);
+    let apply = rsm_map::ApplyInput { inputs: vec![insert("m"), update("l")] };
+    let said = session.command::<_, rsm_map::ApplyOutput>(things, APPLY, apply).await;
+    assert_eq!(said.expect("no gRPC error").expect("outputs").outputs.len(), 2);
+}
+
 /// As those of the released dialect (core.md 3.3).
 #[tokio::test]
 async fn a_keep_alive_ends_numbered_queries() {

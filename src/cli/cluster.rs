@@ -18,6 +18,7 @@ use crate::client::Fault;
 use crate::client::connection::{Method, Network};
 use crate::config::Seat;
 use crate::id::PartitionId;
+use crate::limits;
 use crate::shard::inbox::Contact;
 use crate::shard::placement::Placement;
 use crate::wire::proto::v1;
@@ -52,11 +53,11 @@ enum Command {
         nodes: Vec<Founder>,
         /// How many partitions, with ids from 1.
         #[arg(long, value_name = "N", default_value_t = 8)]
-        #[arg(value_parser = clap::value_parser!(u32).range(1..=crate::limits::PARTITIONS_MAX as i64))]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=limits::PARTITIONS_MAX as i64))]
         partitions: u32,
         /// Replicas of each, as far as there are nodes.
         #[arg(long, value_name = "N", default_value_t = 3)]
-        #[arg(value_parser = clap::value_parser!(u32).range(1..=crate::limits::REPLICAS_MAX as i64))]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=limits::REPLICAS_MAX as i64))]
         replicas: u32,
     },
     /// Show nodes and partitions; exit status 8 when a partition does not work.

@@ -14,9 +14,8 @@ use crate::wire::proto::v1::state_machine_proposal_input::Input;
 use crate::wire::proto::v1::{
     SessionProposalInput, StateMachineProposalInput, session_proposal_input,
 };
-use crate::wire::proto::{
-    counter, countermap, election, indexedmap, lock, map, multimap, set, value,
-};
+use crate::wire::proto::{counter, countermap, election, indexedmap, lock, multimap, set, value};
+use crate::wire::rsm;
 
 /// Prints the entry and each command in it.
 pub(super) fn tell(position: u64, term: Term, kind: u8, data: &Bytes) {
@@ -103,7 +102,8 @@ fn operation(kind: Kind, payload: Bytes) -> String {
         Kind::LeaderElection => fields(payload, |m: election::v1::LeaderElectionInput| m.input),
         Kind::IndexedMap => fields(payload, |m: indexedmap::v1::IndexedMapInput| m.input),
         Kind::Lock => fields(payload, |m: lock::v1::LockInput| m.input),
-        Kind::Map => fields(payload, |m: map::v1::MapInput| m.input),
+        // That of the last generation knows transactions too.
+        Kind::Map => fields(payload, |m: rsm::map::v1::MapInput| m.input),
         Kind::MultiMap => fields(payload, |m: multimap::v1::MultiMapInput| m.input),
         Kind::Set => fields(payload, |m: set::v1::SetInput| m.input),
         Kind::Value => fields(payload, |m: value::v1::ValueInput| m.input),

@@ -15,6 +15,8 @@ pub mod demo;
 #[cfg(feature = "io")]
 pub mod doctor;
 #[cfg(feature = "io")]
+pub mod driver_config;
+#[cfg(feature = "io")]
 pub mod election;
 #[cfg(feature = "io")]
 pub mod hold;
@@ -159,6 +161,12 @@ enum Command {
     /// Stand in an election, or watch one.
     #[cfg(feature = "io")]
     Election(election::Flags),
+    /// Print the configuration of the published Go drivers for the nodes that run.
+    ///
+    /// It goes to an Atomix proxy as the configuration of a store, for drivers of 2022 (MultiRaft
+    /// v1beta1) with addresses of listeners that speak the released dialect.
+    #[cfg(feature = "io")]
+    DriverConfig(driver_config::Flags),
     /// Found groups over several nodes, and see how they are.
     #[cfg(feature = "io")]
     Cluster(cluster::Flags),
@@ -204,6 +212,8 @@ impl Cli {
             Some(Command::Lock(flags)) => lock::run(&flags),
             #[cfg(feature = "io")]
             Some(Command::Election(flags)) => election::run(&flags),
+            #[cfg(feature = "io")]
+            Some(Command::DriverConfig(flags)) => driver_config::run(&flags),
             #[cfg(feature = "io")]
             Some(Command::Cluster(flags)) => cluster::run(&flags),
             #[cfg(feature = "io")]

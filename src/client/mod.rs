@@ -47,6 +47,7 @@ pub mod lock;
 pub mod map;
 pub mod multimap;
 pub mod route;
+pub mod seats;
 pub mod session;
 pub mod set;
 pub mod stream;

@@ -8,7 +8,7 @@ use crate::id::NodeId;
 /// A host and a port, as typed: `127.0.0.1:5678`, `[::1]:5678`, `db1.example:5678`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// A name, an IPv4 address, or an IPv6 address without brackets.
+    /// A name, an IPv4 address, or an IPv6 address without brackets; empty is all interfaces.
     pub host: String,
     /// 0 lets the system choose.
     pub port: u16,

@@ -523,6 +523,7 @@ mod tests {
                 "string" => matches!(part, shape::Part::Text),
                 "bytes" => matches!(part, shape::Part::Bytes),
                 "bool" | "int64" | "uint64" | "uint32" => matches!(part, shape::Part::Number),
+                "google.protobuf.Duration" => matches!(part, shape::Part::Duration),
                 _ => matches!(part, shape::Part::Message(_)),
             };
             assert!(expected, "{} of {}: {part:?}", field.trim(), method.name);

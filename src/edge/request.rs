@@ -40,8 +40,20 @@ pub struct Rules {
     pub session_timeout_default: Span,
     /// A longer one is cut to this.
     pub session_timeout_max: Span,
-    /// Who this node is: the member that the released dialect calls local must be it.
+    /// Who this node is.
     pub node: NodeId,
+    /// By what name groups of the released dialect know it.
+    pub naming: Naming,
+}
+
+/// By what name a group of the released dialect knows this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Naming {
+    /// By its id: the member that the group calls local must be it.
+    ByNode,
+    /// By the one that the group calls local, whatever the others call it. Who names members so
+    /// keeps two nodes from taking themselves for one.
+    ByGroup,
 }
 
 /// Reads a request of `method`, a call in `dialect`.
@@ -140,7 +152,9 @@ impl Call<'_> {
             }),
             Form::WatchPartition => push(Ask::WatchPartition, &|_| {}),
             Form::WatchNode => push(Ask::WatchNode, &|_| {}),
-            Form::Bootstrap(members) => push(Ask::Bootstrap(members), &|_| {}),
+            Form::Bootstrap(local, members) => {
+                push(Ask::Bootstrap { local, members }, &|_| {});
+            }
             Form::Leave => push(Ask::Leave, &|_| {}),
         }
     }
@@ -179,7 +193,7 @@ enum Form<'a> {
     },
     WatchPartition,
     WatchNode,
-    Bootstrap(Vec<Member>),
+    Bootstrap(NodeId, Vec<Member>),
     Leave,
 }
 
@@ -219,6 +233,7 @@ impl<'a> Input<'a> {
             Refusal::Malformed(match fault {
                 Fault::Malformed => "malformed input".to_owned(),
                 Fault::Text => "a string of the input is not UTF-8".to_owned(),
+                Fault::Range => "a duration of the input is out of range".to_owned(),
             })
         })
     }
@@ -504,7 +519,7 @@ fn session_form<'a>(
     }
 }
 
-/// Wire.md, decision 7.
+/// Wire.md, decision 7; that it is within the range of a duration has been checked.
 fn session_timeout(asked: Option<&prost_types::Duration>, rules: &Rules) -> Result<Span, Refusal> {
     let refused = |text: &str| Err(Refusal::Malformed(format!("session timeout {text}")));
     let Some(asked) = asked else { return Ok(rules.session_timeout_default) };
@@ -512,18 +527,12 @@ fn session_timeout(asked: Option<&prost_types::Duration>, rules: &Rules) -> Resu
     if seconds < 0 || nanos < 0 {
         return refused("is negative");
     }
-    if seconds > DURATION_SECONDS_MAX || nanos >= SECOND as i64 {
-        return refused("is out of range");
-    }
     if seconds == 0 && nanos == 0 {
         return Ok(rules.session_timeout_default);
     }
     let timeout = (seconds as u64).saturating_mul(SECOND).saturating_add(nanos as u64);
     Ok(Span(timeout.min(rules.session_timeout_max.0)))
 }
-
-/// What `google.protobuf.Duration` allows: 10 000 years.
-const DURATION_SECONDS_MAX: i64 = 315_576_000_000;
 
 /// Wire.md, decision 8: a filter that could not be applied is refused before anything is proposed.
 fn check_filter(input: &Input<'_>) -> Result<(), Refusal> {
@@ -550,12 +559,12 @@ fn node_call(
 ) -> Result<Call<'static>, Refusal> {
     match node {
         Node::Bootstrap => {
-            let (group, members) = match dialect {
-                Dialect::Documented => documented_group(message)?,
-                Dialect::Released | Dialect::Rsm => released_group(message, rules.node)?,
+            let (group, local, members) = match dialect {
+                Dialect::Documented => documented_group(message, rules.node)?,
+                Dialect::Released | Dialect::Rsm => released_group(message, rules)?,
             };
             check_group(group, &members)?;
-            Ok(Call { partition: PartitionId(group), form: Form::Bootstrap(members) })
+            Ok(Call { partition: PartitionId(group), form: Form::Bootstrap(local, members) })
         }
         Node::Join => Err(Refusal::Unimplemented(
             "joining a running group is not built: found it with Bootstrap on every member",
@@ -571,7 +580,10 @@ fn node_call(
     }
 }
 
-fn documented_group(message: &[u8]) -> Result<(u32, Vec<Member>), Refusal> {
+/// A group's id, which of its members is here, and all of them.
+type Group = (u32, NodeId, Vec<Member>);
+
+fn documented_group(message: &[u8], here: NodeId) -> Result<Group, Refusal> {
     use proto::v1::member_config::Role as Wire;
     let group = decode::<proto::v1::BootstrapRequest>(message)?.group.ok_or_else(no_group)?;
     let members = group.members.into_iter().map(|member| {
@@ -584,15 +596,19 @@ fn documented_group(message: &[u8]) -> Result<(u32, Vec<Member>), Refusal> {
         let node = NodeId(member.node_id);
         Ok(Member { node, host: member.host, port: port(member.port)?, role })
     });
-    Ok((group.group_id, members.collect::<Result<_, _>>()?))
+    Ok((group.group_id, here, members.collect::<Result<_, _>>()?))
 }
 
-/// The released dialect gives one role, that of the member it calls local. Were that another than
-/// this node, two nodes could take themselves for one member.
-fn released_group(message: &[u8], here: NodeId) -> Result<(u32, Vec<Member>), Refusal> {
+/// The released dialect gives one role, that of the member it calls local. Where nodes have names
+/// of their own it must be this one's, or two nodes could take themselves for one member.
+fn released_group(message: &[u8], rules: &Rules) -> Result<Group, Refusal> {
     use released::atomix::multiraft::v1 as wire;
     let group = decode::<wire::BootstrapRequest>(message)?.group.ok_or_else(no_group)?;
-    if group.member_id != here.0 {
+    if group.member_id == 0 {
+        return Err(Refusal::Malformed("member_id 0 names nobody".to_owned()));
+    }
+    let here = rules.node;
+    if rules.naming == Naming::ByNode && group.member_id != here.0 {
         let text = format!("member_id {} is not this node's, which is {here}", group.member_id);
         return Err(Refusal::Malformed(text));
     }
@@ -607,7 +623,8 @@ fn released_group(message: &[u8], here: NodeId) -> Result<(u32, Vec<Member>), Re
         let node = NodeId(member.member_id);
         Ok(Member { node, host: member.host, port: port(member.port)?, role })
     });
-    Ok((group.group_id, members.collect::<Result<_, _>>()?))
+    let local = NodeId(group.member_id);
+    Ok((group.group_id, local, members.collect::<Result<_, _>>()?))
 }
 
 /// What would take the process of the reference down is refused (core.md 2.2).
@@ -623,7 +640,8 @@ fn check_group(group: u32, members: &[Member]) -> Result<(), Refusal> {
         if member.node.0 == 0 {
             return refused("a member's id is 0".to_owned());
         }
-        if member.host.is_empty() || member.host.contains(|c: char| c == ':' || c.is_whitespace()) {
+        let odd = |c: char| c == ':' || c.is_whitespace() || c.is_control();
+        if member.host.is_empty() || member.host.contains(odd) {
             return refused(format!("host {:?} is neither a name nor an address", member.host));
         }
         for other in &members[..at] {

@@ -66,15 +66,9 @@ pub fn compose(
     }
 }
 
-/// Appends the message that `event` is for a watcher by `method` at node `local`; false, and
-/// nothing appended, when that watch has no such event.
-pub fn event(
-    method: &Method,
-    dialect: Dialect,
-    local: NodeId,
-    event: &Event,
-    into: &mut Vec<u8>,
-) -> bool {
+/// Appends the message that `event` is for a watcher by `method`; false, and nothing
+/// appended, when that watch has no such event.
+pub fn event(method: &Method, dialect: Dialect, event: &Event, into: &mut Vec<u8>) -> bool {
     let timestamp = Some(timestamp(event.at));
     let partition_id = event.partition.0;
     let encoded = match (method.what, dialect) {
@@ -87,7 +81,7 @@ pub fn event(
             proto::v1::Event { timestamp, event: Some(event) }.encode(into)
         }
         (_, Dialect::Released | Dialect::Rsm) => {
-            let Some(event) = released_event(partition_id, local, &event.what) else {
+            let Some(event) = released_event(partition_id, event.local, &event.what) else {
                 return false;
             };
             released::atomix::multiraft::v1::Event { timestamp, event: Some(event) }.encode(into)

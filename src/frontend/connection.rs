@@ -26,7 +26,7 @@ use crate::edge::dialect::Dialect;
 use crate::edge::method::What;
 use crate::edge::response::Failure;
 use crate::edge::{method, request, response};
-use crate::id::{NodeId, ShardId, Ticket};
+use crate::id::{ShardId, Ticket};
 use crate::limits;
 use crate::mesh::Parcel;
 use crate::partition::reply::{Event as Happened, Output, Refusal};
@@ -288,9 +288,9 @@ impl Link {
     }
 
     /// One event for a watcher. True as for `output`.
-    pub(super) fn event(&mut self, caller: &Caller, local: NodeId, event: &Happened) -> bool {
+    pub(super) fn event(&mut self, caller: &Caller, event: &Happened) -> bool {
         let mut bytes = Vec::new();
-        if !response::event(caller.method, caller.dialect, local, event, &mut bytes) {
+        if !response::event(caller.method, caller.dialect, event, &mut bytes) {
             return false;
         }
         if self.http.message(caller.key, &bytes) > limits::STREAM_HELD_BYTES_MAX {

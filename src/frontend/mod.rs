@@ -29,7 +29,7 @@ use crate::edge::health::Standing;
 use crate::edge::method::{Method, Node, What};
 use crate::edge::request::Rules;
 use crate::edge::response::{self, Failure};
-use crate::id::{NodeId, PartitionId, ShardId, Ticket};
+use crate::id::{PartitionId, ShardId, Ticket};
 use crate::limits;
 use crate::mesh::Parcel;
 use crate::partition::reply::{Body, Event as Happened, Refusal, Replies, Reply};
@@ -82,8 +82,6 @@ pub struct Front {
 /// What a front is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// This node, for the events of its watchers.
-    pub node: NodeId,
     /// This core.
     pub shard: ShardId,
     /// The node's cores.
@@ -410,14 +408,14 @@ impl Front {
             Body::Event(event) => {
                 match self.replays.iter_mut().find(|told| told.ticket == ticket) {
                     Some(replay) => replay.events.push(event.clone()),
-                    None => end |= link.event(&caller, self.settings.node, event),
+                    None => end |= link.event(&caller, event),
                 }
             }
             Body::Replayed => {
                 let Some(events) = self.replayed(ticket) else { return };
                 link.begin(caller.key);
                 for event in &events {
-                    end |= link.event(&caller, self.settings.node, event);
+                    end |= link.event(&caller, event);
                 }
             }
             Body::End => link.finish(caller.key, response::end(caller.method).as_ref()),

@@ -16,6 +16,8 @@ use crate::{
 pub struct Group {
     /// Which group.
     pub partition: PartitionId,
+    /// Which of its members this replica is.
+    pub local: NodeId,
     /// Those who vote; not empty.
     pub voters: Vec<NodeId>,
     /// Those who only apply.

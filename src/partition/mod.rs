@@ -75,8 +75,6 @@ use crate::{
 /// What is the same for all partitions of a shard.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Which node this is.
-    pub node: NodeId,
     /// raft's clock.
     pub pace: Pace,
     /// The state machine's bounds.
@@ -230,8 +228,8 @@ impl Partition {
     pub fn found(group: &Group, rules: &Rules) -> Partition {
         let machine = Machine::new(group.partition, rules.bounds.clone());
         let log = Log::new(group.conf_state());
-        let mut partition = Partition::start(group.partition, rules, log, machine, Position(0));
-        if group.voters.first() == Some(&rules.node) {
+        let mut partition = Partition::start(group, rules, log, machine, Position(0));
+        if group.voters.first() == Some(&group.local) {
             partition.replica.lead_first();
         }
         partition
@@ -260,17 +258,18 @@ impl Partition {
             entries.drain(..inside);
         }
         let log = Log::recovered(members, base, base_term, entries, disk.hard);
-        Ok(Partition::start(group.partition, rules, log, machine, applied))
+        Ok(Partition::start(group, rules, log, machine, applied))
     }
 
     fn start(
-        id: PartitionId,
+        group: &Group,
         rules: &Rules,
         log: Log,
         machine: Machine,
         applied: Position,
     ) -> Partition {
-        let mut replica = Replica::new(id, rules.node, rules.pace, log, applied);
+        let id = group.partition;
+        let mut replica = Replica::new(id, group.local, rules.pace, log, applied);
         if replica.is_single_voter() {
             replica.campaign();
         }

@@ -128,8 +128,10 @@ pub struct Event {
     /// Wall clock in nanoseconds since the Unix epoch; `None` for what is replayed on subscription,
     /// which carries the zero time (core.md 2.5).
     pub at: Option<u64>,
-    /// Whose replica.
+    /// Of which group.
     pub partition: PartitionId,
+    /// The replica to which it happened: this node's, by its name in that group.
+    pub local: NodeId,
     /// What.
     pub what: Happening,
 }

@@ -432,7 +432,7 @@ impl Partition {
     }
 
     fn tell(&self, now: Now, what: Happening, effects: &mut Effects) {
-        let event = Event { at: Some(now.wall.0), partition: self.id, what };
+        let event = Event { at: Some(now.wall.0), partition: self.id, local: self.node(), what };
         effects.events.push(event);
     }
 

@@ -200,7 +200,8 @@ impl One {
 }
 
 fn group() -> Group {
-    Group { partition: PartitionId(1), voters: vec![NodeId(1)], learners: Vec::new() }
+    let me = NodeId(1);
+    Group { partition: PartitionId(1), local: me, voters: vec![me], learners: Vec::new() }
 }
 
 fn ticket(slot: u32) -> Ticket {

@@ -200,24 +200,29 @@ async fn take_snapshot(
         |up| LinkNews { node: from, address: address.clone(), snapshot: true, up, api_port: 0 };
     shared.borrow_mut().note(news(Some(0)));
     let filled = fill(shared, key, offset, &mut socket).await;
-    let mut peers = shared.borrow_mut();
-    if filled.is_err() {
+    if let Err(reason) = filled.and_then(|()| finish(shared, key, offer)) {
+        let mut peers = shared.borrow_mut();
         if let Some(partial) = peers.partials.get_mut(&key) {
             (partial.filling, partial.at) = (false, Instant::now());
         }
         peers.note(news(None));
-        return filled;
+        return Err(reason);
     }
+    let all = come(shared, offer.bytes).encode();
+    within(PATIENCE, write_all(&mut socket, &all)).await
+}
+
+/// Hands a snapshot that has come whole to the shard.
+fn finish(shared: &Shared, key: (NodeId, PartitionId), offer: Offer) -> Result<(), String> {
+    let mut peers = shared.borrow_mut();
     let partial = peers.partials.remove(&key).ok_or("it was given up")?;
     let bytes = partial.bytes.freeze();
     if crc32c::crc32c(&bytes) != offer.checksum {
         return Err("it was changed on the way".to_owned());
     }
-    peers.heard.snapshots.push((from, bytes));
+    peers.heard.snapshots.push((key.0, bytes));
     peers.ring();
-    drop(peers);
-    let all = come(shared, offer.bytes).encode();
-    within(PATIENCE, write_all(&mut socket, &all)).await
+    Ok(())
 }
 
 /// Makes room for a snapshot, or finds what came of it before a cut.

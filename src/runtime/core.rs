@@ -16,9 +16,9 @@ use super::clock::Clock;
 use super::disk::{self, Disk};
 use super::pump::{NOBODY, Parts, Pump, Stop, Turn};
 use super::{Fatal, tcp};
-use crate::config::{self, NodeConfig, Seat};
+use crate::config::{self, Address, InPlace, NodeConfig, Seat};
 use crate::edge::dialect::Dialect;
-use crate::edge::request::Rules;
+use crate::edge::request::{Naming, Rules};
 use crate::frontend::{self, Front};
 use crate::id::{PartitionId, ShardId, Ticket};
 use crate::journal::{self, Layout, Owner, Recovered};
@@ -176,9 +176,19 @@ impl Core {
             let members = placement.members(*id).cloned().map(|Contact { node, host, port }| {
                 Member { node, host, port, role: Role::Member }
             });
-            requests.push(ticket, *id, None, Ask::Bootstrap(members.collect()), |_| {});
+            let ask = Ask::Bootstrap { local: self.config.id, members: members.collect() };
+            requests.push(ticket, *id, None, ask, |_| {});
         }
         requests
+    }
+
+    /// By what host others reach one of this node's listeners.
+    fn reached(&self, listens: &Address) -> String {
+        match &self.config.in_place {
+            Some(InPlace { raft_host: Some(host) }) => host.clone(),
+            _ if listens.host.is_empty() => "localhost".to_owned(),
+            _ => listens.host.clone(),
+        }
     }
 
     /// Which node founds what: this one alone when no others are named.
@@ -186,7 +196,7 @@ impl Core {
         let cluster = &self.config.cluster;
         let mut nodes: Vec<Contact> = cluster.nodes.iter().cloned().map(contact).collect();
         if nodes.is_empty() {
-            let host = self.config.peer_listen.host.clone();
+            let host = self.reached(&self.config.peer_listen);
             nodes.push(Contact { node: self.config.id, host, port: self.peer.port() });
         }
         Placement::new(nodes, cluster.partitions, cluster.replicas as usize)
@@ -202,7 +212,7 @@ impl Core {
             shards: self.shards,
             seed: self.prng.clone().next_u64(),
             peers: shard::Peers::Allowed,
-            api_address: format!("{}:{}", config.listen.host, self.api.port()),
+            api_address: format!("{}:{}", self.reached(&config.listen), self.api.port()),
             api_port: self.api.port(),
             placement: if cluster.nodes.is_empty() {
                 Placement::default()
@@ -230,13 +240,16 @@ impl Core {
         let cluster = &self.config.cluster;
         let connections_max = self.config.connections_max as usize;
         frontend::Settings {
-            node: self.config.id,
             shard: self.shard,
             shards: self.shards,
             rules: Rules {
                 session_timeout_default: cluster.session_default,
                 session_timeout_max: cluster.session_max,
                 node: self.config.id,
+                naming: match self.config.in_place {
+                    Some(_) => Naming::ByGroup,
+                    None => Naming::ByNode,
+                },
             },
             http2: http2::Limits {
                 streams: self.config.streams_max,

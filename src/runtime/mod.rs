@@ -24,7 +24,7 @@ pub mod tcp;
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -257,13 +257,13 @@ fn introduce(
     let known = Known::open(directory.path(), shards).map_err(|error| {
         Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
     })?;
-    let (cluster, incarnation) = (config.cluster.digest(), directory.incarnation());
+    let (cluster, incarnation) = (config.digest(), directory.incarnation());
     let speaker = Speaker { cluster, node: config.id, incarnation, shards, api_port };
     Ok((speaker, Arc::new(known)))
 }
 
 fn open_directory(config: &NodeConfig, shards: u16) -> Result<DataDirectory, Fatal> {
-    let (cluster, partitions) = (config.cluster.digest(), config.cluster.partitions);
+    let (cluster, partitions) = (config.digest(), config.cluster.partitions);
     let identity = Identity { node: config.id, cluster, shards, partitions };
     let created = Clock::start().now().wall.0 / 1_000_000_000;
     DataDirectory::open(&config.data_dir, &identity, created).map_err(Fatal::DataDir)
@@ -323,6 +323,15 @@ fn usable_cores() -> Vec<usize> {
 }
 
 fn resolve(address: &Address) -> Result<SocketAddr, Fatal> {
+    if address.host.is_empty() {
+        // One socket takes both families, where the host has both.
+        let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let ip = match tcp::bind(six, false) {
+            Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
+            Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        return Ok(SocketAddr::new(ip, address.port));
+    }
     let named = |error| Fatal::Name(address.clone(), error);
     let mut found = (address.host.as_str(), address.port).to_socket_addrs().map_err(named)?;
     let none = || named(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));

@@ -105,6 +105,10 @@ pub fn bind(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     if shared {
         sockopt::set_socket_reuseport(&fd, true)?;
     }
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // All interfaces means both families, whatever the host's default is.
+        sockopt::set_ipv6_v6only(&fd, false)?;
+    }
     net::bind(&fd, &address)?;
     Ok(fd)
 }

@@ -30,7 +30,8 @@ pub struct Inbox {
     pub snapshots: Vec<(NodeId, Bytes)>,
     /// Peers whose link is down or who could not be given something; raft must be told.
     pub lost: Vec<NodeId>,
-    /// Peers whose link to here ended, after what it brought: a leader among them is not waited for.
+    /// Peers whose link to here ended, after what it brought: a leader among them is not waited
+    /// for.
     pub hung_up: Vec<NodeId>,
     /// What became of links, for routes and watchers.
     pub links: Vec<LinkNews>,
@@ -136,8 +137,13 @@ pub enum Ask {
     /// `Node.Watch`. Comes on the watcher's core, which asks every other shard with the same
     /// ticket.
     WatchNode,
-    /// `Node.Bootstrap`: found the group here with these members.
-    Bootstrap(Vec<Member>),
+    /// `Node.Bootstrap`: found the group here.
+    Bootstrap {
+        /// Which of the members this node is.
+        local: NodeId,
+        /// All of them.
+        members: Vec<Member>,
+    },
     /// `Node.Leave`.
     Leave,
 }
@@ -145,7 +151,7 @@ pub enum Ask {
 /// One founding member of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its node.
+    /// Its name in the group: its node's id, unless that was founded otherwise (roster.rs).
     pub node: NodeId,
     /// Where its peers reach it.
     pub host: String,

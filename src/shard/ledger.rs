@@ -66,20 +66,21 @@ pub fn read(tail: Tail) -> partition::Recovered {
 
 /// A founding as the journal keeps it.
 #[must_use]
-pub fn founding(node: NodeId, members: &[Member]) -> Founding {
+pub fn founding(local: NodeId, members: &[Member]) -> Founding {
     let members = members.iter().map(|member| journal::Member {
         id: u64::from(member.node.0),
         role: member.role as u8,
         host: member.host.clone(),
         port: member.port,
     });
-    Founding { replica: u64::from(node.0), members: members.collect() }
+    Founding { replica: u64::from(local.0), members: members.collect() }
 }
 
-/// The members of a founding; `None` when they are not what this node writes.
+/// Which member is here, and all of them; `None` when that is not what this node writes.
 #[must_use]
-pub fn members(founding: &Founding) -> Option<Vec<Member>> {
-    founding
+pub fn members(founding: &Founding) -> Option<(NodeId, Vec<Member>)> {
+    let local = NodeId(u32::try_from(founding.replica).ok()?);
+    let members = founding
         .members
         .iter()
         .map(|member| {
@@ -92,17 +93,18 @@ pub fn members(founding: &Founding) -> Option<Vec<Member>> {
             let node = NodeId(u32::try_from(member.id).ok()?);
             Some(Member { node, host: member.host.clone(), port: member.port, role })
         })
-        .collect()
+        .collect::<Option<Vec<_>>>()?;
+    members.iter().any(|member| member.node == local).then_some((local, members))
 }
 
 /// Who votes and who listens.
 #[must_use]
-pub fn group(partition: PartitionId, members: &[Member]) -> Group {
+pub fn group(partition: PartitionId, local: NodeId, members: &[Member]) -> Group {
     let of = |role: Role| {
         let with_role = members.iter().filter(move |member| member.role == role);
         with_role.map(|member| member.node).collect()
     };
-    Group { partition, voters: of(Role::Member), learners: of(Role::Observer) }
+    Group { partition, local, voters: of(Role::Member), learners: of(Role::Observer) }
 }
 
 fn meta(facts: &SnapshotFacts) -> journal::SnapshotMeta {

@@ -115,7 +115,7 @@ impl Shard {
         roster.remember(recovered.left, !recovered.roster_whole);
         let mut touched = Vec::new();
         for (id, tail) in recovered.partitions {
-            match start(&settings, &rules, id, tail) {
+            match start(&rules, id, tail) {
                 Some((partition, members)) => {
                     roster.add(partition, members);
                     touched.push(id);
@@ -255,7 +255,8 @@ impl Shard {
         }
     }
 
-    /// Where the nodes are that the partitions here know, and those that were founded with this one.
+    /// Where the nodes are that the partitions here know, and those that were founded with this
+    /// one.
     fn contacts(&self) -> Vec<Contact> {
         let founders = self.settings.placement.nodes().iter().cloned();
         let mut contacts: BTreeMap<NodeId, Contact> =
@@ -334,21 +335,15 @@ impl Shard {
 
 /// A partition as the journal has it; `None`, and said why, when it cannot start.
 fn start(
-    settings: &Settings,
     rules: &Rules,
     id: PartitionId,
     tail: journal::Tail,
 ) -> Option<(Partition, Vec<inbox::Member>)> {
-    if tail.founding.replica != u64::from(settings.node.0) {
-        let replica = tail.founding.replica;
-        tracing::error!(partition = id.0, replica, "the partition is another node's");
-        return None;
-    }
-    let Some(members) = ledger::members(&tail.founding) else {
+    let Some((local, members)) = ledger::members(&tail.founding) else {
         tracing::error!(partition = id.0, "the partition's founding names what is no member");
         return None;
     };
-    let group = ledger::group(id, &members);
+    let group = ledger::group(id, local, &members);
     match Partition::recover(&group, rules, ledger::read(tail)) {
         Ok(partition) => Some((partition, members)),
         Err(unfit) => {

@@ -7,6 +7,14 @@
 //! partition here, first what is and then what happens; a watcher of a partition also learns where
 //! to send requests.
 //!
+//! # Decisions
+//!
+//! Which member of a group this node is stands in the group's founding, not in the node's
+//! settings. The released dialect says it with each Bootstrap, and the controller that speaks it
+//! counts members from 1 in every group: with fewer members than pods, one pod has several names.
+//! So a replica's name is its group's, from raft up to the events of a watch. Links between nodes
+//! name nodes; until they do otherwise a group of several members must use those names.
+//!
 //! Absent on purpose: joining as a member of a running group, and a watcher's buffer: the shell
 //! that holds the stream bounds it and ends it.
 
@@ -163,6 +171,7 @@ impl Roster {
     pub fn check(
         &self,
         id: PartitionId,
+        local: NodeId,
         members: &[Member],
         settings: &Settings,
     ) -> Result<Founding, Refusal> {
@@ -172,19 +181,32 @@ impl Roster {
         }
         if let Some(living) = self.living.get(&id) {
             // A restarted controller may ask without members for what is there.
-            if members.is_empty() || same(members, &living.members) {
+            let known = living.partition.node();
+            if local == known && (members.is_empty() || same(members, &living.members)) {
                 return Ok(Founding::Known);
             }
-            check_members(members, settings.node)?;
+            check_members(members, local)?;
+            if local != known {
+                return Err(Refusal::Precondition(format!(
+                    "group {id} is here already, and here is its member {known}, not {local}"
+                )));
+            }
             return Err(Refusal::Precondition(format!(
                 "group {id} is here already with other members"
             )));
         }
-        check_members(members, settings.node)?;
+        check_members(members, local)?;
         if settings.peers == Peers::Alone && members.len() > 1 {
             return Err(Refusal::Unimplemented(
                 "joining other nodes comes with clusters; a group has this node as its one member",
             ));
+        }
+        if members.len() > 1 && local != settings.node {
+            let node = settings.node;
+            return Err(Refusal::Precondition(format!(
+                "this is node {node} and not {local}: members of a group of several must be named \
+                 by their nodes' ids, as links between nodes are"
+            )));
         }
         if members.iter().any(|member| member.role == Role::Witness) {
             return Err(Refusal::Unimplemented("witnesses come with clusters"));
@@ -209,27 +231,34 @@ impl Roster {
 
     /// A watcher of the node: first what is, then the mark that this was it, then what happens.
     /// `absent` are partitions that other nodes have: they count for whoever spreads keys.
-    pub fn watch(&mut self, ticket: Ticket, absent: &[PartitionId], replies: &mut Replies) {
+    pub fn watch(
+        &mut self,
+        ticket: Ticket,
+        absent: &[PartitionId],
+        settings: &Settings,
+        replies: &mut Replies,
+    ) {
         if self.watchers.len() >= WATCHERS_MAX {
             replies.refuse(ticket, Refusal::Full("too many watch this node"));
             return;
         }
         for (id, living) in &self.living {
             let (term, leader) = living.partition.leadership();
+            let local = living.partition.node();
             let mut tell = |what| {
-                replies.event(ticket, Event { at: None, partition: *id, what });
+                replies.event(ticket, Event { at: None, partition: *id, local, what });
             };
             if term.0 > 0 {
                 tell(Happening::LeaderUpdated { term, leader });
             }
-            let node = living.partition.node();
-            tell(Happening::MemberReady { node });
+            tell(Happening::MemberReady { node: local });
         }
         // Clients spread keys by the number of partitions: one that is damaged must still count, or
         // they would look for the others' keys in the wrong places.
         for id in self.damaged.iter().chain(absent) {
             let what = Happening::LeaderUpdated { term: crate::id::Term(0), leader: None };
-            replies.event(ticket, Event { at: None, partition: *id, what });
+            let local = settings.node;
+            replies.event(ticket, Event { at: None, partition: *id, local, what });
         }
         replies.replayed(ticket);
         self.watchers.push(ticket);
@@ -252,8 +281,9 @@ impl Roster {
             return;
         }
         let (_, leader) = living.partition.leadership();
-        let what = addresses(&living.members, leader, settings, &self.api_ports);
-        replies.event(ticket, Event { at: None, partition: id, what });
+        let local = living.partition.node();
+        let what = addresses(&living.members, local, leader, settings, &self.api_ports);
+        replies.event(ticket, Event { at: None, partition: id, local, what });
         living.watchers.push(ticket);
     }
 
@@ -283,7 +313,8 @@ impl Roster {
             for watcher in &living.watchers {
                 replies.event(*watcher, event.clone());
                 if let Happening::LeaderUpdated { leader, .. } = event.what {
-                    let what = addresses(&living.members, leader, settings, &self.api_ports);
+                    let what =
+                        addresses(&living.members, event.local, leader, settings, &self.api_ports);
                     replies.event(*watcher, Event { what, ..event.clone() });
                 }
             }
@@ -294,30 +325,31 @@ impl Roster {
 /// What watchers are told of a group that is founded now (core.md 2.5).
 pub fn founded(
     id: PartitionId,
-    node: NodeId,
+    local: NodeId,
     members: &[Member],
     at: u64,
     events: &mut Vec<Event>,
 ) {
-    let mut tell = |what| events.push(Event { at: Some(at), partition: id, what });
+    let mut tell = |what| events.push(Event { at: Some(at), partition: id, local, what });
     let all: Vec<NodeId> = members.iter().map(|member| member.node).collect();
     for member in members {
         tell(Happening::MembershipChanged { about: member.node, members: all.clone() });
     }
     tell(Happening::SnapshotRecovered { index: crate::id::Position(0) });
-    tell(Happening::MemberReady { node });
+    tell(Happening::MemberReady { node: local });
 }
 
 /// Where a client sends requests: this node's own address, and for others their host with the port
 /// that they said, or the same one.
 fn addresses(
     members: &[Member],
+    local: NodeId,
     leader: Option<NodeId>,
     settings: &Settings,
     ports: &BTreeMap<NodeId, u16>,
 ) -> Happening {
     let address = |member: &Member| {
-        if member.node == settings.node {
+        if member.node == local {
             settings.api_address.clone()
         } else {
             let port = ports.get(&member.node).copied().unwrap_or(settings.api_port);
@@ -343,7 +375,7 @@ fn same(left: &[Member], right: &[Member]) -> bool {
 }
 
 /// Whether a group can consist of these; each text names what is wrong.
-fn check_members(members: &[Member], node: NodeId) -> Result<(), Refusal> {
+fn check_members(members: &[Member], local: NodeId) -> Result<(), Refusal> {
     let malformed = |text: String| Err(Refusal::Malformed(text));
     if members.is_empty() {
         return malformed("a group needs members".to_owned());
@@ -373,8 +405,8 @@ fn check_members(members: &[Member], node: NodeId) -> Result<(), Refusal> {
     if !members.iter().any(|member| member.role == Role::Member) {
         return malformed("a group needs a member with the role MEMBER".to_owned());
     }
-    if !nodes.contains(&node) {
-        return malformed(format!("this node, {node}, is not among the members"));
+    if !nodes.contains(&local) {
+        return malformed(format!("this node, {local}, is not among the members"));
     }
     Ok(())
 }
@@ -390,7 +422,9 @@ mod tests {
     fn refused(members: &[Member], peers: Peers) -> Refusal {
         let settings = Settings { peers, ..Settings::default() };
         let roster = Roster::default();
-        roster.check(PartitionId(1), members, &settings).expect_err("it cannot be founded")
+        roster
+            .check(PartitionId(1), NodeId(1), members, &settings)
+            .expect_err("it cannot be founded")
     }
 
     #[test]
@@ -423,21 +457,27 @@ mod tests {
         let members = [member(1, 5, Role::Member), member(2, 6, Role::Member)];
         let other = format!("a.example:{}", settings.api_port);
         assert_eq!(
-            addresses(&members, Some(NodeId(1)), &settings, &BTreeMap::new()),
+            addresses(&members, NodeId(1), Some(NodeId(1)), &settings, &BTreeMap::new()),
             Happening::ServiceConfigChanged {
                 leader: "here:5678".to_owned(),
                 followers: vec![other.clone()],
             }
         );
         assert_eq!(
-            addresses(&members, None, &settings, &BTreeMap::new()),
+            addresses(&members, NodeId(1), None, &settings, &BTreeMap::new()),
             Happening::ServiceConfigChanged {
                 leader: String::new(),
                 followers: vec!["here:5678".to_owned(), other],
             }
         );
         assert_eq!(
-            addresses(&members, Some(NodeId(2)), &settings, &BTreeMap::from([(NodeId(2), 80)])),
+            addresses(
+                &members,
+                NodeId(1),
+                Some(NodeId(2)),
+                &settings,
+                &BTreeMap::from([(NodeId(2), 80)])
+            ),
             Happening::ServiceConfigChanged {
                 leader: "a.example:80".to_owned(),
                 followers: vec!["here:5678".to_owned()],

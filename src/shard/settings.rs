@@ -94,8 +94,8 @@ impl Default for Settings {
             // 20 Hz: a timer of 100 Hz costs about 1 % of a core when idle (notes/field-notes.md
             // D.3).
             tick: Span::millis(50),
-            // 600 to 1200 ms: six heartbeats are missed before anybody stands, and a silent leader is
-            // replaced within 1.5 s. Pre-votes make standing for nothing cheap.
+            // 600 to 1200 ms: six heartbeats are missed before anybody stands, and a silent leader
+            // is replaced within 1.5 s. Pre-votes make standing for nothing cheap.
             election_ticks: 12,
             heartbeat_ticks: 2,
             // The reference's numbers (core.md 1.2); 64 MiB is what a restart replays in about a
@@ -137,7 +137,6 @@ impl Settings {
         assert!(self.tick > Span::ZERO, "raft's clock stands still");
         assert!(self.snapshot_turn_bytes > 0, "a snapshot would never end");
         Rules {
-            node: self.node,
             pace: Pace {
                 seed: self.seed,
                 election_ticks: self.election_ticks,

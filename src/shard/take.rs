@@ -117,8 +117,8 @@ impl Shard {
             Some(_) => Happening::ConnectionEstablished { address, snapshot },
             None => Happening::ConnectionFailed { address, snapshot },
         };
-        let (at, partition) = (Some(now.wall.0), PartitionId(0));
-        self.effects.events.push(Event { at, partition, what });
+        let (at, partition, local) = (Some(now.wall.0), PartitionId(0), self.settings.node);
+        self.effects.events.push(Event { at, partition, local, what });
     }
 
     /// Calls that went to a peer are refused, those that came from it are nobody's.
@@ -266,7 +266,7 @@ impl Shard {
             return None;
         }
         let (_, leader) = living.partition.leadership();
-        let leader = leader.filter(|leader| *leader != self.settings.node)?;
+        let leader = leader.filter(|leader| *leader != living.partition.node())?;
         Some((leader, self.owner_at(leader, request.partition)))
     }
 
@@ -314,10 +314,12 @@ impl Shard {
             }
             Ask::WatchNode => {
                 let absent = self.absent();
-                self.roster.watch(ticket, &absent, &mut self.effects.replies);
+                self.roster.watch(ticket, &absent, &self.settings, &mut self.effects.replies);
                 return;
             }
-            Ask::Bootstrap(members) => self.bootstrap(request.partition, members, ticket, now),
+            Ask::Bootstrap { local, members } => {
+                self.bootstrap(request.partition, *local, members, ticket, now)
+            }
             Ask::Leave => self.leave(request.partition, ticket, now),
         };
         match taken {
@@ -363,24 +365,25 @@ impl Shard {
     fn bootstrap(
         &mut self,
         id: PartitionId,
+        local: NodeId,
         members: &[Member],
         ticket: Ticket,
         now: Now,
     ) -> Result<(), Refusal> {
-        if self.roster.check(id, members, &self.settings)? == Founding::Known {
+        if self.roster.check(id, local, members, &self.settings)? == Founding::Known {
             self.asked.push(ticket);
             return Ok(());
         }
-        let founding = ledger::founding(self.settings.node, members);
+        let founding = ledger::founding(local, members);
         if !self.journal.has_room_for(&founding) {
             return Err(Refusal::Full("the journal's segments are too small for another group"));
         }
         self.journal.founded(id, &founding);
-        let partition = Partition::found(&ledger::group(id, members), &self.rules);
+        let partition = Partition::found(&ledger::group(id, local, members), &self.rules);
         self.roster.add(partition, members.to_vec());
         self.moved = true;
         let events = &mut self.effects.events;
-        roster::founded(id, self.settings.node, members, now.wall.0, events);
+        roster::founded(id, local, members, now.wall.0, events);
         self.asked.push(ticket);
         self.set_tick(now);
         Ok(())

@@ -14,7 +14,7 @@ use crate::{
     prng::Prng,
     shard::{
         Peers, Settings,
-        inbox::{Ask, DiskRoom, Role},
+        inbox::{Ask, DiskRoom, Member, Role},
     },
     time::{Instant, Span},
     wire::proto::v1::{
@@ -27,7 +27,7 @@ const P: PartitionId = PartitionId(1);
 #[test]
 fn a_lone_group_is_founded_and_takes_commands_at_once() {
     let mut world = World::alone();
-    let ticket = world.ask(0, P, Ask::Bootstrap(vec![member(1)]), &[]);
+    let ticket = world.ask(0, P, bootstrap(&[member(1)]), &[]);
     let commands: Vec<_> = (0..3).map(|_| world.ask(0, P, Ask::Command, &open_session())).collect();
     world.round();
     assert!(world.replies(ticket).is_empty(), "the founding is not durable yet");
@@ -97,8 +97,8 @@ fn a_query_at_the_leader_sees_what_was_answered() {
         (0..50).map(|_| world.ask(0, P, Ask::Query { at_least: index }, &body)).collect();
     let before = world.counts();
     world.run();
-    for query in queries {
-        assert_eq!(world.replies(query).len(), 1, "every query is answered once");
+    for query in &queries {
+        assert_eq!(world.replies(*query).len(), 1, "every query is answered once");
     }
     let spent = world.counts()[0].less(&before[0]);
     assert_eq!((spent.writes, spent.bundles), (0, 2), "one round for all of them: {spent:?}");
@@ -280,7 +280,7 @@ fn a_restarted_node_knows_its_groups_and_leads_without_a_tick() {
     let time = world.partition(0, P).machine().time();
     world.crash(0);
     let now = world.now;
-    let again = world.ask(0, P, Ask::Bootstrap(vec![member(1)]), &[]);
+    let again = world.ask(0, P, bootstrap(&[member(1)]), &[]);
     let second = world.ask(0, P, Ask::Command, &open_session());
     world.run();
     assert_eq!(world.now, now);
@@ -293,13 +293,8 @@ fn a_restarted_node_knows_its_groups_and_leads_without_a_tick() {
 fn bootstrap_is_idempotent_and_leave_forgets() {
     let mut world = World::alone();
     world.found(0, P, &[member(1)]);
-    let again = world.ask(0, P, Ask::Bootstrap(vec![member(1)]), &[]);
-    let other = world.ask(
-        0,
-        P,
-        Ask::Bootstrap(vec![crate::shard::inbox::Member { port: 9, ..member(1) }]),
-        &[],
-    );
+    let again = world.ask(0, P, bootstrap(&[member(1)]), &[]);
+    let other = world.ask(0, P, bootstrap(&[Member { port: 9, ..member(1) }]), &[]);
     let unknown = world.ask(0, PartitionId(9), Ask::Leave, &[]);
     world.run();
     assert!(world.is_ok(again));
@@ -379,11 +374,55 @@ fn a_watcher_of_a_partition_learns_of_each_leader() {
     assert_eq!(before.at, config.at);
 }
 
+/// A controller counts members from 1 in every group, so one node has several names.
+#[test]
+fn each_group_has_a_name_of_its_own_for_this_node() {
+    let mut world = World::alone();
+    let watch = world.ask(0, PartitionId(0), Ask::WatchNode, &[]);
+    let ask = |local, members: &[Member]| Ask::Bootstrap {
+        local: NodeId(local),
+        members: members.to_vec(),
+    };
+    let groups = [(P, 1), (PartitionId(2), 3)];
+    for (id, local) in groups {
+        let founded = world.ask(0, id, ask(local, &[member(local)]), &[]);
+        world.run();
+        assert!(world.is_ok(founded), "{:?}", world.replies(founded));
+    }
+    let leads = |ticket, world: &World| {
+        let told = world.replies(ticket).iter().filter_map(|reply| match &reply.body {
+            Body::Event(Event {
+                partition,
+                local,
+                what: Happening::LeaderUpdated { leader: Some(leader), .. },
+                ..
+            }) => Some((*partition, local.0, leader.0)),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let expected: Vec<_> = groups.iter().map(|(id, local)| (*id, *local, *local)).collect();
+    assert_eq!(leads(watch, &world), expected);
+
+    world.crash(0);
+    let again = world.ask(0, PartitionId(2), ask(3, &[member(3)]), &[]);
+    let without = world.ask(0, PartitionId(2), ask(3, &[]), &[]);
+    let another = world.ask(0, PartitionId(2), ask(1, &[member(1)]), &[]);
+    let nobody = world.ask(0, PartitionId(3), ask(1, &[member(2)]), &[]);
+    world.run();
+    assert!(world.is_ok(again) && world.is_ok(without));
+    assert!(matches!(world.refusal(another), Refusal::Precondition(_)));
+    assert!(matches!(world.refusal(nobody), Refusal::Malformed(_)));
+    let watch = world.ask(0, PartitionId(0), Ask::WatchNode, &[]);
+    world.run();
+    assert_eq!(leads(watch, &world), expected);
+}
+
 #[test]
 fn cores_pass_calls_on_by_letter() {
     let mut world = World::cores(3);
     let id = PartitionId(2);
-    let found = world.ask(0, id, Ask::Bootstrap(vec![member(1)]), &[]);
+    let found = world.ask(0, id, bootstrap(&[member(1)]), &[]);
     world.run();
     assert!(world.is_ok(found));
     let command = world.ask(1, id, Ask::Command, &open_session());
@@ -618,7 +657,7 @@ fn a_leader_that_leaves_hands_over_at_once() {
     assert!(world.is_ok(leave));
     assert!((1..3).any(|node| world.partition(node, P).is_leader()));
     assert_eq!(world.now, now, "nobody waited for an election timeout");
-    let back = world.ask(0, P, Ask::Bootstrap(vec![member(1), member(2), member(3)]), &[]);
+    let back = world.ask(0, P, bootstrap(&[member(1), member(2), member(3)]), &[]);
     world.run();
     assert!(matches!(world.refusal(back), Refusal::Precondition(_)));
 }
@@ -652,4 +691,9 @@ fn more_than_an_entry_holds_becomes_two() {
     world.run();
     assert!(tickets.iter().all(|ticket| world.output(*ticket).1 == Status::Ok));
     assert_eq!(world.partition(0, P).applied().0 - before.0, 2);
+}
+
+/// To found a group here with these.
+fn bootstrap(members: &[Member]) -> Ask {
+    Ask::Bootstrap { local: NodeId(1), members: members.to_vec() }
 }

@@ -207,7 +207,7 @@ impl Story {
         });
         let members = members.collect::<Result<Vec<_>, String>>()?;
         let node = words.number_named("node", 1)?;
-        let ask = Ask::Bootstrap(members);
+        let ask = Ask::Bootstrap { local: NodeId(node), members };
         self.operate("operator", words.number(1)?, node, Purpose::Keep, ask);
         Ok(())
     }

@@ -757,7 +757,7 @@ impl World {
             .collect();
         for (call, (node, partition)) in self.unfounded.clone() {
             let caller = Caller { client: OPERATOR, call };
-            let ask = Ask::Bootstrap(members.clone());
+            let ask = Ask::Bootstrap { local: node, members: members.clone() };
             self.request(caller, node, ShardId(0), partition, ask, Bytes::new());
         }
         if !self.unfounded.is_empty() {

@@ -1,11 +1,12 @@
 //! What the fields of an input are, so that the edge can refuse bytes that no state machine could
 //! decode.
 //!
-//! A shape is checked, never decoded: wire types, nested messages, and UTF-8 where protobuf says
-//! string (wire.md, decision 9). Bytes that pass decode later on every replica alike. Fields that a
-//! shape does not name are skipped, as readers of protobuf do. A test holds the shapes against the
-//! generated messages.
+//! A shape is checked, never decoded: wire types, nested messages, UTF-8 where protobuf says string
+//! (wire.md, decision 9), and durations within what protobuf allows. Bytes that pass decode later
+//! on every replica alike. Fields that a shape does not name are skipped, as readers of protobuf
+//! do. A test holds the shapes against the generated messages.
 
+use crate::limits::DURATION_SECONDS_MAX;
 use crate::wire::field::{Fields, Value};
 
 /// The fields of one message that are known.
@@ -20,6 +21,8 @@ pub enum Part {
     Text,
     /// Any bytes.
     Bytes,
+    /// A `google.protobuf.Duration`, of either sign, within its range.
+    Duration,
     /// A message within; at most four levels, by construction of the tables.
     Message(Shape),
 }
@@ -31,6 +34,9 @@ pub enum Fault {
     Malformed,
     /// A string in it is not UTF-8.
     Text,
+    /// A duration in it is longer than 10 000 years, or its nanoseconds are a second or more, or of
+    /// the other sign.
+    Range,
 }
 
 /// Whether `bytes` are a message of this shape.
@@ -45,12 +51,31 @@ pub fn check(bytes: &[u8], shape: Shape) -> Result<(), Fault> {
                 std::str::from_utf8(text).map_err(|_| Fault::Text)?;
             }
             (Part::Message(inner), Value::Bytes(message)) => check(message, inner)?,
-            (Part::Number | Part::Text | Part::Bytes | Part::Message(_), _) => {
+            (Part::Duration, Value::Bytes(duration)) => check_duration(duration)?,
+            (Part::Number | Part::Text | Part::Bytes | Part::Duration | Part::Message(_), _) => {
                 return Err(Fault::Malformed);
             }
         }
     }
     Ok(())
+}
+
+fn check_duration(message: &[u8]) -> Result<(), Fault> {
+    check(message, NUMBERS)?;
+    let (mut seconds, mut nanos) = (0i64, 0i32);
+    let mut fields = Fields::new(message);
+    while let Some((number, value)) = fields.field().map_err(|_| Fault::Malformed)? {
+        match (number, value) {
+            (1, Value::Varint(number)) => seconds = number as i64,
+            (2, Value::Varint(number)) => nanos = number as i32,
+            _ => {}
+        }
+    }
+    let long = seconds.unsigned_abs() > DURATION_SECONDS_MAX;
+    let split = nanos.unsigned_abs() >= 1_000_000_000
+        || (seconds > 0 && nanos < 0)
+        || (seconds < 0 && nanos > 0);
+    if long || split { Err(Fault::Range) } else { Ok(()) }
 }
 
 use Part::{Bytes, Message, Number, Text};
@@ -59,10 +84,10 @@ use Part::{Bytes, Message, Number, Text};
 pub const EMPTY: Shape = &[];
 /// One number in field 1.
 pub const NUMBER: Shape = &[(1, Number)];
-/// Numbers in fields 1 and 2; also `Duration` and `Timestamp`.
+/// Numbers in fields 1 and 2.
 pub const NUMBERS: Shape = &[(1, Number), (2, Number)];
-/// `google.protobuf.Duration` and `Timestamp`.
-pub const TIME: Part = Message(NUMBERS);
+/// A `google.protobuf.Duration`.
+pub const TIME: Part = Part::Duration;
 /// A key, element name or candidate in field 1.
 pub const KEY: Shape = &[(1, Text)];
 /// A candidate in field 2 (Promote, Demote).

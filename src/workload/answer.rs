@@ -16,6 +16,7 @@ use crate::wire::proto::{
     indexedmap::v1 as indexedmap, lock::v1 as lock, map::v1 as map, multimap::v1 as multimap,
     set::v1 as set, value::v1 as value,
 };
+use crate::wire::rsm::map::v1 as rsm_map;
 
 /// A value with the index of the command that wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -288,14 +289,9 @@ fn read_map(op: &Op, bytes: &[u8]) -> Result<Answer, Unreadable> {
 
 /// `CommitOutput`, `ApplyOutput` (primitives.md 7.2).
 fn read_outputs(bytes: &[u8]) -> Result<Answer, Unreadable> {
-    use map::map_output::Output;
-    #[derive(Clone, PartialEq, Message)]
-    struct Outputs {
-        #[prost(message, repeated, tag = "1")]
-        outputs: Vec<map::MapOutput>,
-    }
-    let held = |it: map::IndexedValue| Held { value: it.value, index: it.index };
-    let answer = |output: map::MapOutput| {
+    use rsm_map::map_output::Output;
+    let held = |it: rsm_map::IndexedValue| Held { value: it.value, index: it.index };
+    let answer = |output: rsm_map::MapOutput| {
         Ok(match output.output {
             Some(Output::Put(it)) => {
                 Answer::Written { index: it.index, before: it.prev_value.map(held) }
@@ -308,7 +304,7 @@ fn read_outputs(bytes: &[u8]) -> Result<Answer, Unreadable> {
             _ => return Err(Unreadable::Empty),
         })
     };
-    let outputs = Outputs::decode(bytes)?.outputs.into_iter();
+    let outputs = rsm_map::CommitOutput::decode(bytes)?.outputs.into_iter();
     Ok(Answer::Many(outputs.map(answer).collect::<Result<_, _>>()?))
 }
 

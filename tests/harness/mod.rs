@@ -89,9 +89,14 @@ impl Node {
                 None => flags.extend(pair.iter().map(|flag| (*flag).to_owned())),
             }
         }
+        Node::run(&flags)
+    }
+
+    /// Starts a node with these flags and no others.
+    pub fn run(flags: &[String]) -> Result<Node, Ended> {
         let began = Instant::now();
         let mut child = Command::new(binary())
-            .args(&flags)
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -115,7 +120,8 @@ impl Node {
             if let Some(api) = last.strip_prefix("ready ") {
                 let api = api.trim().to_owned();
                 let peer = banner.iter().find_map(|line| line.trim().strip_prefix("peers "));
-                let peer = peer.unwrap_or_default().trim().to_owned();
+                let peer = peer.unwrap_or_default().split_whitespace().next().unwrap_or_default();
+                let peer = peer.to_owned();
                 let startup = began.elapsed();
                 return Ok(Node { child, stderr: Some(stderr), api, peer, banner, startup });
             }

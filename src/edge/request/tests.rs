@@ -4,6 +4,7 @@
 use super::*;
 use crate::edge::method::{self, SERVICES};
 use crate::id::{Kind, ShardId};
+use crate::limits::DURATION_SECONDS_MAX;
 use crate::partition::session::{self, Proposal};
 use crate::prng::Prng;
 use crate::wire::field::put_varint;
@@ -13,6 +14,7 @@ const RULES: Rules = Rules {
     session_timeout_default: Span::secs(30),
     session_timeout_max: Span::secs(24 * 3600),
     node: NodeId(2),
+    naming: Naming::ByNode,
 };
 const TICKET: Ticket = Ticket { shard: ShardId(0), slot: 1, generation: 2 };
 
@@ -257,17 +259,20 @@ fn session_timeouts_are_put_in_range() {
     assert_eq!(at(duration(0, 1)), Some(Span(1)));
     assert_eq!(at(duration(5, 500)), Some(Span(5_000_000_500)));
     assert_eq!(at(duration(24 * 3600, 1)), Some(Span::secs(24 * 3600)));
-    assert_eq!(at(duration(DURATION_SECONDS_MAX, 0)), Some(Span::secs(24 * 3600)));
-    for (seconds, nanos) in
-        [(-1, 0), (0, -1), (1, -1), (0, 1_000_000_000), (DURATION_SECONDS_MAX + 1, 0)]
-    {
-        assert_eq!(at(duration(seconds, nanos)), None, "{seconds} {nanos}");
-    }
-    let request = proto::v1::OpenSessionRequest {
-        headers: Some(proto::v1::PartitionRequestHeaders { partition_id: 3 }),
-        input: Some(proto::v1::OpenSessionInput { timeout: duration(5, 7) }),
-    };
+    assert_eq!(at(duration(DURATION_SECONDS_MAX as i64, 0)), Some(Span::secs(24 * 3600)));
     let path = "/atomix.multiraft.v1.Partition/OpenSession";
+    let asking = |seconds, nanos| proto::v1::OpenSessionRequest {
+        headers: Some(proto::v1::PartitionRequestHeaders { partition_id: 3 }),
+        input: Some(proto::v1::OpenSessionInput { timeout: duration(seconds, nanos) }),
+    };
+    for (seconds, nanos) in
+        [(-1, 0), (0, -1), (1, -1), (0, 1_000_000_000), (DURATION_SECONDS_MAX as i64 + 1, 0)]
+    {
+        let request = asking(seconds, nanos).encode_to_vec();
+        let refusal = put(path, &request, Dialect::Documented, None).expect_err("out of range");
+        assert!(matches!(refusal, Refusal::Malformed(_)), "{seconds} {nanos}: {refusal:?}");
+    }
+    let request = asking(5, 7);
     let requests = put(path, &request.encode_to_vec(), Dialect::Documented, None);
     let requests = requests.expect("read");
     let body = requests.body(&requests.list[0]);
@@ -306,8 +311,9 @@ fn groups_that_would_take_a_node_down_are_refused() {
         assert!(matches!(refusal, Refusal::Malformed(_)), "{refusal:?}");
     }
     let requests = ask(4, vec![member(1, "a", 1), member(2, "a", 2)]).expect("read");
-    let Ask::Bootstrap(members) = &requests.list[0].ask else { panic!("a founding") };
+    let Ask::Bootstrap { local, members } = &requests.list[0].ask else { panic!("a founding") };
     assert_eq!((requests.list[0].partition, members.len()), (PartitionId(4), 2));
+    assert_eq!(*local, RULES.node);
 }
 
 #[test]
@@ -327,12 +333,22 @@ fn released_groups_name_their_members_otherwise() {
         let refusal = put(path, &request, Dialect::Released, None).expect_err("another node");
         assert!(matches!(refusal, Refusal::Malformed(_)), "{refusal:?}");
     }
-    let request = wire::BootstrapRequest { group: Some(group) }.encode_to_vec();
+    let request = wire::BootstrapRequest { group: Some(group.clone()) }.encode_to_vec();
     let requests = put(path, &request, Dialect::Released, None).expect("read");
-    let Ask::Bootstrap(members) = &requests.list[0].ask else { panic!("a founding") };
-    assert_eq!(requests.list[0].partition, PartitionId(6));
+    let Ask::Bootstrap { local, members } = &requests.list[0].ask else { panic!("a founding") };
+    assert_eq!((requests.list[0].partition, *local), (PartitionId(6), NodeId(2)));
     let roles: Vec<_> = members.iter().map(|member| (member.node, member.role)).collect();
     assert_eq!(roles, [(NodeId(1), Role::Member), (NodeId(2), Role::Observer)]);
+
+    // Where the node has no name of its own, each group gives it one.
+    let method = method::get(method::find(path.as_bytes()).expect("served"));
+    let rules = Rules { naming: Naming::ByGroup, ..RULES };
+    for member_id in [0, 1, 7] {
+        let group = Some(wire::GroupConfig { member_id, ..group.clone() });
+        let request = wire::BootstrapRequest { group }.encode_to_vec();
+        let read = read(method, &request, Dialect::Released, &rules);
+        assert_eq!(read.is_ok(), member_id != 0, "{member_id}");
+    }
 }
 
 /// Random requests of every method, then mutated: whatever is accepted is what prost reads, and
@@ -365,8 +381,9 @@ fn mutated_requests_are_read_as_prost_reads_them() {
             Err(refusal) => {
                 let Ok(envelope) = decoded else { continue };
                 let Some(_) = envelope.headers else { continue };
+                let endings = ["malformed input", "UTF-8", "out of range"];
                 let known = matches!(&refusal, Refusal::Malformed(text)
-                    if text == "malformed input" || text.ends_with("UTF-8"));
+                    if endings.iter().any(|end| text.ends_with(end)));
                 assert!(known || has_group(&request), "{what}: {refusal:?}");
             }
         }
@@ -456,6 +473,13 @@ fn random_part(prng: &mut Prng, field: u32, part: shape::Part, into: &mut Vec<u8
         }
         shape::Part::Text => bytes.extend_from_slice(prng.pick(&["", "key", "kä", "x"]).as_bytes()),
         shape::Part::Bytes => bytes.resize(prng.below(200) as usize, 0xFF),
+        shape::Part::Duration => {
+            for (number, range) in [(1, 1 << 39), (2, 1 << 30)] {
+                let sign = prng.below(8) == 0;
+                let value = prng.below(range) as i64;
+                put_uint(&mut bytes, number, if sign { -value } else { value } as u64);
+            }
+        }
         shape::Part::Message(inner) => {
             for (field, part) in inner {
                 random_part(prng, *field, *part, &mut bytes);

@@ -126,11 +126,12 @@ fn events_have_the_form_of_their_dialect() {
     let happened = Event {
         at: None,
         partition: PartitionId(3),
+        local: NodeId(1),
         what: Happening::LeaderUpdated { term: Term(5), leader: Some(NodeId(2)) },
     };
     let encode = |method, dialect, happened: &Event| {
         let mut bytes = Vec::new();
-        event(method, dialect, NodeId(1), happened, &mut bytes).then_some(bytes)
+        event(method, dialect, happened, &mut bytes).then_some(bytes)
     };
 
     let bytes = encode(node, Dialect::Documented, &happened).expect("a message");
@@ -149,6 +150,7 @@ fn events_have_the_form_of_their_dialect() {
     let changed = Event {
         at: Some(1_000_000_002),
         partition: PartitionId(3),
+        local: NodeId(1),
         what: Happening::ServiceConfigChanged {
             leader: "a:1".to_owned(),
             followers: vec!["b:2".to_owned()],

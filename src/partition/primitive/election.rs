@@ -9,9 +9,8 @@
 use std::collections::VecDeque;
 
 use crate::id::SessionId;
-use crate::limits::NAME_BYTES_MAX;
 use crate::partition::primitive::{
-    Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, not_utf8, undecodable,
+    Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_name, undecodable,
 };
 use crate::partition::reply::{Refusal, Status};
 use crate::partition::snapshot::{Broken, Restoring};
@@ -62,13 +61,14 @@ impl Shape for Election {
         let Ok(name) = parse_name(input, place) else {
             return undecodable(cx);
         };
-        let Ok(name) = std::str::from_utf8(name) else {
-            return Answer::Refused(not_utf8());
+        let name = match checked_name(name) {
+            Ok(name) => name,
+            Err(refusal) => return Answer::Refused(refusal),
         };
-        if name.len() > NAME_BYTES_MAX {
-            return Answer::Refused(Refusal::Malformed("the candidate is too long".to_owned()));
-        }
         let changed = match tag {
+            ENTER if name.is_empty() => {
+                return Answer::Refused(Refusal::Malformed("a candidate needs a name".to_owned()));
+            }
             ENTER => {
                 if self.queue.len() >= cx.ledger.bounds.candidates_max && !self.has(name) {
                     return Answer::Refused(Refusal::Full("the election has too many candidates"));

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use crate::id::Index;
 use crate::partition::primitive::listeners::Listeners;
 use crate::partition::primitive::{
-    Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, expiry, undecodable,
+    Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, checked_value, expiry,
+    undecodable,
 };
 use crate::partition::reply::{Refusal, Status};
 use crate::partition::snapshot::{Broken, Restoring};
@@ -87,6 +88,9 @@ impl Shape for IndexedMap {
             Ok(key) => key,
             Err(refusal) => return Answer::Refused(refusal),
         };
+        if let Err(refusal) = checked_value(input.value) {
+            return Answer::Refused(refusal);
+        }
         match tag {
             APPEND => self.append(cx, call.index, key, &input),
             UPDATE => self.update(cx, call.index, key, &input),

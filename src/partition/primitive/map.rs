@@ -14,7 +14,8 @@ use crate::id::{Index, SessionId};
 use crate::limits::TRANSACTION_OPERATIONS_MAX;
 use crate::partition::primitive::listeners::Listeners;
 use crate::partition::primitive::{
-    Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, expiry, undecodable,
+    Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, checked_value, expiry,
+    undecodable,
 };
 use crate::partition::reply::{Refusal, Status};
 use crate::partition::snapshot::{Broken, Restoring};
@@ -91,6 +92,9 @@ impl Shape for Map {
             Ok(key) => key,
             Err(refusal) => return Answer::Refused(refusal),
         };
+        if let Err(refusal) = checked_value(input.value) {
+            return Answer::Refused(refusal);
+        }
         match tag {
             PUT | INSERT | UPDATE | REMOVE => {
                 let step = Step { tag, key, input };

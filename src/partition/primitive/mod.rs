@@ -5,8 +5,19 @@
 //! through `Context` only: timers, outputs for other pending commands, watchers. The order of
 //! effects inside a command is state, timers, events to listeners, watchers, and last the command's
 //! own output, which the machine delivers (primitives.md 1.7). Adding a kind is one file and one
-//! line in the table below. Absent on purpose: sessions' bookkeeping and repeated commands; a
-//! primitive sees each command once.
+//! line in the table below.
+//!
+//! # Decisions
+//!
+//! Keys, elements and names are any UTF-8 up to their bound: empty ones and such with control
+//! characters name things like any other, as they do in the reference. Only a candidate is not
+//! without name, for a term without leader says so by an empty one. What is past a bound of
+//! `limits.rs` is INVALID_ARGUMENT and not executed; a number that leaves 64 bits is INVALID in the
+//! header; a TTL of zero or less is over at the next entry with a later time, and a wait of zero or
+//! less is none.
+//!
+//! Absent on purpose: sessions' bookkeeping and repeated commands; a primitive sees each command
+//! once.
 
 pub mod counter;
 pub mod counter_map;
@@ -24,7 +35,7 @@ use std::fmt::{self, Write as _};
 use bytes::Bytes;
 
 use crate::id::{Index, Kind, PrimitiveId, Sequence, SessionId};
-use crate::limits::{Bounds, KEY_BYTES_MAX};
+use crate::limits::{Bounds, KEY_BYTES_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::partition::ledger::{Flow, Ledger};
 use crate::partition::reply::{Refusal, Replies, Status};
 use crate::partition::schedule::Timer;
@@ -446,10 +457,31 @@ pub fn not_utf8() -> Refusal {
 
 /// A key, an element or a name as the text that it has to be, within its bound.
 pub fn checked_key(bytes: &[u8]) -> Result<&str, Refusal> {
-    if bytes.len() > KEY_BYTES_MAX {
-        return Err(Refusal::Malformed("the key is too long".to_owned()));
+    checked_text(bytes, KEY_BYTES_MAX, "the key")
+}
+
+/// A candidate's name as the text that it has to be, within its bound.
+pub fn checked_name(bytes: &[u8]) -> Result<&str, Refusal> {
+    checked_text(bytes, NAME_BYTES_MAX, "the name")
+}
+
+/// A value to be stored, within its bound.
+pub fn checked_value(bytes: &[u8]) -> Result<&[u8], Refusal> {
+    if bytes.len() > VALUE_BYTES_MAX {
+        return Err(too_long("the value", VALUE_BYTES_MAX));
+    }
+    Ok(bytes)
+}
+
+fn checked_text<'a>(bytes: &'a [u8], most: usize, what: &str) -> Result<&'a str, Refusal> {
+    if bytes.len() > most {
+        return Err(too_long(what, most));
     }
     field::text(bytes).map_err(|_| not_utf8())
+}
+
+fn too_long(what: &str, most: usize) -> Refusal {
+    Refusal::Malformed(format!("{what} is longer than {most} bytes"))
 }
 
 /// When what is written now with this TTL, in nanoseconds, is due. A negative one is over at once.
@@ -470,3 +502,6 @@ fn write_text(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     // Writing to a vector never fails; a Display that did would only cut the text.
     let _ = Text(out).write_fmt(text);
 }
+
+#[cfg(test)]
+mod tests;

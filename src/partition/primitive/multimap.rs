@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::limits::{VALUES_BYTES_MAX, VALUES_MAX};
+use crate::limits::{REQUEST_ITEMS_MAX, VALUES_BYTES_MAX, VALUES_MAX};
 use crate::partition::primitive::listeners::Listeners;
 use crate::partition::primitive::{
     Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, not_utf8, undecodable,
@@ -58,8 +58,8 @@ const REMOVE_ENTRIES: u32 = 13;
 
 /// Snapshot records: `MultiMapListener` with 100 session and 101 sequence number; `MultiMapEntry`,
 /// of which a key with many values has several in a row.
-const LISTENER: u8 = 30;
-const ENTRY: u8 = 31;
+const LISTENER: u8 = 26;
+const ENTRY: u8 = 27;
 
 /// What a key costs beside its text, and a value.
 const KEY_COST_BYTES: usize = size_of::<Values>() + 40;
@@ -490,6 +490,9 @@ impl<'a> Entry<'a> {
             } else if at == number {
                 let value = field::text(value.bytes()?);
                 entry.values.push(value.map_err(|_| Fault::Refused(not_utf8()))?);
+                if entry.values.len() >= REQUEST_ITEMS_MAX {
+                    return Err(Fault::too_many());
+                }
             }
         }
         Ok(entry)
@@ -502,6 +505,11 @@ impl<'a> Entry<'a> {
 }
 
 impl Fault {
+    fn too_many() -> Fault {
+        let text = format!("the request names more than {REQUEST_ITEMS_MAX} keys and values");
+        Fault::Refused(Refusal::Malformed(text))
+    }
+
     fn answer(self, cx: &mut Context<'_>) -> Answer {
         match self {
             Fault::Undecodable => undecodable(cx),
@@ -518,11 +526,16 @@ impl From<field::Broken> for Fault {
 
 /// `PutEntriesInput`, `RemoveEntriesInput`. Values of an `Entry` have number 3.
 fn parse_entries(input: &[u8]) -> Result<Vec<Entry<'_>>, Fault> {
-    let mut entries = Vec::new();
+    let (mut entries, mut items) = (Vec::new(), 0);
     let mut fields = Fields::new(input);
     while let Some((number, value)) = fields.field()? {
         if number == 1 {
-            entries.push(Entry::parse(value.bytes()?, 3)?);
+            let entry = Entry::parse(value.bytes()?, 3)?;
+            items += 1 + entry.values.len();
+            if items > REQUEST_ITEMS_MAX {
+                return Err(Fault::too_many());
+            }
+            entries.push(entry);
         }
     }
     Ok(entries)

@@ -8,7 +8,7 @@
 use crate::id::Index;
 use crate::partition::primitive::listeners::Listeners;
 use crate::partition::primitive::{
-    Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, expiry, undecodable,
+    Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_value, expiry, undecodable,
 };
 use crate::partition::reply::Status;
 use crate::partition::snapshot::{Broken, Restoring};
@@ -58,6 +58,9 @@ impl Shape for Value {
         let Ok(input) = Input::parse(tag, input) else {
             return undecodable(cx);
         };
+        if let Err(refusal) = checked_value(input.value) {
+            return Answer::Refused(refusal);
+        }
         match tag {
             SET => self.set(cx, call.index, &input),
             INSERT => self.insert(cx, call.index, &input),

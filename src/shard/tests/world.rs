@@ -193,7 +193,9 @@ impl World {
     }
 
     pub fn found(&mut self, at: usize, id: PartitionId, members: &[Member]) {
-        let ticket = self.ask(at, id, Ask::Bootstrap(members.to_vec()), &[]);
+        let local = self.shards[at].settings.node;
+        let ask = Ask::Bootstrap { local, members: members.to_vec() };
+        let ticket = self.ask(at, id, ask, &[]);
         self.run();
         assert!(self.is_ok(ticket), "{:?}", self.replies(ticket));
     }
