@@ -177,7 +177,7 @@ async fn measure(kills: usize, dir: &Path) {
     outages.sort();
     let at = |share: f64| outages[((outages.len() as f64 * share).ceil() as usize).max(1) - 1];
     println!(
-        "{} kills: p50 {:.1?}, p90 {:.1?}, p99 {:.1?}, longest {:.1?}; every increment counted once",
+        "{} kills: p50 {:.1?}, p90 {:.1?}, p99 {:.1?}, longest {:.1?}; each increment counted once",
         outages.len(),
         at(0.5),
         at(0.9),

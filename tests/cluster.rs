@@ -7,6 +7,7 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ringraft::cli::cluster::look::look;
@@ -341,6 +342,95 @@ async fn groups_are_founded_by_bootstrap_too() {
     let view = look(&apis[..1], SOON).await;
     assert_eq!(view.nodes.keys().cloned().collect::<Vec<_>>(), apis, "{}", view.table());
     load.finish().await;
+}
+
+/// What the command line prints, and its exit status.
+fn ringraft(words: &[&str]) -> (Option<i32>, String) {
+    let done = Command::new(harness::binary()).args(words).output().unwrap();
+    let text = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+    (done.status.code(), text)
+}
+
+#[test]
+fn the_command_line_founds_a_cluster() {
+    if !possible() {
+        return;
+    }
+    let dir = data_dir();
+    let start = |id: u32| {
+        let (path, id) = (dir.path().join(id.to_string()), id.to_string());
+        let listen = format!("127.0.0.{id}:0");
+        let flags = ["--node-id", &id, "--listen", &listen, "--peer-listen", &listen];
+        Node::start(&path, &[&flags[..], &["--partitions", "0"]].concat())
+    };
+    let nodes: Vec<Node> = (1..=3).map(start).collect();
+    let seat = |(id, node): (u32, &Node)| {
+        format!("{id}={}/{}", node.peer, node.api.rsplit_once(':').unwrap().1)
+    };
+    let seats: Vec<String> = (1..).zip(&nodes).map(seat).collect();
+    let seats = seats.join(",");
+    for _ in 0..2 {
+        let words = ["cluster", "init", "--nodes", &seats, "--partitions", "3", "--replicas", "2"];
+        let (status, text) = ringraft(&words);
+        assert_eq!(status, Some(0), "{text}");
+        assert_eq!(text, "3 partitions, 2 replicas each, on 3 nodes\n");
+    }
+    let until = Instant::now() + SOON;
+    loop {
+        let (status, text) =
+            ringraft(&["cluster", "status", "--json", "--endpoint", &nodes[1].api]);
+        let works = text.matches("\"works\":true").count();
+        if (status, works) == (Some(0), 3) {
+            break;
+        }
+        assert!(Instant::now() < until, "{status:?}: {text}");
+    }
+    let twice = ["cluster", "init", "--nodes", "1=h:1,1=h:2"];
+    assert_eq!(ringraft(&twice).0, Some(2));
+}
+
+#[test]
+fn a_demo_runs_three_nodes_and_ends_cleanly() {
+    if !possible() {
+        return;
+    }
+    let dir = data_dir();
+    let port = spaced_ports().to_string();
+    let mut demo = Command::new(harness::binary())
+        .args(["demo", "--port", &port, "--partitions", "3", "--data-dir"])
+        .arg(dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = harness::lines(demo.stdout.take().unwrap());
+    let mut works = 0;
+    while works < 3 {
+        let line = lines.recv_timeout(SOON).expect("three partitions that work");
+        works = if line.starts_with("NODE") { 0 } else { works };
+        works += usize::from(line.ends_with("works"));
+    }
+    let endpoint = format!("127.0.0.1:{port}");
+    assert_eq!(
+        ringraft(&["counter", "incr", "c", "--endpoint", &endpoint]),
+        (Some(0), "1\n".into())
+    );
+    send(demo.id(), "INT");
+    assert!(harness::wait(&mut demo, SOON).success());
+    let gone = ringraft(&["cluster", "status", "--timeout", "200ms", "--endpoint", &endpoint]);
+    assert_eq!(gone.0, Some(9), "{}", gone.1);
+}
+
+/// A port such that those that a demo takes are free.
+fn spaced_ports() -> u16 {
+    let holds = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok();
+    for _ in 0..100 {
+        let base = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let others = [0, 1, 10, 11, 20, 21].map(|more| base.checked_add(more).and_then(holds));
+        if base < 65_000 && others.iter().all(Option::is_some) {
+            return base;
+        }
+    }
+    panic!("no ports");
 }
 
 async fn keep_alive(network: &Network, at: usize, session_id: u64) -> Result<(), Fault> {

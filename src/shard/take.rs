@@ -266,7 +266,9 @@ impl Shard {
             return None;
         }
         let (_, leader) = living.partition.leadership();
-        let leader = leader.filter(|leader| *leader != living.partition.node())?;
+        // Whoever it came from does not lead, or it would not have passed it on.
+        let leader =
+            leader.filter(|node| *node != living.partition.node() && Some(*node) != from)?;
         Some((leader, self.owner_at(leader, request.partition)))
     }
 
