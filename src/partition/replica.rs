@@ -11,16 +11,16 @@
 use bytes::Bytes;
 use raft::{
     Config, RawNode, Ready, SnapshotStatus, StateRole,
-    eraftpb::{Entry, Message, MessageType},
+    eraftpb::{ConfState, Entry, EntryType, Message, MessageType},
 };
 
 use crate::{
     id::{NodeId, PartitionId, Position, Term},
     limits::{
-        APPLY_TURN_BYTES_MAX, RAFT_MESSAGE_BYTES_MAX, RAFT_MESSAGES_IN_FLIGHT_MAX,
-        RAFT_UNCOMMITTED_BYTES_MAX,
+        APPLY_TURN_BYTES_MAX, LEARNER_BEHIND_MAX, RAFT_MESSAGE_BYTES_MAX,
+        RAFT_MESSAGES_IN_FLIGHT_MAX, RAFT_UNCOMMITTED_BYTES_MAX,
     },
-    partition::log::Log,
+    partition::{log::Log, member::Step},
     prng::mix,
 };
 
@@ -82,6 +82,11 @@ impl Replica {
         let salt = mix(pace.seed ^ mix(u64::from(partition.0) << 32 | u64::from(me.0)));
         let (me, shared) = (u64::from(me.0), mix(u64::from(partition.0)));
         let mut replica = Replica { node, me, pace, salt, shared, first: false, attempts: 0 };
+        if replica.log().members().voters.is_empty() {
+            // It joins a group that runs. Who founded that stands in no entry, so the log alone is
+            // not enough: whatever a leader sends first is answered with the wish for a snapshot.
+            replica.node.raft.pending_request_snapshot = 1;
+        }
         replica.pin();
         replica
     }
@@ -140,15 +145,40 @@ impl Replica {
         Ok(())
     }
 
-    /// Appends `data` as one entry. Stepped as a message because `RawNode::propose` wants a copy.
+    /// Appends `data` as one entry.
     pub fn propose(&mut self, data: Bytes) -> Result<Position, Dropped> {
+        self.append(EntryType::EntryNormal, data)
+    }
+
+    /// Appends a change of members. Raft takes one at a time, see `is_changing`.
+    pub fn propose_change(&mut self, step: &Step) -> Result<Position, Dropped> {
+        assert!(!self.is_changing(), "raft turns a second change into an empty entry");
+        self.append(EntryType::EntryConfChangeV2, step.encode())
+    }
+
+    /// Whether a change of members may be in the log and not applied.
+    #[must_use]
+    pub fn is_changing(&self) -> bool {
+        self.node.raft.has_pending_conf()
+    }
+
+    /// A committed change of members takes effect; the configuration after it, or `None` when it
+    /// does not fit the one before.
+    pub fn apply_change(&mut self, step: &Step) -> Option<ConfState> {
+        let changed = self.node.apply_conf_change(&step.change).ok();
+        self.pin();
+        changed
+    }
+
+    /// Stepped as a message because `RawNode::propose` wants a copy.
+    fn append(&mut self, kind: EntryType, data: Bytes) -> Result<Position, Dropped> {
         // raft would forward a follower's proposal to the leader, where nobody knows its callers.
         if !self.is_leader() {
             return Err(Dropped);
         }
         let mut message = Message { from: self.me, ..Message::default() };
         message.set_msg_type(MessageType::MsgPropose);
-        message.set_entries(vec![Entry { data, ..Entry::default() }].into());
+        message.set_entries(vec![Entry { entry_type: kind, data, ..Entry::default() }].into());
         let taken = self.node.raft.step(message);
         self.pin();
         match taken {
@@ -297,6 +327,28 @@ impl Replica {
         voters.ids().iter().all(|id| id == self.me) && voters.contains(self.me)
     }
 
+    /// Up to where this leader knows that `peer` has the log.
+    #[must_use]
+    pub fn matched(&self, peer: u64) -> Option<Position> {
+        self.node.raft.prs().get(peer).map(|progress| Position(progress.matched))
+    }
+
+    /// Whether a learner has nearly all of this leader's log, and is there.
+    #[must_use]
+    pub fn has_caught_up(&self, peer: NodeId) -> bool {
+        self.node.raft.prs().get(u64::from(peer.0)).is_some_and(|progress| {
+            progress.recent_active
+                && progress.state == raft::ProgressState::Replicate
+                && progress.matched + LEARNER_BEHIND_MAX >= self.last().0
+        })
+    }
+
+    /// Whether leadership is being handed over.
+    #[must_use]
+    pub fn is_handing_over(&self) -> bool {
+        self.node.raft.lead_transferee.is_some()
+    }
+
     /// Whether some follower waits for a snapshot that is under way.
     #[must_use]
     pub fn sends_snapshot(&self) -> bool {
@@ -307,16 +359,17 @@ impl Replica {
             .any(|(_, progress)| progress.state == raft::ProgressState::Snapshot)
     }
 
-    /// The voter that has most of the log, this one excepted.
+    /// The voter that was heard of lately and has most of the log, this one excepted.
     #[must_use]
     pub fn best_follower(&self) -> Option<u64> {
         let progress = self.node.raft.prs();
-        let mut best: Option<(u64, u64)> = None;
+        let mut best: Option<((bool, u64), u64)> = None;
         for id in progress.conf().voters().ids().iter().filter(|id| *id != self.me) {
-            let matched = progress.get(id).map_or(0, |progress| progress.matched);
+            let heard = progress.get(id).map(|progress| (progress.recent_active, progress.matched));
+            let heard = heard.unwrap_or_default();
             // Ties go to the smaller id, whatever order raft keeps them in.
-            if best.is_none_or(|(most, of)| (matched, of) > (most, id)) {
-                best = Some((matched, id));
+            if best.is_none_or(|(most, of)| (heard, of) > (most, id)) {
+                best = Some((heard, id));
             }
         }
         best.map(|(_, id)| id)

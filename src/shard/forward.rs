@@ -19,9 +19,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    id::{Index, NodeId, PartitionId, SessionId, ShardId, Ticket},
+    id::{Index, NodeId, PartitionId, Position, SessionId, ShardId, Ticket},
     limits::{CALLS_PASSED_ON_MAX, GUESTS_MAX},
-    partition::reply::{Body, Elsewhere, Refusal, Replies, Reply, Status},
+    partition::{
+        member::{self, Change, Member},
+        reply::{Body, Elsewhere, Refusal, Replies, Reply, Status},
+    },
     prng::mix,
     shard::{
         inbox::{Ask, Request, Requests},
@@ -99,20 +102,23 @@ impl Forward {
         (ticket.shard == GUESTS).then(|| self.guests.peek(ticket).map_or(NodeId(0), |of| of.from.0))
     }
 
-    /// Passes a command or a query on to the shard `to` of the node that leads.
+    /// Passes a command, a query or a wish on to the shard `to` of the node that leads; `asks` is
+    /// this node, should the other one not know it.
     pub fn pass(
         &mut self,
         to: (NodeId, ShardId),
         requests: &Requests,
         request: &Request,
+        asks: Option<&Member>,
         now: Now,
     ) -> Result<(), Refusal> {
         if self.out.len() >= CALLS_PASSED_ON_MAX {
             return Err(Refusal::Full("too many calls are passed on to other nodes"));
         }
-        let query = match request.ask {
-            Ask::Command => 0,
-            Ask::Query { at_least } => at_least.0.saturating_add(1),
+        let (query, wish) = match &request.ask {
+            Ask::Command => (0, None),
+            Ask::Query { at_least } => (at_least.0.saturating_add(1), None),
+            Ask::Change { change, passed } => (0, Some(wish(change, *passed, asks))),
             _ => return Err(Refusal::Unavailable("this node does not lead")),
         };
         self.next += 1;
@@ -125,6 +131,7 @@ impl Forward {
             patience: request.deadline.map_or(0, patience),
             query,
             body: requests.body(request).to_vec().into(),
+            wish,
         };
         self.posts.entry(to).or_default().calls.push(call);
         self.out.insert(number, Out { ticket, partition, to });
@@ -198,11 +205,29 @@ impl Forward {
         self.guest_tickets.insert((from.0, call.number), ticket);
         let patience = call.patience.checked_sub(1).map(Span);
         let deadline = patience.map(|patience| now.monotonic.after(patience));
-        let ask = match call.query.checked_sub(1) {
-            None => Ask::Command,
-            Some(index) => Ask::Query { at_least: Index(index) },
+        let ask = match (&call.wish, call.query.checked_sub(1)) {
+            (Some(wish), _) => match wished(wish) {
+                Some((change, passed)) => Ask::Change { change, passed },
+                None => {
+                    self.forget(ticket);
+                    let strange = Refusal::Malformed("a change that nobody knows".to_owned());
+                    let answer = refused(call.number, &strange);
+                    return self.posts.entry(from).or_default().answers.push(answer);
+                }
+            },
+            (None, None) => Ask::Command,
+            (None, Some(index)) => Ask::Query { at_least: Index(index) },
         };
         into.push(ticket, partition, deadline, ask, |bytes| bytes.extend_from_slice(&call.body));
+    }
+
+    /// A node hears that the change at `position` removed it from a group.
+    pub fn dismiss(&mut self, to: (NodeId, ShardId), partition: PartitionId, position: Position) {
+        let notice = peer::Notice { partition: partition.0, position: position.0 };
+        let notices = &mut self.posts.entry(to).or_default().notices;
+        if !notices.contains(&notice) {
+            notices.push(notice);
+        }
     }
 
     /// A peer's caller is gone: its ticket here and its partition.
@@ -293,6 +318,31 @@ impl Forward {
             replies.refuse(out.ticket, Refusal::Unavailable(text));
         }
     }
+}
+
+/// A change as links have it.
+fn wish(change: &Change, passed: bool, asks: Option<&Member>) -> peer::MemberWish {
+    let mut wish = peer::MemberWish { passed, ..peer::MemberWish::default() };
+    wish.asks = asks.map(member::written);
+    match change {
+        Change::Admit(member) => wish.admit = Some(member::written(member)),
+        Change::Dismiss(node) => wish.dismiss = node.0,
+        Change::Lead(to) => wish.lead = to.map_or(0, |node| node.0).saturating_add(1),
+    }
+    wish
+}
+
+/// A change from a link, and whether it was passed on already.
+fn wished(wish: &peer::MemberWish) -> Option<(Change, bool)> {
+    let change = match (&wish.admit, wish.dismiss, wish.lead) {
+        (Some(admit), 0, 0) => Change::Admit(member::read(admit)?),
+        (None, node, 0) if node > 0 => Change::Dismiss(NodeId(node)),
+        (None, 0, lead) if lead > 0 => {
+            Change::Lead(Some(NodeId(lead - 1)).filter(|node| node.0 > 0))
+        }
+        _ => return None,
+    };
+    Some((change, wish.passed))
 }
 
 /// The numbers of statuses between nodes: their places here.

@@ -17,10 +17,12 @@
 //! next: `inbox.rs` and `outbox.rs`, which list all that can happen and all that may be wanted.
 
 pub mod admit;
+mod errand;
 mod forward;
 pub mod inbox;
 pub mod ledger;
 mod letters;
+mod members;
 pub mod outbox;
 pub mod placement;
 pub mod roster;
@@ -43,13 +45,8 @@ use crate::{
     limits::WRITES_IN_FLIGHT_MAX,
     partition::{Partition, Rules, effects::Effects},
     shard::{
-        admit::Admit,
-        forward::Forward,
-        inbox::{Contact, Inbox},
-        letters::Letters,
-        outbox::Outbox,
-        roster::Roster,
-        wake::Wake,
+        admit::Admit, errand::Errands, forward::Forward, inbox::Inbox, letters::Letters,
+        members::GuestNodes, outbox::Outbox, roster::Roster, wake::Wake,
     },
     time::{Instant, Now},
 };
@@ -66,6 +63,8 @@ pub struct Shard {
     effects: Effects,
     letters: Letters,
     forward: Forward,
+    errands: Errands,
+    guest_nodes: GuestNodes,
     turn: u64,
     /// Partitions with facts in this turn.
     touched: Vec<PartitionId>,
@@ -131,6 +130,8 @@ impl Shard {
             letters: Letters::new(settings.shards),
             forward: Forward::new(settings.seed ^ now.wall.0, settings.shard),
             journal: Journal::resume(settings.layout, owner, recovered.resume),
+            errands: Errands::default(),
+            guest_nodes: GuestNodes::default(),
             settings,
             rules,
             roster,
@@ -207,6 +208,7 @@ impl Shard {
 
     /// Deadlines that passed, and raft's clock.
     fn advance(&mut self, now: Now) {
+        self.run_errands(now);
         while let Some(partition) = self.wake.pop(now.monotonic) {
             self.touch(partition);
         }
@@ -253,16 +255,6 @@ impl Shard {
                 self.hungry.push(id);
             }
         }
-    }
-
-    /// Where the nodes are that the partitions here know, and those that were founded with this
-    /// one.
-    fn contacts(&self) -> Vec<Contact> {
-        let founders = self.settings.placement.nodes().iter().cloned();
-        let mut contacts: BTreeMap<NodeId, Contact> =
-            founders.map(|contact| (contact.node, contact)).collect();
-        contacts.extend(self.roster.contacts().into_iter().map(|contact| (contact.node, contact)));
-        contacts.into_values().collect()
     }
 
     /// The shard of a peer that owns a partition.
@@ -339,13 +331,13 @@ fn start(
     id: PartitionId,
     tail: journal::Tail,
 ) -> Option<(Partition, Vec<inbox::Member>)> {
-    let Some((local, members)) = ledger::members(&tail.founding) else {
-        tracing::error!(partition = id.0, "the partition's founding names what is no member");
+    let group = ledger::group(id, &tail.founding);
+    let (Some(group), Some(disk)) = (group, ledger::read(tail)) else {
+        tracing::error!(partition = id.0, "the partition's records name what is no member");
         return None;
     };
-    let group = ledger::group(id, local, &members);
-    match Partition::recover(&group, rules, ledger::read(tail)) {
-        Ok(partition) => Some((partition, members)),
+    match Partition::recover(&group, rules, disk) {
+        Ok(partition) => Some((partition, group.members)),
         Err(unfit) => {
             tracing::error!(partition = id.0, ?unfit, "the partition cannot be read back");
             None

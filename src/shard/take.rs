@@ -5,11 +5,11 @@
 //! never passed on again.
 
 use bytes::Bytes;
+use raft::eraftpb::Message;
 
 use super::{
     Shard, admit,
     inbox::{Ask, Delivery, Inbox, Letter, LinkNews, Member, Request, Requests},
-    ledger,
     outbox::Outbox,
     roster::{self, Founding},
     route,
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     id::{Mark, NodeId, PartitionId, ShardId, Ticket},
     partition::{
-        Partition,
+        member::{self, Group},
         reply::{Event, Happening, Refusal},
     },
     time::Now,
@@ -96,7 +96,7 @@ impl Shard {
             }
         }
         for (peer, bytes) in inbox.snapshots.drain(..) {
-            self.take_snapshot(peer, &bytes);
+            self.take_snapshot(peer, &bytes, now);
         }
         for (peer, bytes) in inbox.bundles.drain(..) {
             self.take_bundle(peer, &bytes, now);
@@ -131,8 +131,11 @@ impl Shard {
     fn take_lost(&mut self, peer: NodeId) {
         self.lose_calls(peer);
         self.away.insert(peer);
-        let with_peer = |members: &[Member]| members.iter().any(|member| member.node == peer);
-        for living in self.roster.iter_mut().filter(|living| with_peer(&living.members)) {
+        let id = u64::from(peer.0);
+        for living in self.roster.iter_mut() {
+            if !member::everyone(living.partition.conf()).contains(&id) {
+                continue;
+            }
             living.partition.lost(peer);
             living.partition.snapshot_sent(peer, false);
             if !living.touched {
@@ -157,13 +160,23 @@ impl Shard {
             self.stats.frames_broken += 1;
             return;
         };
-        for (partition, message) in messages {
-            if let Some(living) = self.member_of(partition, peer) {
-                living.partition.receive(message);
-                self.touch(partition);
+        for (partition, message, members) in messages {
+            if self.roster.get(partition).is_none() {
+                continue;
             }
+            self.meet(&members, now);
+            self.take_message(partition, peer, message);
         }
         self.take_post(peer, post, now);
+    }
+
+    fn take_message(&mut self, id: PartitionId, peer: NodeId, message: Message) {
+        let Some(living) = self.member_of(id, peer) else { return };
+        if let Some(at) = living.partition.stranger(peer, &message) {
+            return self.forward.dismiss((peer, self.owner_at(peer, id)), id, at);
+        }
+        living.partition.receive(message);
+        self.touch(id);
     }
 
     /// Calls that a peer passed on, and answers to those that were passed on to it.
@@ -172,7 +185,10 @@ impl Shard {
         if !self.forward.hear(peer, &post) || post.missed {
             self.lose_calls(peer);
         }
-        let Post { calls, answers, gone, .. } = post;
+        let Post { calls, answers, gone, notices, .. } = post;
+        for notice in notices {
+            self.take_notice(peer, &notice, now);
+        }
         for answer in answers {
             self.forward.answered(peer, answer, &mut self.effects.replies);
         }
@@ -186,6 +202,9 @@ impl Shard {
         }
         let mut requests = Requests::default();
         for call in &calls {
+            if let Some(asks) = call.wish.as_ref().and_then(|wish| wish.asks.as_ref()) {
+                self.meet(std::slice::from_ref(asks), now);
+            }
             let from = (peer, self.owner_at(peer, PartitionId(call.partition)));
             self.forward.arrived(from, call, now, &mut requests);
         }
@@ -194,24 +213,30 @@ impl Shard {
         }
     }
 
-    fn take_snapshot(&mut self, peer: NodeId, bytes: &Bytes) {
-        let Ok((partition, message, state)) =
-            bundle::decode_snapshot(bytes, peer, self.settings.node)
-        else {
+    fn take_snapshot(&mut self, peer: NodeId, bytes: &Bytes, now: Now) {
+        let read = bundle::decode_snapshot(bytes, peer, self.settings.node).ok();
+        let members = read.as_ref().and_then(|received| member::read_all(&received.members));
+        let (Some(received), Some(members)) = (read, members) else {
             self.stats.frames_broken += 1;
             return;
         };
+        let partition = received.partition;
+        if self.roster.get(partition).is_none() {
+            return;
+        }
+        self.meet(&received.members, now);
         let rules = self.rules.clone();
         if let Some(living) = self.member_of(partition, peer) {
-            living.partition.receive_snapshot(message, state, &rules);
+            living.partition.receive_snapshot(received.message, members, received.state, &rules);
             self.touch(partition);
         }
     }
 
-    /// A partition here, when `peer` belongs to it: nobody else has a say.
+    /// A partition here, when `peer` has a say in it.
     fn member_of(&mut self, partition: PartitionId, peer: NodeId) -> Option<&mut roster::Living> {
-        let living = self.roster.get_mut(partition)?;
-        living.members.iter().any(|member| member.node == peer).then_some(living)
+        let living = self.roster.get(partition)?;
+        let known = self.knows(&living.partition, peer);
+        self.roster.get_mut(partition).filter(|_| known)
     }
 
     fn take_letter(&mut self, letter: Letter, now: Now) {
@@ -253,23 +278,21 @@ impl Shard {
     /// Where a call belongs whose partition is led by another node, as far as the replica here
     /// knows, or which has no replica here: then a member is asked, who knows. What was passed on
     /// once stays, but for a call that a stranger passed on to a member.
-    fn elsewhere(&mut self, request: &Request) -> Option<(NodeId, ShardId)> {
+    fn elsewhere(&mut self, request: &Request) -> Option<NodeId> {
         if !matches!(request.ask, Ask::Command | Ask::Query { .. }) {
             return None;
         }
         let from = self.forward.guest_of(request.ticket);
         let Some(living) = self.roster.get_mut(request.partition) else {
-            let member = self.member_elsewhere(request.partition).filter(|_| from.is_none())?;
-            return Some((member, self.owner_at(member, request.partition)));
+            return self.member_elsewhere(request.partition).filter(|_| from.is_none());
         };
-        if from.is_some_and(|from| living.members.iter().any(|member| member.node == from)) {
+        let members = living.partition.members();
+        if from.is_some_and(|from| members.iter().any(|member| member.node == from)) {
             return None;
         }
         let (_, leader) = living.partition.leadership();
         // Whoever it came from does not lead, or it would not have passed it on.
-        let leader =
-            leader.filter(|node| *node != living.partition.node() && Some(*node) != from)?;
-        Some((leader, self.owner_at(leader, request.partition)))
+        leader.filter(|node| *node != living.partition.node() && Some(*node) != from)
     }
 
     /// A founding member of a partition that was never here, one that is reached if there is one.
@@ -285,7 +308,7 @@ impl Shard {
     }
 
     /// A call for a partition of this shard.
-    fn take_own(&mut self, requests: &Requests, request: &Request, now: Now) {
+    pub(super) fn take_own(&mut self, requests: &Requests, request: &Request, now: Now) {
         let ticket = request.ticket;
         let elsewhere = self.elsewhere(request);
         let taken = match &request.ask {
@@ -293,7 +316,7 @@ impl Shard {
                 Err(Refusal::Deadline)
             }
             Ask::Command | Ask::Query { .. } if elsewhere.is_some() => {
-                let passed = elsewhere.map(|to| self.forward.pass(to, requests, request, now));
+                let passed = elsewhere.map(|to| self.pass_on(to, requests, request, now));
                 match passed {
                     Some(Err(refusal)) => self.effects.replies.refuse(ticket, refusal),
                     _ => self.stats.passed_on += 1,
@@ -322,7 +345,12 @@ impl Shard {
             Ask::Bootstrap { local, members } => {
                 self.bootstrap(request.partition, *local, members, ticket, now)
             }
-            Ask::Leave => self.leave(request.partition, ticket, now),
+            Ask::Join { local, members } => {
+                let caller = (ticket, request.deadline);
+                self.join(request.partition, *local, members, caller, now)
+            }
+            Ask::Leave => self.leave(request.partition, (ticket, request.deadline), now),
+            Ask::Change { change, passed } => self.take_change(request, change, *passed, now),
         };
         match taken {
             Ok(()) if matches!(request.ask, Ask::Query { .. }) => {
@@ -376,46 +404,9 @@ impl Shard {
             self.asked.push(ticket);
             return Ok(());
         }
-        let founding = ledger::founding(local, members);
-        if !self.journal.has_room_for(&founding) {
-            return Err(Refusal::Full("the journal's segments are too small for another group"));
-        }
-        self.journal.founded(id, &founding);
-        let partition = Partition::found(&ledger::group(id, local, members), &self.rules);
-        self.roster.add(partition, members.to_vec());
-        self.moved = true;
-        let events = &mut self.effects.events;
-        roster::founded(id, local, members, now.wall.0, events);
+        let members = members.to_vec();
+        self.found(&Group { partition: id, local, members, joins: false }, now)?;
         self.asked.push(ticket);
-        self.set_tick(now);
-        Ok(())
-    }
-
-    fn leave(&mut self, id: PartitionId, ticket: Ticket, now: Now) -> Result<(), Refusal> {
-        if self.roster.remove_damaged(id) {
-            self.journal.left(id);
-            self.asked.push(ticket);
-            return Ok(());
-        }
-        let Some(mut living) = self.roster.remove(id, &mut self.effects.replies) else {
-            return Err(Refusal::NotFound(format!("group {id} is not here")));
-        };
-        self.moved = true;
-        self.forward.moved(id, &mut self.effects.replies);
-        living.partition.leave(&mut self.effects.replies);
-        let _ = living.partition.settle(now, &self.rules, &mut self.effects);
-        // Its last messages leave; what it would record goes with it.
-        self.effects.records.retain(|(partition, _)| *partition != id);
-        self.admit.moved(living.load, crate::partition::Load::default());
-        self.touched.retain(|touched| *touched != id);
-        self.hungry.retain(|hungry| *hungry != id);
-        if self.effects.snapshot_of == Some(id) {
-            self.effects.snapshot_of = None;
-        }
-        self.wake.set(id, None);
-        self.journal.left(id);
-        self.asked.push(ticket);
-        self.set_tick(now);
         Ok(())
     }
 
@@ -436,8 +427,14 @@ impl Shard {
         }
     }
 
-    fn hang_up(&mut self, partition: PartitionId, ticket: Ticket) {
+    pub(super) fn hang_up(&mut self, partition: PartitionId, ticket: Ticket) {
         if self.forward.gone(ticket) {
+            return;
+        }
+        if let Some((partition, question)) = self.errands.gone(ticket) {
+            if let Some(question) = question {
+                self.hang_up(partition, question);
+            }
             return;
         }
         self.roster.unwatch(partition, ticket);
