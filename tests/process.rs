@@ -515,7 +515,7 @@ fn what_is_typed_wrong_is_told_with_what_would_do() {
         (&["serve", "--partitions", "many"], 2, "--partitions many: not a whole number"),
         (&["serve", "--listen", "5678"], 2, "HOST:PORT"),
         (&["serve", "--nonsense"], 2, "--nonsense"),
-        (&["cuonter"], 2, "some similar subcommands exist: 'countermap', 'counter'"),
+        (&["cuonter"], 2, "some similar subcommands exist: 'cluster', 'countermap', 'counter'"),
         (&["log", "dump", "/no/such/directory"], 8, "/no/such/directory"),
         (&["map", "put", "m", "k", "v", "--ttl", "soon"], 2, "write it as 500ms, 5s, 2m or 1h"),
     ] {

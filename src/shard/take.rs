@@ -305,7 +305,8 @@ impl Shard {
             return None;
         }
         let (_, leader) = living.partition.leadership();
-        leader.filter(|leader| *leader != living.partition.node())
+        // Whoever it came from does not lead, or it would not have passed it on.
+        leader.filter(|node| *node != living.partition.node() && Some(*node) != from)
     }
 
     /// A founding member of a partition that was never here, one that is reached if there is one.
