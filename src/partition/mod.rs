@@ -734,10 +734,16 @@ impl Partition {
         }
     }
 
-    /// The clock of the term that this replica leads in, started on first use.
+    /// The clock of the term that this replica leads in, started on first use and held until the
+    /// first stamp of the term is applied.
     fn start_clock(&mut self, now: Now, rules: &Rules) {
         let term = self.replica.term();
-        if self.clock.is_some_and(|clock| clock.term() == term) {
+        if let Some(clock) = &mut self.clock
+            && clock.term() == term
+        {
+            if self.machine.term < term {
+                clock.hold(now);
+            }
             return;
         }
         let entries = self.replica.log().backwards();
