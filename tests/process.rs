@@ -612,6 +612,8 @@ fn a_journal_can_be_told_and_checked() {
     ] {
         assert!(told.contains(word), "no {word:?} in\n{told}");
     }
+    let absent = plain(&["log", "dump", &data, "--partition", "77"]);
+    assert_eq!(absent.status.code(), Some(8), "{}", text(&absent));
     let verified = plain(&["log", "verify", &data]);
     assert_eq!(verified.status.code(), Some(0), "{}", text(&verified));
     assert!(text(&verified).contains("whole"));

@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::look;
-use super::target::Stop;
+use super::target::{DEFAULT_ENDPOINT, Stop};
 use super::{Exit, Failure, note, say};
 
 /// What is typed.
@@ -192,11 +192,15 @@ impl Demo<'_> {
     /// A terminal shows the newest alone, a pipe what has changed.
     fn show(&mut self, view: &look::View) {
         let mut text = view.table();
-        text.push_str("\ntry    ringraft counter incr visits\n");
+        let (first, mut there) = (self.api(1), String::new());
+        if first != DEFAULT_ENDPOINT {
+            there = format!(" --endpoint {first}");
+        }
+        text.push_str(&format!("\ntry    ringraft counter incr visits{there}\n"));
         let pids: Vec<String> =
             self.running.values().filter_map(Child::id).map(|id| id.to_string()).collect();
         text.push_str(&format!("       kill -9 {}\n", pids.join(" | ")));
-        text.push_str("       ringraft cluster watch\nend    Ctrl-C");
+        text.push_str(&format!("       ringraft cluster watch{there}\nend    Ctrl-C"));
         if text == self.shown {
             return;
         }
