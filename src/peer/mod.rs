@@ -214,9 +214,13 @@ pub fn send(shared: &Shared, to: NodeId, shard: ShardId, bundle: Bytes) {
 
 /// Sends snapshots, one after another.
 pub fn send_snapshot(shared: &Shared, snapshot: SnapshotOut) {
-    let mut peers = shared.borrow_mut();
-    peers.snapshots.push_back(snapshot);
-    if !std::mem::replace(&mut peers.sending, true) {
+    let sends = {
+        let mut peers = shared.borrow_mut();
+        peers.snapshots.push_back(snapshot);
+        std::mem::replace(&mut peers.sending, true)
+    };
+    // A task that is spawned may run at once, up to its first wait.
+    if !sends {
         glommio::spawn_local(bulk::send_all(shared.clone())).detach();
     }
 }

@@ -82,6 +82,8 @@ pub struct Shard {
     segments_seen: usize,
     /// How many shards each peer has, once it said so.
     peer_shards: BTreeMap<NodeId, u16>,
+    /// The node is to end.
+    drains: bool,
     /// The nodes that partitions here know have changed.
     moved: bool,
     stats: Stats,
@@ -144,6 +146,7 @@ impl Shard {
             hungry: Vec::new(),
             segments_seen: 0,
             peer_shards: BTreeMap::new(),
+            drains: false,
             moved: true,
             stats: Stats::default(),
         };
@@ -214,8 +217,12 @@ impl Shard {
             }
         }
         if self.next_tick.is_some_and(|at| at <= now.monotonic) {
+            let drains = self.drains;
             for living in self.roster.iter_mut().filter(|living| living.partition.needs_ticks()) {
                 living.partition.tick();
+                if drains {
+                    living.partition.hand_over();
+                }
                 if !living.touched {
                     living.touched = true;
                     self.touched.push(living.partition.id());
