@@ -264,10 +264,18 @@ impl World {
         (1..=self.setup.nodes + self.setup.spares).map(NodeId)
     }
 
+    /// Everyone who belongs to a partition, as a node's replica has it.
+    #[must_use]
+    pub fn members_at(&self, node: NodeId, of: PartitionId) -> BTreeSet<NodeId> {
+        let cores = &self.nodes[node.0 as usize - 1].cores;
+        let shards = cores.iter().filter_map(|core| core.shard.as_ref());
+        shards.flat_map(|shard| shell::members(shard, of)).collect()
+    }
+
     /// Everyone who belongs to a partition, as its leader has it; everyone there is without one.
     fn members(&self, partition: PartitionId) -> BTreeSet<NodeId> {
         match self.leader(partition) {
-            Some((leader, _)) => shell_members(self, leader, partition),
+            Some((leader, _)) => self.members_at(leader, partition),
             None => self.ids().collect(),
         }
     }
@@ -298,7 +306,7 @@ impl World {
         let mut text = String::new();
         for id in self.ids() {
             for standing in self.replicas(id) {
-                let members = shell_members(self, id, standing.partition);
+                let members = self.members_at(id, standing.partition);
                 let _ = writeln!(text, "  node {id}: {standing}, members {members:?}");
             }
         }
@@ -732,11 +740,6 @@ impl World {
         self.wrong
             .extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
     }
-}
-
-fn shell_members(world: &World, node: NodeId, of: PartitionId) -> BTreeSet<NodeId> {
-    let cores = &world.nodes[node.0 as usize - 1].cores;
-    cores.iter().flat_map(|core| core.shard.iter()).flat_map(|it| shell::members(it, of)).collect()
 }
 
 /// Rot falls into the beginning of a segment, where runs of these sizes write.
