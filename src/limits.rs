@@ -152,8 +152,8 @@ pub const ERRANDS_MAX: usize = 4096;
 /// Nodes that a shard remembers for a while though no group of its own names them.
 pub const GUEST_NODES_MAX: usize = 256;
 
-/// Entries that a learner may lack when it is made a voter: what a group of usual pace adds within a
-/// few round trips, so that the new quorum does not wait for it.
+/// Entries that a learner may lack when it is made a voter: what a group of usual pace adds within
+/// a few round trips, so that the new quorum does not wait for it.
 pub const LEARNER_BEHIND_MAX: u64 = 256;
 
 /// A host name, as in DNS.

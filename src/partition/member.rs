@@ -11,7 +11,7 @@
 //! MEMBER and who only listens is to be made a voter, a joint configuration is to be left. So no
 //! leader needs to know what the one before it meant to do. Callers wait here until what they asked
 //! for is so. Absent on purpose: witnesses, which raft-rs does not know, and the ways that such
-//! questions take through the cluster (`shard/errand.rs`).
+//! questions take through the cluster (`shard/errands.rs`).
 
 use std::collections::BTreeSet;
 

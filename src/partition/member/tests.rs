@@ -1,3 +1,5 @@
+//! What a leader does about its members, without a log: each wish to its end, step by step.
+
 use super::*;
 use crate::id::ShardId;
 
