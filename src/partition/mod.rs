@@ -545,6 +545,12 @@ impl Partition {
         }
     }
 
+    /// Whether it leads, and another one could.
+    #[must_use]
+    pub fn can_hand_over(&self) -> bool {
+        self.is_leader() && self.replica.best_follower().is_some()
+    }
+
     /// A member says that the change at `position` removed this replica.
     pub fn dismissed(&mut self, position: Position) {
         let newer = position > self.replica.log().members_at();

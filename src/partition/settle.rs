@@ -181,7 +181,8 @@ impl Partition {
         if self.replica.is_changing() || self.replica.is_handing_over() {
             return;
         }
-        match self.wishes.next(&standing, |node| self.replica.has_caught_up(node)) {
+        let caught_up = |node| self.replica.has_caught_up(node);
+        match self.wishes.next(&standing, caught_up, |id| self.replica.hears(id)) {
             // When raft does not take it now, the next settlement tries again.
             Some(Next::Propose(step)) => drop(self.replica.propose_change(&step)),
             Some(Next::HandOver(Some(to))) => self.replica.transfer(u64::from(to.0)),

@@ -85,6 +85,8 @@ struct Out {
     ticket: Ticket,
     partition: PartitionId,
     to: Way,
+    /// It wants another leader, whoever that is.
+    unseats: bool,
 }
 
 #[derive(Debug)]
@@ -159,7 +161,8 @@ impl Forward {
             wish,
         };
         self.posts.entry(to).or_default().calls.push(call);
-        self.out.insert(number, Out { ticket, partition, to });
+        let unseats = matches!(request.ask, Ask::Change { change: Change::Lead(None), .. });
+        self.out.insert(number, Out { ticket, partition, to, unseats });
         self.numbers.insert(ticket, number);
         Ok(())
     }
@@ -195,6 +198,13 @@ impl Forward {
 
     /// No leader of this partition is there any more, or another one.
     pub fn moved(&mut self, partition: PartitionId, replies: &mut Replies) {
+        let unseats = |out: &Out| out.partition == partition && out.unseats;
+        let numbers = self.out.iter().filter(|(_, out)| unseats(out)).map(|(number, _)| *number);
+        for number in numbers.collect::<Vec<_>>() {
+            let out = self.out.remove(&number).expect("it was just seen");
+            self.numbers.remove(&out.ticket);
+            replies.done(out.ticket);
+        }
         self.refuse(replies, MOVED, |out| out.partition == partition);
     }
 

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     id::{Index, Mark, NodeId, PartitionId, ShardId, Ticket},
     partition::{
+        Partition,
         member::{self, Group},
         reply::{Event, Happening, Refusal},
     },
@@ -29,6 +30,15 @@ impl Shard {
     pub(super) fn take(&mut self, inbox: &mut Inbox, now: Now, outbox: &mut Outbox) {
         self.take_disk(inbox, outbox);
         self.take_peers(inbox, now);
+        if std::mem::take(&mut inbox.drains) {
+            self.drains = true;
+            // At once, not with the next tick.
+            for living in self.roster.iter_mut() {
+                living.partition.hand_over();
+            }
+            let all: Vec<PartitionId> = self.partitions().map(Partition::id).collect();
+            all.into_iter().for_each(|id| self.touch(id));
+        }
         for (_, letter) in inbox.letters.drain(..) {
             self.take_letter(letter, now);
         }
