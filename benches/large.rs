@@ -2,8 +2,8 @@
 //! cleared, in which their lifetimes end, and in which sessions with much behind them go. No I/O.
 //!
 //! `cargo bench --bench large` prints a row for each step: how many turns it took, how long the
-//! longest was and how many were above 5 ms, in CPU time of its thread. Inside `cargo test` it runs with few entries, to
-//! show that it still works, and that listings are whole.
+//! longest was and how many were above 5 ms, in CPU time of its thread. Inside `cargo test` it runs
+//! with few entries, to show that it still works, and that listings are whole.
 
 mod world;
 

@@ -101,6 +101,9 @@ struct World {
     repeated: usize,
 }
 
+/// Its place in the order, whose call it is, and what it says.
+type Heard = (u8, (u64, u64), Status, Vec<u8>);
+
 impl World {
     fn new(seed: u64, mix: Mix) -> World {
         let machine = || Machine::new(PARTITION, Bounds::default());
@@ -308,7 +311,7 @@ impl World {
     /// What callers heard, in the order in which it happened: waits that ended without success
     /// first, because timers run first, then what the entry's own command did, then what followed.
     fn hear(&mut self, replies: &Replies, own: Option<(u64, u64)>) {
-        let mut outputs = Vec::new();
+        let mut outputs: Vec<Heard> = Vec::new();
         for reply in &replies.list {
             let Some(call) = self.callers.get(&reply.ticket).copied() else { continue };
             match &reply.body {
@@ -338,7 +341,7 @@ impl World {
         self.outputs(after);
     }
 
-    fn outputs(&mut self, outputs: &[(u8, (u64, u64), Status, Vec<u8>)]) {
+    fn outputs(&mut self, outputs: &[Heard]) {
         for (_, (session, number), status, bytes) in outputs {
             self.output(*session, *number, *status, bytes.clone());
         }
