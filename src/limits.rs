@@ -349,9 +349,9 @@ pub const TIMERS_ENTRY_MAX: usize = 4 << 10;
 /// to the next: a replica that catches up applies many at once.
 pub const TIMERS_TURN_MAX: usize = TIMERS_ENTRY_MAX;
 
-/// Events that the clearing of one structure sends, about 150 ns each. A clearing that would send
+/// Events that the clearing of one structure sends, about 1 us each. A clearing that would send
 /// more ends the streams that it concerns: each has to look anew, as one that could not keep up.
-pub const CLEAR_EVENTS_MAX: usize = 32 << 10;
+pub const CLEAR_EVENTS_MAX: usize = 4 << 10;
 
 /// Bytes of replies in one batch past which a stream is told to come back instead of being served
 /// now.

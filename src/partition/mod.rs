@@ -27,6 +27,8 @@ pub mod effects;
 pub mod entry;
 pub mod finished;
 pub mod kept;
+#[cfg(test)]
+mod large;
 pub mod ledger;
 pub mod log;
 pub mod machine;
