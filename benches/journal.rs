@@ -93,7 +93,10 @@ mod wet {
 fn journal(partitions: u32) -> Journal {
     let mut journal = Journal::resume(Layout::default(), OWNER, Resume::fresh());
     for partition in 1..=partitions {
-        journal.founded(PartitionId(partition), &Founding { replica: 1, members: Vec::new() });
+        journal.founded(
+            PartitionId(partition),
+            &Founding { replica: 1, members: Vec::new(), joins: false },
+        );
     }
     journal
 }

@@ -5,7 +5,11 @@ mod client;
 use client::Client;
 use ringraft::{
     id::{NodeId, PartitionId, ShardId, Ticket},
-    partition::{Lane, Partition, effects::Effects, member::Group},
+    partition::{
+        Lane, Partition,
+        effects::Effects,
+        member::{Group, Member, Role},
+    },
     shard::Settings,
     time::{Instant, LogTime, Now},
 };
@@ -22,8 +26,9 @@ fn propose_to_reply(bencher: divan::Bencher<'_, '_>, commands: u32) {
         Settings { snapshot_entries: u64::MAX, snapshot_bytes: usize::MAX, ..Settings::default() };
     let rules = settings.rules();
     let id = PartitionId(1);
-    let me = NodeId(1);
-    let group = Group { partition: id, local: me, voters: vec![me], learners: Vec::new() };
+    let (host, port, role) = ("localhost".to_owned(), 5679, Role::Member);
+    let members = vec![Member { node: NodeId(1), host, port, role }];
+    let group = Group { partition: id, local: NodeId(1), members, joins: false };
     let mut partition = Partition::found(&group, &rules);
     let mut effects = Effects::default();
     let mut turn = 0;

@@ -166,6 +166,21 @@ pub const SEGMENT_BYTES_MAX: usize = 1 << 30;
 /// Replicas of one partition, founding or later, per role list of a configuration.
 pub const REPLICAS_MAX: usize = 64;
 
+/// Nodes that found a cluster together.
+pub const CLUSTER_NODES_MAX: usize = 256;
+/// Callers of one partition that wait for a change of its members.
+pub const WISHES_MAX: usize = 32;
+
+/// Joins and leaves that one shard has under way.
+pub const ERRANDS_MAX: usize = 4096;
+
+/// Nodes that a shard remembers for a while though no group of its own names them.
+pub const GUEST_NODES_MAX: usize = 256;
+
+/// Entries that a learner may lack when it is made a voter: what a group of usual pace adds within a
+/// few round trips, so that the new quorum does not wait for it.
+pub const LEARNER_BEHIND_MAX: u64 = 256;
+
 /// A host name, as in DNS.
 pub const HOST_BYTES_MAX: usize = 253;
 

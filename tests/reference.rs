@@ -9,7 +9,7 @@
 mod harness;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harness::caller::{Answer, Caller, Heard, Result_, Session, next};
@@ -30,20 +30,11 @@ async fn a_controller_starts_it_where_it_started_the_reference() {
         return;
     }
     let dir = harness::data_dir();
-    // As the controller writes it, and where the data are to be.
-    let data = dir.path().join("data");
-    let file = format!(
-        "{{\"heartbeat_period\":100000000,\"election_timeout\":1000000000,\
-         \"snapshot_entry_threshold\":10000,\"compaction_retain_entries\":1000,\
-         \"data_dir\":\"{}\"}}",
-        data.display()
-    );
-    fs::write(dir.path().join("raft.json"), file).unwrap();
-
+    let data = write_config(dir.path());
     let node = start(dir.path()).unwrap();
     assert!(data.join("identity").exists(), "the JSON says where the data are");
     let banner = node.banner.join("\n");
-    for words in ["in place of an Atomix node", "(released)", HOST, "waiting for Node.Bootstrap"] {
+    for words in ["node 1 in place of Atomix's", "(released)", HOST, "waiting for Node.Bootstrap"] {
         assert!(banner.contains(words), "no {words:?} in\n{banner}");
     }
     // Probes connect to the raft port while there is no group.
@@ -81,6 +72,52 @@ async fn a_controller_starts_it_where_it_started_the_reference() {
     assert!(status.success());
 }
 
+/// A store of three pods, each with a member of the one group, as the controller makes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_three_pods_outlives_one_of_them() {
+    if !harness::possible() {
+        return;
+    }
+    let dir = harness::data_dir();
+    let home = |pod: usize| dir.path().join(pod.to_string());
+    let mut pods = Vec::new();
+    for pod in 0..3 {
+        write_config(&home(pod));
+        let node = start_pod(&home(pod), pod, "0", "0").unwrap();
+        assert!(node.banner[0].contains(&format!("node {} in", pod + 1)), "{:?}", node.banner);
+        pods.push(Some(node));
+    }
+    let places: Vec<(String, String)> =
+        pods.iter().flatten().map(|node| (local(&node.api), local(&node.peer))).collect();
+    let members = || {
+        let member = |(member_id, (_, peer)): (u32, &(String, String))| {
+            let (host, port) = peer.rsplit_once(':').unwrap();
+            let (host, port) = (host.to_owned(), port.parse::<i32>().unwrap());
+            released::MemberConfig { member_id, host, port }
+        };
+        (1..).zip(&places).map(member).collect::<Vec<_>>()
+    };
+    for (member, (api, _)) in (1..).zip(&places) {
+        let caller = Caller::to(api).await;
+        bootstrap_with(&caller, 1, member, members()).await.expect("founded");
+    }
+    let first = Caller::to(&places[0].0).await;
+    assert_eq!(increment(&first, 1).await, 5);
+
+    // A container that ends is started again in its pod and told of its groups again.
+    pods[2].take().unwrap().kill();
+    assert_eq!(increment(&first, 1).await, 10);
+    let (api, peer) = (port_of(&places[2].0), port_of(&places[2].1));
+    pods[2] = Some(start_pod(&home(2), 2, api, peer).unwrap());
+    let third = Caller::to(&places[2].0).await;
+    bootstrap_with(&third, 1, 3, members()).await.expect("it is here");
+    let status = bootstrap_with(&third, 2, 1, members()).await.expect_err("pod 2 is node 3");
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    pods[0].take().unwrap().kill();
+    assert_eq!(increment(&third, 1).await, 15);
+    assert_eq!(read(&third, 1).await, 15);
+}
+
 #[test]
 fn what_cannot_be_is_said_in_one_line_before_anything_is_touched() {
     let dir = harness::data_dir();
@@ -111,17 +148,40 @@ fn what_cannot_be_is_said_in_one_line_before_anything_is_touched() {
 const GROUPS: [(u32, u32); 2] = [(1, 1), (2, 3)];
 const OPEN: &str = "/atomix.multiraft.v1.Partition/OpenSession";
 
+/// As the controller writes it, and where the data are to be.
+fn write_config(dir: &Path) -> PathBuf {
+    let data = dir.join("data");
+    fs::create_dir_all(dir).unwrap();
+    let file = format!(
+        "{{\"heartbeat_period\":100000000,\"election_timeout\":1000000000,\
+         \"snapshot_entry_threshold\":10000,\"compaction_retain_entries\":1000,\
+         \"data_dir\":\"{}\"}}",
+        data.display()
+    );
+    fs::write(dir.join("raft.json"), file).unwrap();
+    data
+}
+
 fn start(dir: &Path) -> Result<Node, Ended> {
+    start_pod(dir, 0, "0", "0")
+}
+
+fn start_pod(dir: &Path, pod: usize, api: &str, raft: &str) -> Result<Node, Ended> {
     let config = dir.join("raft.json").display().to_string();
-    let flags = ["serve", "--config", &config, "--api-port", "0", "--raft-host", HOST];
+    let host = HOST.replace("store-0", &format!("store-{pod}"));
+    let place = ["--config", &config, "--api-port", api, "--raft-host", &host, "--raft-port", raft];
     // One core, so that a small disk will do.
-    let flags = flags.iter().chain(&["--raft-port", "0", "--shards", "1"]);
-    Node::run(&flags.map(|flag| (*flag).to_owned()).collect::<Vec<_>>())
+    let flags = [&["serve"][..], &place, &["--shards", "1"]].concat();
+    Node::run(&flags.into_iter().map(str::to_owned).collect::<Vec<_>>())
+}
+
+fn port_of(address: &str) -> &str {
+    address.rsplit(':').next().unwrap()
 }
 
 /// Where it can be reached from here: it listens on all interfaces.
 fn local(address: &str) -> String {
-    let port = address.rsplit(':').next().unwrap();
+    let port = port_of(address);
     assert!(["[::]", "0.0.0.0"].iter().any(|all| address.starts_with(all)), "{address}");
     format!("127.0.0.1:{port}")
 }
@@ -134,6 +194,15 @@ async fn bootstrap(
 ) -> Result<(), tonic::Status> {
     let host = host.to_owned();
     let members = vec![released::MemberConfig { member_id, host, port: 5679 }];
+    bootstrap_with(caller, group_id, member_id, members).await
+}
+
+async fn bootstrap_with(
+    caller: &Caller,
+    group_id: u32,
+    member_id: u32,
+    members: Vec<released::MemberConfig>,
+) -> Result<(), tonic::Status> {
     let role = released::MemberRole::Member.into();
     let group = Some(released::GroupConfig { group_id, member_id, role, members });
     let request = released::BootstrapRequest { group };

@@ -211,7 +211,8 @@ fn words(says: &Says) -> String {
 }
 
 fn founded(founding: &Founding) -> String {
-    let mut text = format!("founded as replica {} of", founding.replica);
+    let how = if founding.joins { "joined" } else { "founded" };
+    let mut text = format!("{how} as replica {} of", founding.replica);
     for member in &founding.members {
         let _ = write!(text, " {} ({}:{})", member.id, member.host, member.port);
     }

@@ -36,13 +36,19 @@ pub struct Flags {
     /// Where other nodes come in. [default: 127.0.0.1:5679]
     #[arg(long, value_name = "HOST:PORT")]
     peer_listen: Option<String>,
-    /// This node's name in the cluster, 1 and up. [default: 1]
+    /// This node's name in the cluster, 1 and up. [default: 1, but see below]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     node_id: Option<String>,
     /// Partitions founded in an empty data directory, which keeps that number; 0 founds none and
     /// waits for Bootstrap. [default: 8]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     partitions: Option<String>,
+    /// A node that founds the cluster, this one among them; once for each, the same on all of them.
+    #[arg(long, value_name = "ID=HOST:PEERPORT")]
+    cluster_node: Vec<String>,
+    /// Replicas of each partition, as far as there are nodes. [default: 3]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    replicas: Option<String>,
     /// Pinned cores, which the data directory keeps; 0 is as it was made, at first one for each
     /// core there is. [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -81,9 +87,9 @@ const HEADING: &str = "In place of the Atomix node";
 const IN_PLACE: &str = "\
 With one of the flags in the last group, or with that node's JSON as --config, it is started as
 atomix-multi-raft-node is: it speaks the released dialect, keeps its data in /var/lib/atomix/data,
-founds no partitions, waits for Bootstrap, which also says which member it is, and tells more when
-ATOMIX_DEBUG is not empty. The other flags still count, but --listen excludes --api-host and
---api-port, and --peer-listen excludes --raft-host and --raft-port.";
+founds no partitions and waits for Bootstrap. It is node N + 1 where the raft host begins with the
+name of a pod that ends in -N, and tells more when ATOMIX_DEBUG is not empty. The other flags still
+count, but --listen excludes --api-host and --api-port, --peer-listen --raft-host and --raft-port.";
 
 /// Does it.
 ///
@@ -126,15 +132,17 @@ fn banner(config: &NodeConfig, node: &Node) {
     };
     match config.in_place {
         None => say(&format_args!("ringraft {VERSION}, node {}", config.id)),
-        Some(_) => say(&format_args!("ringraft {VERSION}, in place of an Atomix node")),
+        Some(_) => {
+            say(&format_args!("ringraft {VERSION}, node {} in place of Atomix's", config.id));
+        }
     }
     say(&format_args!("  clients     {} ({})", node.api, config.dialect.name()));
     if let (Some(also), Some(api)) = (&config.listen_also, node.api_also) {
         say(&format_args!("  and         {api} ({})", also.dialect.name()));
     }
     match &config.in_place {
-        Some(InPlace { raft }) if !raft.host.is_empty() => {
-            say(&format_args!("  peers       {} (they dial {})", node.peer, raft.host));
+        Some(InPlace { raft_host: Some(host) }) => {
+            say(&format_args!("  peers       {} (they dial {host})", node.peer));
         }
         _ => say(&format_args!("  peers       {}", node.peer)),
     }
@@ -298,15 +306,14 @@ fn configure(flags: &Flags, debug: bool) -> Result<NodeConfig, Failure> {
         };
         read.map_err(|faults| told(Some(name), &faults, advice))?;
     }
+    let nodes = (!flags.cluster_node.is_empty()).then(|| flags.cluster_node.join(","));
     let usage = |fault| Failure::new(Exit::Usage, fault);
-    for (key, flag, value) in flags.ours() {
+    config.set_api(flags.api_host.as_deref(), flags.api_port.as_deref()).map_err(usage)?;
+    config.set_raft(flags.raft_host.as_deref(), flags.raft_port.as_deref()).map_err(usage)?;
+    for (key, flag, value) in flags.ours(&nodes) {
         if let Some(value) = value {
             config.set(key, flag, value).map_err(usage)?;
         }
-    }
-    if in_place {
-        config.set_api(flags.api_host.as_deref(), flags.api_port.as_deref()).map_err(usage)?;
-        config.set_raft(flags.raft_host.as_deref(), flags.raft_port.as_deref()).map_err(usage)?;
     }
     config.check().map_err(|faults| told(None, &faults, OUR_KEYS))?;
     Ok(config)
@@ -333,13 +340,19 @@ fn agree(flags: &Flags) -> Result<(), Failure> {
 }
 
 impl Flags {
-    fn ours(&self) -> [(&'static str, &'static str, &Option<String>); 9] {
+    /// `nodes` is what `--cluster-node` says, joined.
+    fn ours<'a>(
+        &'a self,
+        nodes: &'a Option<String>,
+    ) -> [(&'static str, &'static str, &'a Option<String>); 11] {
         [
             ("node.data_dir", "--data-dir", &self.data_dir),
             ("node.listen", "--listen", &self.listen),
             ("node.peer_listen", "--peer-listen", &self.peer_listen),
             ("node.id", "--node-id", &self.node_id),
             ("cluster.partitions", "--partitions", &self.partitions),
+            ("cluster.replicas", "--replicas", &self.replicas),
+            ("cluster.nodes", "--cluster-node", nodes),
             ("node.shards", "--shards", &self.shards),
             ("node.dialect", "--dialect", &self.dialect),
             ("node.listen_also", "--listen-also", &self.listen_also),

@@ -27,7 +27,10 @@
 //! bound. The reference lets pace and address change between starts, so neither is part of what a
 //! data directory belongs to.
 //!
-//! Which member of a group this node is, each Bootstrap says (shard/roster.rs).
+//! Which member of a group this node is, each Bootstrap says (shard/roster.rs). Its own id, by
+//! which links know it, is its pod's ordinal and one: so the controller names members where each
+//! pod has one of every group, which is what it does unless told otherwise. `--node-id` says
+//! another; a group of several whose local member has another id than the node is refused.
 
 // A value, no socket.
 use core::net::IpAddr;
@@ -40,14 +43,15 @@ use serde_json::value::RawValue;
 
 use super::{Address, ClusterConfig, Dialect, Fault, KEYS, Lines, NodeConfig};
 use crate::config::Holds;
+use crate::id::NodeId;
 use crate::limits;
 use crate::time::Span;
 
 /// What a node in place of the reference knows besides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InPlace {
-    /// What other members dial.
-    pub raft: Address,
+    /// The host that other members dial, when that is not the one that is listened on.
+    pub raft_host: Option<String>,
 }
 
 /// Whether a config file is the reference's: JSON by its name or by its first character, with which
@@ -67,7 +71,7 @@ impl NodeConfig {
             listen: everywhere(API_PORT),
             peer_listen: everywhere(RAFT_PORT),
             dialect: Dialect::Released,
-            in_place: Some(InPlace { raft: everywhere(RAFT_PORT) }),
+            in_place: Some(InPlace { raft_host: None }),
             ..NodeConfig::default()
         };
         config.cluster.partitions = 0;
@@ -136,17 +140,20 @@ impl NodeConfig {
     /// # Errors
     /// Says which of the two cannot be.
     pub fn set_raft(&mut self, host: Option<&str>, port: Option<&str>) -> Result<(), Fault> {
-        let mut raft = self.peer_listen.clone();
         if let Some(host) = host {
-            raft.host = typed_host("--raft-host", host)?;
-            let binds = raft.host == "localhost" || raft.host.parse::<IpAddr>().is_ok();
-            self.peer_listen.host = if binds { raft.host.clone() } else { String::new() };
+            let host = typed_host("--raft-host", host)?;
+            let binds = host.is_empty() || host == "localhost" || host.parse::<IpAddr>().is_ok();
+            if let Some(ordinal) = pod_ordinal(&host)
+                && self.id == NodeConfig::default().id
+            {
+                self.id = NodeId(ordinal + 1);
+            }
+            self.peer_listen.host = if binds { host.clone() } else { String::new() };
+            self.in_place = Some(InPlace { raft_host: (!binds).then_some(host) });
         }
         if let Some(port) = port {
-            raft.port = typed_port("--raft-port", port)?;
-            self.peer_listen.port = raft.port;
+            self.peer_listen.port = typed_port("--raft-port", port)?;
         }
-        self.in_place = Some(InPlace { raft });
         Ok(())
     }
 
@@ -322,6 +329,15 @@ fn digits(text: &str) -> (&str, &str) {
 fn shown(span: Span) -> String {
     let ms = span.as_millis();
     if ms.is_multiple_of(1_000) { format!("{}s", ms / 1_000) } else { format!("{ms}ms") }
+}
+
+/// The number of a pod of a stateful set, at the end of its name: 2 in
+/// `store-2.store-hs.default.svc.cluster.local`.
+fn pod_ordinal(host: &str) -> Option<u32> {
+    let (pod, _) = host.split_once('.').unwrap_or((host, ""));
+    let (_, ordinal) = pod.rsplit_once('-')?;
+    let plain = ordinal.bytes().all(|byte| byte.is_ascii_digit());
+    ordinal.parse().ok().filter(|ordinal| plain && *ordinal < u32::MAX)
 }
 
 fn typed_host(flag: &str, host: &str) -> Result<String, Fault> {

@@ -155,6 +155,7 @@ impl Call<'_> {
             Form::Bootstrap(local, members) => {
                 push(Ask::Bootstrap { local, members }, &|_| {});
             }
+            Form::Join(local, members) => push(Ask::Join { local, members }, &|_| {}),
             Form::Leave => push(Ask::Leave, &|_| {}),
         }
     }
@@ -194,6 +195,7 @@ enum Form<'a> {
     WatchPartition,
     WatchNode,
     Bootstrap(NodeId, Vec<Member>),
+    Join(NodeId, Vec<Member>),
     Leave,
 }
 
@@ -558,17 +560,16 @@ fn node_call(
     rules: &Rules,
 ) -> Result<Call<'static>, Refusal> {
     match node {
-        Node::Bootstrap => {
+        // Both requests have the same octets.
+        Node::Bootstrap | Node::Join => {
             let (group, local, members) = match dialect {
                 Dialect::Documented => documented_group(message, rules.node)?,
                 Dialect::Released | Dialect::Rsm => released_group(message, rules)?,
             };
             check_group(group, &members)?;
-            Ok(Call { partition: PartitionId(group), form: Form::Bootstrap(local, members) })
+            let form = if matches!(node, Node::Bootstrap) { Form::Bootstrap } else { Form::Join };
+            Ok(Call { partition: PartitionId(group), form: form(local, members) })
         }
-        Node::Join => Err(Refusal::Unimplemented(
-            "joining a running group is not built: found it with Bootstrap on every member",
-        )),
         Node::Leave => {
             let request = decode::<proto::v1::LeaveRequest>(message)?;
             Ok(Call { partition: PartitionId(request.group_id), form: Form::Leave })

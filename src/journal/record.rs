@@ -6,10 +6,10 @@
 //!
 //! Entries       | first | (term, length, kind)(data) …        supersedes everything at >= first
 //! State         | term | vote | commit | conf?                the newest counts
-//! Founded       | replica | (id, role, port, host) …
+//! Founded       | replica | (id, role, port, host) … | joins
 //! SnapshotBegin | position                                    ends an unfinished one
 //! SnapshotChunk | ordinal | bytes
-//! SnapshotEnd   | position | term | index | digest | chunks | origin | conf
+//! SnapshotEnd   | position | term | index | digest | chunks | origin | conf | (id, role, …) …
 //! Left          |                                             the partition is gone from here
 //! ```
 //!
@@ -117,9 +117,11 @@ pub struct Founding {
     pub replica: u64,
     /// Everyone, this replica included; at most `REPLICAS_MAX`.
     pub members: Vec<Member>,
+    /// It joined a group that ran: these are not who founded it, but whom it was told of.
+    pub joins: bool,
 }
 
-/// One founding member.
+/// One member of a group.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Member {
     /// Its replica id.
@@ -156,6 +158,8 @@ pub struct SnapshotMeta {
     pub origin: Origin,
     /// The configuration at its position.
     pub conf: ConfState,
+    /// Everyone there; at most `REPLICAS_MAX`.
+    pub members: Vec<Member>,
 }
 
 /// A record's header as found.
@@ -231,11 +235,16 @@ pub(super) fn encode_state(into: &mut Vec<u8>, hard: &HardState, conf: Option<&C
 
 /// The body of a `Founded` record.
 pub(super) fn encode_founding(into: &mut Vec<u8>, founding: &Founding) {
-    let count = founding.members.len();
-    assert!(count <= REPLICAS_MAX, "{count} founding members");
     into.extend_from_slice(&founding.replica.to_le_bytes());
+    encode_members(into, &founding.members);
+    into.push(u8::from(founding.joins));
+}
+
+fn encode_members(into: &mut Vec<u8>, members: &[Member]) {
+    let count = members.len();
+    assert!(count <= REPLICAS_MAX, "{count} members");
     into.extend_from_slice(&(count as u16).to_le_bytes());
-    for member in &founding.members {
+    for member in members {
         let host = member.host.as_bytes();
         assert!(host.len() <= HOST_BYTES_MAX, "a host name of {} bytes", host.len());
         into.extend_from_slice(&member.id.to_le_bytes());
@@ -257,6 +266,7 @@ pub(super) fn encode_snapshot_end(into: &mut Vec<u8>, meta: &SnapshotMeta, chunk
         Origin::Installed => 1,
     });
     encode_conf(into, &meta.conf);
+    encode_members(into, &meta.members);
 }
 
 /// The most that Founded and State of one partition with `founding_bytes` of body can take.
@@ -320,7 +330,12 @@ impl<'a> Reader<'a> {
     }
 
     pub fn founding(&mut self) -> Option<Founding> {
-        let replica = self.u64()?;
+        let (replica, members) = (self.u64()?, self.members()?);
+        let joins = self.u8()? != 0;
+        Some(Founding { replica, members, joins })
+    }
+
+    fn members(&mut self) -> Option<Vec<Member>> {
         let count = usize::from(self.u16()?);
         if count > REPLICAS_MAX {
             return None;
@@ -332,7 +347,7 @@ impl<'a> Reader<'a> {
             let host = std::str::from_utf8(self.bytes(length)?).ok()?.to_owned();
             members.push(Member { id, role, host, port });
         }
-        Some(Founding { replica, members })
+        Some(members)
     }
 
     /// What the snapshot is of, and in how many chunks.
@@ -345,8 +360,8 @@ impl<'a> Reader<'a> {
             1 => Origin::Installed,
             _ => return None,
         };
-        let conf = self.conf()?;
-        Some((SnapshotMeta { position, term, index, digest, origin, conf }, chunks))
+        let (conf, members) = (self.conf()?, self.members()?);
+        Some((SnapshotMeta { position, term, index, digest, origin, conf, members }, chunks))
     }
 
     fn conf(&mut self) -> Option<ConfState> {

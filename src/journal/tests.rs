@@ -37,7 +37,7 @@ fn a_turn_is_one_block_and_the_largest_entry_fits_one() {
 fn founding_asks_for_room_in_the_checkpoint() {
     let mut log = Log::new(SMALL);
     let member = Member { id: 1, role: 0, host: "h".repeat(200), port: 1 };
-    let founding = Founding { replica: 1, members: vec![member; 8] };
+    let founding = Founding { replica: 1, members: vec![member; 8], joins: true };
     let mut founded = 0;
     while log.journal.has_room_for(&founding) {
         founded += 1;
@@ -134,6 +134,7 @@ fn everything_written_is_shown() {
         digest: 5,
         origin: Origin::Taken,
         conf: conf.clone(),
+        members: Vec::new(),
     };
     log.journal.founded(ONE, &Founding { replica: 3, ..Founding::default() });
     log.journal.entries(ONE, Position(1), [entry(1, b"a"), entry(1, b"b")]);

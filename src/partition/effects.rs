@@ -11,7 +11,10 @@ use raft::eraftpb::{ConfState, Entry, HardState, Message};
 
 use crate::{
     id::{Index, PartitionId, Position, Term},
-    partition::reply::{Event, Replies},
+    partition::{
+        member::Member,
+        reply::{Event, Replies},
+    },
 };
 
 /// The settlements of one turn. Cleared and used again.
@@ -23,8 +26,11 @@ pub struct Effects {
     pub records: Vec<(PartitionId, Record)>,
     /// To peers, with this turn's bundles.
     pub messages: Vec<(PartitionId, Message)>,
-    /// Snapshots to peers, on their own stream. Each is a `MsgSnapshot` with its state.
-    pub snapshots: Vec<(PartitionId, Message)>,
+    /// Snapshots to peers, on their own stream. Each is a `MsgSnapshot` with its state, and everyone
+    /// who belongs to the group there.
+    pub snapshots: Vec<(PartitionId, Message, Vec<Member>)>,
+    /// Partitions whose members changed, and who belongs to them no more.
+    pub changed: Vec<(PartitionId, Vec<Member>)>,
     /// To callers.
     pub replies: Replies,
     /// To watchers of the node and of the partition.
@@ -62,8 +68,10 @@ pub struct SnapshotFacts {
     pub index: Index,
     /// The digest of the state.
     pub digest: u64,
-    /// Who belonged to the group there.
-    pub members: ConfState,
+    /// Who voted and listened there.
+    pub conf: ConfState,
+    /// Everyone who belonged to the group there.
+    pub members: Vec<Member>,
     /// Where it comes from.
     pub origin: Origin,
 }
@@ -85,6 +93,7 @@ impl Effects {
         self.turn = turn;
         self.messages.clear();
         self.snapshots.clear();
+        self.changed.clear();
         self.events.clear();
         self.snapshot_budget_bytes = snapshot_budget_bytes;
     }

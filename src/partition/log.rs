@@ -32,6 +32,8 @@ pub struct Log {
     base_term: Term,
     hard: HardState,
     members: ConfState,
+    /// Where the newest change of members stands.
+    members_at: Position,
     shelf: Option<Snapshot>,
     wanted: Cell<bool>,
 }
@@ -47,6 +49,7 @@ impl Log {
             base_term: Term(0),
             hard: HardState::default(),
             members,
+            members_at: Position(0),
             shelf: None,
             wanted: Cell::new(false),
         }
@@ -67,7 +70,7 @@ impl Log {
         mut hard: HardState,
     ) -> Log {
         let mut log = Log::new(members);
-        (log.base, log.base_term) = (base, base_term);
+        (log.base, log.base_term, log.members_at) = (base, base_term, base);
         log.append(&entries);
         hard.commit = hard.commit.clamp(base.0, log.last().0);
         let last_term = log.entries.back().map_or(base_term.0, |entry| entry.term);
@@ -116,9 +119,26 @@ impl Log {
         self.entries.clear();
         self.bytes = 0;
         (self.base, self.base_term) = (position, term);
-        self.members = members;
+        (self.members, self.members_at) = (members, position);
         self.shelf = None;
         self.wanted.set(false);
+    }
+
+    /// The entry at `position` changed the members to these.
+    pub fn set_members(&mut self, members: ConfState, position: Position) {
+        (self.members, self.members_at) = (members, position);
+    }
+
+    /// Where the newest change of members stands, or the snapshot that it is known from.
+    #[must_use]
+    pub fn members_at(&self) -> Position {
+        self.members_at
+    }
+
+    /// Term, vote and commit as last remembered.
+    #[must_use]
+    pub fn hard(&self) -> &HardState {
+        &self.hard
     }
 
     /// Remembers term, vote and commit.
@@ -243,8 +263,12 @@ impl Storage for Log {
 
     fn snapshot(&self, request_index: u64, _to: u64) -> Result<Snapshot> {
         match &self.shelf {
-            // One before the base would leave a gap that no append can fill.
-            Some(snapshot) if snapshot.get_metadata().index >= request_index.max(self.base.0) => {
+            // One before the base would leave a gap that no append can fill; one before the newest
+            // change of members may be of a group without the one who needs it.
+            Some(snapshot)
+                if snapshot.get_metadata().index
+                    >= request_index.max(self.base.0).max(self.members_at.0) =>
+            {
                 Ok(snapshot.clone())
             }
             _ => {

@@ -50,7 +50,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use raft::eraftpb::{Entry, HardState, Message, MessageType};
+use raft::eraftpb::{Entry, EntryType, HardState, Message, MessageType};
 
 use crate::{
     id::{Index, NodeId, PartitionId, Position, Term, Ticket},
@@ -64,7 +64,7 @@ use crate::{
         entry::{DEADLINE_BYTES_MAX, EntryBuilder},
         log::Log,
         machine::Machine,
-        member::Group,
+        member::{Change, Group, Member, Wishes},
         read::{Patience, Reads},
         replica::{Pace, Replica},
         reply::{Refusal, Replies},
@@ -157,6 +157,15 @@ pub struct Partition {
     /// What was last told to watchers.
     announced: (Term, Option<NodeId>),
     lost: Option<replica::LogLost>,
+    /// Everyone who belongs to the group, as applied.
+    members: Vec<Member>,
+    wishes: Wishes,
+    /// Up to where the disk knows the log to be committed, and up to where it will once the records
+    /// of a turn are durable.
+    commit_durable: Position,
+    committing: Option<(u64, Position)>,
+    /// This replica belongs to the group no more.
+    removed: bool,
     /// Where the state machine panics, for tests of what follows.
     #[cfg(test)]
     poison: Option<Position>,
@@ -220,15 +229,21 @@ const COMMAND_OVERHEAD_BYTES: usize = 5;
 
 const HALTED: &str = "this partition is halted on this node";
 const NOT_LEADER: &str = "not the leader";
+const REMOVED: &str = "this node was removed from the group";
 
 impl Partition {
-    /// The replica of a group that is founded now. A single voter campaigns at once: there is
-    /// nobody to wait for.
+    /// The replica of a group that is founded now, or joined. The first voter is to lead it
+    /// first. A single one campaigns at once: there is nobody to wait for.
     #[must_use]
     pub fn found(group: &Group, rules: &Rules) -> Partition {
         let machine = Machine::new(group.partition, rules.bounds.clone());
         let log = Log::new(group.conf_state());
-        Partition::start(group, rules, log, machine, Position(0))
+        let mut partition = Partition::start(group, rules, log, machine, group.members.clone());
+        let first = group.members.iter().find(|member| member.role == member::Role::Member);
+        if !group.joins && first.is_some_and(|first| first.node == group.local) {
+            partition.replica.lead_first();
+        }
+        partition
     }
 
     /// The replica as the disk has it, up to its snapshot; the committed entries after it are
@@ -237,13 +252,13 @@ impl Partition {
     pub fn recover(group: &Group, rules: &Rules, disk: Recovered) -> Result<Partition, Unfit> {
         let (mut machine, mut base, mut base_term) =
             (Machine::new(group.partition, rules.bounds.clone()), Position(0), Term(0));
-        let mut members = group.conf_state();
+        let (mut conf, mut members) = (group.conf_state(), group.members.clone());
         if let Some((facts, state)) = disk.snapshot {
             machine = restore(group.partition, rules.bounds.clone(), &facts, &state)
                 .ok_or(Unfit::Snapshot(facts.position))?;
-            (base, base_term, members) = (facts.position, facts.term, facts.members);
+            (base, base_term) = (facts.position, facts.term);
+            (conf, members) = (facts.conf, facts.members);
         }
-        let applied = base;
         // Entries before the snapshot's end are kept on disk for followers.
         let mut entries = disk.entries;
         if let Some(first) = entries.first().map(|entry| Position(entry.index)) {
@@ -253,8 +268,8 @@ impl Partition {
             let inside = entries.iter().take_while(|entry| entry.index <= base.0).count();
             entries.drain(..inside);
         }
-        let log = Log::recovered(members, base, base_term, entries, disk.hard);
-        Ok(Partition::start(group, rules, log, machine, applied))
+        let log = Log::recovered(conf, base, base_term, entries, disk.hard);
+        Ok(Partition::start(group, rules, log, machine, members))
     }
 
     fn start(
@@ -262,9 +277,10 @@ impl Partition {
         rules: &Rules,
         log: Log,
         machine: Machine,
-        applied: Position,
+        members: Vec<Member>,
     ) -> Partition {
         let id = group.partition;
+        let (applied, commit_durable) = (log.base(), Position(log.hard().commit));
         let mut replica = Replica::new(id, group.local, rules.pace, log, applied);
         if replica.is_single_voter() {
             replica.campaign();
@@ -292,6 +308,11 @@ impl Partition {
             hungry: false,
             announced: (Term(0), None),
             lost: None,
+            members,
+            wishes: Wishes::default(),
+            commit_durable,
+            committing: None,
+            removed: false,
             #[cfg(test)]
             poison: None,
         }
@@ -378,19 +399,28 @@ impl Partition {
         if self.halted || self.capturing.is_receiving() {
             return;
         }
+        self.heard_from_leader(&message);
         if let Err(lost) = self.replica.receive(message) {
             self.lost = Some(lost);
         }
     }
 
-    /// A snapshot of a peer, whole: the message without its state, and the state.
-    pub fn receive_snapshot(&mut self, message: Message, state: Bytes, rules: &Rules) {
+    /// A snapshot of a peer, whole: the message without its state, everyone who belongs to the
+    /// group there, and the state.
+    pub fn receive_snapshot(
+        &mut self,
+        message: Message,
+        members: Vec<Member>,
+        state: Bytes,
+        rules: &Rules,
+    ) {
         assert_eq!(message.get_msg_type(), MessageType::MsgSnapshot, "a snapshot's message");
         // raft-rs does not survive a second snapshot before the first is durable; and what is being
         // taken here must not interleave with it. The sender tries again.
         if self.halted || !self.capturing.is_idle() {
             return;
         }
+        self.heard_from_leader(&message);
         let meta = message.get_snapshot().get_metadata();
         let mut facts = SnapshotFacts {
             position: Position(meta.index),
@@ -398,7 +428,8 @@ impl Partition {
             // Known when the state is read.
             index: Index(0),
             digest: 0,
-            members: meta.get_conf_state().clone(),
+            conf: meta.get_conf_state().clone(),
+            members,
             origin: effects::Origin::Received,
         };
         let from = NodeId(u32::try_from(message.from).unwrap_or(0));
@@ -430,6 +461,10 @@ impl Partition {
             self.replica.persisted(number);
         }
         self.capturing.durable(turn);
+        if let Some((_, commit)) = self.committing.filter(|(recorded, _)| *recorded <= turn) {
+            self.committing = None;
+            self.commit_durable = commit;
+        }
     }
 
     /// One unit of raft's clock.
@@ -444,6 +479,13 @@ impl Partition {
     pub fn lost(&mut self, peer: NodeId) {
         if !self.halted {
             self.replica.unreachable(peer);
+        }
+    }
+
+    /// The link by which `peer` was heard has ended.
+    pub fn hung_up(&mut self, peer: NodeId) {
+        if !self.halted && !self.capturing.is_receiving() {
+            self.replica.hung_up(peer);
         }
     }
 
@@ -481,6 +523,108 @@ impl Partition {
         self.refuse_all(&Refusal::Unavailable("the partition leaves this node"), replies);
     }
 
+    /// Wants the group's members to be so, of its leader, and answers when they are: as
+    /// `Ask::Change` says.
+    pub fn change(
+        &mut self,
+        ticket: Ticket,
+        change: Change,
+        deadline: Option<Instant>,
+    ) -> Result<(), Refusal> {
+        self.must_run()?;
+        if !self.replica.is_leader() {
+            return Err(Refusal::Unavailable(NOT_LEADER));
+        }
+        self.wishes.add(ticket, change, deadline)
+    }
+
+    /// Hands leadership over, if another one votes: this node ends soon.
+    pub fn hand_over(&mut self) {
+        if !self.halted {
+            member::hand_over(&mut self.replica);
+        }
+    }
+
+    /// A member says that the change at `position` removed this replica.
+    pub fn dismissed(&mut self, position: Position) {
+        let newer = position > self.replica.log().members_at();
+        if newer && !self.replica.is_leader() {
+            self.removed = true;
+        }
+    }
+
+    /// Where the change stands that made `peer` a stranger, when its message shows that it does not
+    /// know of it: it asks for votes, belongs to no configuration here, and is behind that change
+    /// or speaks to the one who leads.
+    #[must_use]
+    pub fn stranger(&self, peer: NodeId, message: &Message) -> Option<Position> {
+        let votes = [MessageType::MsgRequestVote, MessageType::MsgRequestPreVote];
+        let log = self.replica.log();
+        let known = member::everyone(log.members()).contains(&u64::from(peer.0));
+        if known || self.halted || self.removed || !votes.contains(&message.get_msg_type()) {
+            return None;
+        }
+        let leads = self.replica.is_leader() && self.replica.has_committed_in_term();
+        let at = log.members_at();
+        (leads || message.index < at.0).then_some(at)
+    }
+
+    /// Whom a message must introduce to its receiver, who may not know them yet.
+    #[must_use]
+    pub fn introduces(&self, message: &Message) -> &[Member] {
+        let me = || self.members.iter().position(|member| member.node == self.replica.node());
+        match message.get_msg_type() {
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => {
+                me().map_or(&[], |place| &self.members[place..=place])
+            }
+            MessageType::MsgAppend | MessageType::MsgHeartbeat => {
+                let behind = self.replica.matched(message.to).unwrap_or_default()
+                    < self.replica.log().members_at();
+                if behind { &self.members } else { &[] }
+            }
+            _ => &[],
+        }
+    }
+
+    /// Everyone who belongs to the group, as far as this replica has applied its log.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Those whom changes in the log name that are not applied yet.
+    pub fn newcomers(&self) -> impl Iterator<Item = Member> + '_ {
+        let log = self.replica.log();
+        let entries = log.backwards().take_while(|entry| entry.index > self.applied.0);
+        let changes = entries.filter_map(settle::step_of);
+        changes.flat_map(|step| step.members)
+    }
+
+    /// Where the newest change of members stands.
+    #[must_use]
+    pub fn members_at(&self) -> Position {
+        self.replica.log().members_at()
+    }
+
+    /// Who votes and who listens.
+    #[must_use]
+    pub fn conf(&self) -> &raft::eraftpb::ConfState {
+        self.replica.log().members()
+    }
+
+    /// Whether nobody else belongs to the group: it may leave without asking.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        let everyone = member::everyone(self.replica.log().members());
+        everyone.len() == 1 && everyone.contains(&u64::from(self.replica.node().0))
+    }
+
+    /// Whether this replica belongs to the group no more.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.removed
+    }
+
     /// Makes the state machine panic at `position`.
     #[cfg(test)]
     pub fn poison(&mut self, position: Position) {
@@ -502,7 +646,8 @@ impl Partition {
     /// Its term, and who leads in it as far as it knows.
     #[must_use]
     pub fn leadership(&self) -> (Term, Option<NodeId>) {
-        if self.halted { (self.replica.term(), None) } else { self.announced }
+        let mute = self.halted || self.removed;
+        if mute { (self.replica.term(), None) } else { self.announced }
     }
 
     /// Whether this replica leads.
@@ -511,10 +656,11 @@ impl Partition {
         !self.halted && self.replica.is_leader()
     }
 
-    /// Whether it needs raft's clock: a group with other members does.
+    /// Whether it needs raft's clock: a group with other members does. A replica that was removed
+    /// would only ask for votes that nobody gives it.
     #[must_use]
     pub fn needs_ticks(&self) -> bool {
-        !self.halted && !self.is_alone()
+        !self.halted && !self.removed && !self.is_alone()
     }
 
     /// Whether it was halted by a panic.
@@ -571,14 +717,21 @@ impl Partition {
         self.applied
     }
 
-    /// Whether nobody else belongs to the group.
-    fn is_alone(&self) -> bool {
-        let members = self.replica.log().members();
-        members.voters.len() + members.learners.len() == 1
+    fn must_run(&self) -> Result<(), Refusal> {
+        match (self.halted, self.removed) {
+            (true, _) => Err(Refusal::Unavailable(HALTED)),
+            (false, true) => Err(Refusal::Unavailable(REMOVED)),
+            (false, false) => Ok(()),
+        }
     }
 
-    fn must_run(&self) -> Result<(), Refusal> {
-        if self.halted { Err(Refusal::Unavailable(HALTED)) } else { Ok(()) }
+    /// Whoever a leader speaks to belongs to the group again.
+    fn heard_from_leader(&mut self, message: &Message) {
+        use MessageType::{MsgAppend, MsgHeartbeat, MsgSnapshot};
+        let leads = [MsgAppend, MsgHeartbeat, MsgSnapshot].contains(&message.get_msg_type());
+        if leads && message.term >= self.replica.term().0 {
+            self.removed = false;
+        }
     }
 
     /// The clock of the term that this replica leads in, started on first use.
@@ -588,6 +741,7 @@ impl Partition {
             return;
         }
         let entries = self.replica.log().backwards();
+        let entries = entries.filter(|entry| entry.get_entry_type() == EntryType::EntryNormal);
         let stamped = entries.flat_map(|entry| entry::commands(&entry.data).next()?.stamp).next();
         let last = stamped.unwrap_or_default().max(self.machine.time());
         self.clock = Some(Clock::start(term, last, now, rules.log_jump));
@@ -605,6 +759,7 @@ impl Partition {
             replies.refuse(ticket, refusal.clone());
         }
         self.load = Load::default();
+        self.wishes.lead_no_more(refusal, replies);
         self.reads.refuse(refusal, replies);
         // A machine that has panicked may do so again.
         let written = replies.list.len();

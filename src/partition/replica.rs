@@ -11,16 +11,16 @@
 use bytes::Bytes;
 use raft::{
     Config, RawNode, Ready, SnapshotStatus, StateRole,
-    eraftpb::{Entry, Message, MessageType},
+    eraftpb::{ConfState, Entry, EntryType, Message, MessageType},
 };
 
 use crate::{
     id::{NodeId, PartitionId, Position, Term},
     limits::{
-        APPLY_TURN_BYTES_MAX, RAFT_MESSAGE_BYTES_MAX, RAFT_MESSAGES_IN_FLIGHT_MAX,
-        RAFT_UNCOMMITTED_BYTES_MAX,
+        APPLY_TURN_BYTES_MAX, LEARNER_BEHIND_MAX, RAFT_MESSAGE_BYTES_MAX,
+        RAFT_MESSAGES_IN_FLIGHT_MAX, RAFT_UNCOMMITTED_BYTES_MAX,
     },
-    partition::log::Log,
+    partition::{log::Log, member::Step},
     prng::mix,
 };
 
@@ -42,6 +42,10 @@ pub struct Replica {
     pace: Pace,
     /// Seed, partition and replica in one number.
     salt: u64,
+    /// What all replicas of the partition draw from.
+    shared: u64,
+    /// See `lead_first`.
+    first: bool,
     /// Elections tried; a lost pre-vote leaves the term as it was, and must not draw the same
     /// again.
     attempts: u64,
@@ -76,9 +80,21 @@ impl Replica {
         let config = config(me, pace, applied);
         let node = RawNode::new(&config, log, &logger).expect("the options agree");
         let salt = mix(pace.seed ^ mix(u64::from(partition.0) << 32 | u64::from(me.0)));
-        let mut replica = Replica { node, me: u64::from(me.0), pace, salt, attempts: 0 };
+        let (me, shared) = (u64::from(me.0), mix(u64::from(partition.0)));
+        let mut replica = Replica { node, me, pace, salt, shared, first: false, attempts: 0 };
+        if replica.log().members().voters.is_empty() {
+            // It joins a group that runs. Who founded that stands in no entry, so the log alone is
+            // not enough: whatever a leader sends first is answered with the wish for a snapshot.
+            replica.node.raft.pending_request_snapshot = 1;
+        }
         replica.pin();
         replica
+    }
+
+    /// This replica is to lead a new group first, so that leaders are spread as its founder wants:
+    /// until the first leader is known it stands again and again, the others wait their timeout.
+    pub fn lead_first(&mut self) {
+        self.first = true;
     }
 
     /// Tries to become leader at once.
@@ -92,6 +108,10 @@ impl Replica {
     /// One unit of raft's clock.
     pub fn tick(&mut self) {
         let led = self.is_leader();
+        let raft = &mut self.node.raft;
+        if self.first && raft.term == 0 && raft.election_elapsed >= FIRST_STANDS_TICKS {
+            raft.election_elapsed = raft.randomized_election_timeout();
+        }
         self.node.tick();
         if !led && self.node.raft.election_elapsed == 0 {
             self.attempts += 1;
@@ -125,15 +145,40 @@ impl Replica {
         Ok(())
     }
 
-    /// Appends `data` as one entry. Stepped as a message because `RawNode::propose` wants a copy.
+    /// Appends `data` as one entry.
     pub fn propose(&mut self, data: Bytes) -> Result<Position, Dropped> {
+        self.append(EntryType::EntryNormal, data)
+    }
+
+    /// Appends a change of members. Raft takes one at a time, see `is_changing`.
+    pub fn propose_change(&mut self, step: &Step) -> Result<Position, Dropped> {
+        assert!(!self.is_changing(), "raft turns a second change into an empty entry");
+        self.append(EntryType::EntryConfChangeV2, step.encode())
+    }
+
+    /// Whether a change of members may be in the log and not applied.
+    #[must_use]
+    pub fn is_changing(&self) -> bool {
+        self.node.raft.has_pending_conf()
+    }
+
+    /// A committed change of members takes effect; the configuration after it, or `None` when it
+    /// does not fit the one before.
+    pub fn apply_change(&mut self, step: &Step) -> Option<ConfState> {
+        let changed = self.node.apply_conf_change(&step.change).ok();
+        self.pin();
+        changed
+    }
+
+    /// Stepped as a message because `RawNode::propose` wants a copy.
+    fn append(&mut self, kind: EntryType, data: Bytes) -> Result<Position, Dropped> {
         // raft would forward a follower's proposal to the leader, where nobody knows its callers.
         if !self.is_leader() {
             return Err(Dropped);
         }
         let mut message = Message { from: self.me, ..Message::default() };
         message.set_msg_type(MessageType::MsgPropose);
-        message.set_entries(vec![Entry { data, ..Entry::default() }].into());
+        message.set_entries(vec![Entry { entry_type: kind, data, ..Entry::default() }].into());
         let taken = self.node.raft.step(message);
         self.pin();
         match taken {
@@ -166,6 +211,30 @@ impl Replica {
     pub fn unreachable(&mut self, peer: NodeId) {
         self.node.report_unreachable(u64::from(peer.0));
         self.pin();
+    }
+
+    /// The link by which `peer` was heard has ended. When it led, as far as this replica knows, it
+    /// is one no more, so that votes are given to others, and this replica stands soon: who is
+    /// heard again in the meantime, by a link that was only renewed, leads on. No promise rests on
+    /// this: raft's rule to ignore votes while a leader lives keeps the peace and nothing else, and
+    /// leases are not used.
+    ///
+    /// Survivors stand one after another, in an order drawn from the group and the term, which all
+    /// of them know: at the same time they would split the votes and wait for a whole timeout.
+    pub fn hung_up(&mut self, peer: NodeId) {
+        let (me, salt) = (self.me, mix(self.shared ^ self.node.raft.term));
+        let raft = &mut self.node.raft;
+        if raft.state != StateRole::Follower || raft.leader_id != u64::from(peer.0) {
+            return;
+        }
+        raft.leader_id = raft::INVALID_ID;
+        let place = |id: u64| (mix(salt ^ id), id);
+        let voters = raft.prs().conf().voters().ids();
+        let before = voters.iter().filter(|id| *id != u64::from(peer.0) && place(*id) < place(me));
+        let apart = (self.pace.election_ticks / STANDS_APART).max(1);
+        let patience = 1 + before.count() * apart;
+        let elapsed = raft.randomized_election_timeout().saturating_sub(patience);
+        raft.election_elapsed = raft.election_elapsed.max(elapsed);
     }
 
     /// A snapshot for `peer` arrived, or did not. Without this raft never sends it anything again.
@@ -258,6 +327,28 @@ impl Replica {
         voters.ids().iter().all(|id| id == self.me) && voters.contains(self.me)
     }
 
+    /// Up to where this leader knows that `peer` has the log.
+    #[must_use]
+    pub fn matched(&self, peer: u64) -> Option<Position> {
+        self.node.raft.prs().get(peer).map(|progress| Position(progress.matched))
+    }
+
+    /// Whether a learner has nearly all of this leader's log, and is there.
+    #[must_use]
+    pub fn has_caught_up(&self, peer: NodeId) -> bool {
+        self.node.raft.prs().get(u64::from(peer.0)).is_some_and(|progress| {
+            progress.recent_active
+                && progress.state == raft::ProgressState::Replicate
+                && progress.matched + LEARNER_BEHIND_MAX >= self.last().0
+        })
+    }
+
+    /// Whether leadership is being handed over.
+    #[must_use]
+    pub fn is_handing_over(&self) -> bool {
+        self.node.raft.lead_transferee.is_some()
+    }
+
     /// Whether some follower waits for a snapshot that is under way.
     #[must_use]
     pub fn sends_snapshot(&self) -> bool {
@@ -268,16 +359,17 @@ impl Replica {
             .any(|(_, progress)| progress.state == raft::ProgressState::Snapshot)
     }
 
-    /// The voter that has most of the log, this one excepted.
+    /// The voter that was heard of lately and has most of the log, this one excepted.
     #[must_use]
     pub fn best_follower(&self) -> Option<u64> {
         let progress = self.node.raft.prs();
-        let mut best: Option<(u64, u64)> = None;
+        let mut best: Option<((bool, u64), u64)> = None;
         for id in progress.conf().voters().ids().iter().filter(|id| *id != self.me) {
-            let matched = progress.get(id).map_or(0, |progress| progress.matched);
+            let heard = progress.get(id).map(|progress| (progress.recent_active, progress.matched));
+            let heard = heard.unwrap_or_default();
             // Ties go to the smaller id, whatever order raft keeps them in.
-            if best.is_none_or(|(most, of)| (matched, of) > (most, id)) {
-                best = Some((matched, id));
+            if best.is_none_or(|(most, of)| (heard, of) > (most, id)) {
+                best = Some((heard, id));
             }
         }
         best.map(|(_, id)| id)
@@ -302,6 +394,13 @@ impl std::fmt::Debug for Replica {
             .finish_non_exhaustive()
     }
 }
+
+/// Ticks between the first elections of a new group: what a link needs to come up.
+const FIRST_STANDS_TICKS: usize = 2;
+
+/// Survivors of a leader stand this part of an election timeout after one another: with the
+/// defaults 150 ms, several times what two rounds and two writes take.
+const STANDS_APART: usize = 4;
 
 /// Every option, whether or not it differs from the library's.
 fn config(me: NodeId, pace: Pace, applied: Position) -> Config {
@@ -375,6 +474,79 @@ mod tests {
         assert_eq!(timeouts(3), timeouts(3));
         let seen = timeouts(3);
         assert!(seen.iter().any(|timeout| *timeout != seen[0]), "every attempt drew {}", seen[0]);
+    }
+
+    fn heartbeat(from: u64, to: u64, term: u64) -> Message {
+        let mut message = Message { from, to, term, ..Message::default() };
+        message.set_msg_type(MessageType::MsgHeartbeat);
+        message
+    }
+
+    fn pre_vote(from: u64, to: u64, term: u64) -> Message {
+        let mut message = Message { from, to, term, log_term: 1, ..Message::default() };
+        message.set_msg_type(MessageType::MsgRequestPreVote);
+        message
+    }
+
+    /// What it has to say, by kind.
+    fn says(replica: &mut Replica) -> Vec<(MessageType, bool)> {
+        let mut said = Vec::new();
+        while let Some(mut ready) = replica.ready() {
+            let messages = [ready.take_messages(), ready.take_persisted_messages()].concat();
+            said.extend(messages.iter().map(|message| (message.get_msg_type(), message.reject)));
+            replica.advance(ready);
+        }
+        said
+    }
+
+    #[test]
+    fn who_lost_the_leader_votes_for_others_and_stands_soon() {
+        let mut replica = replica(1, 1, &[1, 2, 3]);
+        replica.receive(heartbeat(2, 1, 4)).expect("a heartbeat");
+        assert_eq!(replica.leader(), Some(NodeId(2)));
+        let _ = says(&mut replica);
+        replica.receive(pre_vote(3, 1, 5)).expect("a request");
+        assert_eq!(says(&mut replica), [], "a leader lives");
+        replica.hung_up(NodeId(3));
+        assert_eq!(replica.leader(), Some(NodeId(2)), "another one's link says nothing of it");
+        replica.hung_up(NodeId(2));
+        assert_eq!(replica.leader(), None);
+        replica.receive(pre_vote(3, 1, 5)).expect("a request");
+        assert_eq!(says(&mut replica), [(MessageType::MsgRequestPreVoteResponse, false)]);
+        // It or the other one stands after a tick, the second a quarter of the timeout later.
+        let mut stands = 0;
+        while !says(&mut replica).contains(&(MessageType::MsgRequestPreVote, false)) {
+            replica.tick();
+            stands += 1;
+        }
+        assert!(stands == 1 || stands == 1 + 10 / STANDS_APART, "after {stands} ticks");
+    }
+
+    #[test]
+    fn survivors_stand_one_after_another() {
+        for term in 4..40 {
+            let patience = |me| {
+                let mut replica = replica(1, me, &[1, 2, 3, 4, 5]);
+                replica.receive(heartbeat(5, u64::from(me), term)).expect("a heartbeat");
+                let _ = says(&mut replica);
+                replica.hung_up(NodeId(5));
+                let raft = &replica.node.raft;
+                raft.randomized_election_timeout() - raft.election_elapsed
+            };
+            let mut all: Vec<usize> = (1..=4).map(patience).collect();
+            all.sort_unstable();
+            assert_eq!(all, [1, 3, 5, 7], "term {term}");
+        }
+    }
+
+    #[test]
+    fn a_leader_that_is_heard_again_leads_on() {
+        let mut replica = replica(1, 1, &[1, 2, 3]);
+        replica.receive(heartbeat(2, 1, 4)).expect("a heartbeat");
+        replica.hung_up(NodeId(2));
+        replica.receive(heartbeat(2, 1, 4)).expect("a heartbeat");
+        assert_eq!(replica.leader(), Some(NodeId(2)));
+        assert_eq!(replica.node.raft.election_elapsed, 0, "it is patient again");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::{
     Fresh, HALTED, NOT_LEADER, Partition, Proposed, Rules, Waiting,
     capture::Installation,
     effects::{Effects, Origin, Record, SnapshotFacts},
+    member::{Member, Next, Standing, Step, everyone, hand_over},
     reply::{Event, Happening, Refusal},
 };
 use crate::{
@@ -53,13 +54,14 @@ impl Partition {
         self.hang_up();
         self.check_leadership(now, rules, effects);
         self.propose_fresh(now, effects);
+        self.change_members(now, effects);
         self.reads.expire(now.monotonic, &mut effects.replies);
         if self.replica.is_leader() {
             self.reads.ask(&mut self.replica, now.monotonic.after(rules.patience.round));
         }
         self.drain(now, effects);
         let works = self
-            .apply(effects)
+            .apply(now, effects)
             .and_then(|()| self.answer_reads(effects))
             .and_then(|()| self.capture(rules, effects));
         if let Err(Panicked) = works {
@@ -81,7 +83,7 @@ impl Partition {
         // What was not said yet stays unsaid: the records may rest on a state that is wrong.
         effects.records.retain(|(partition, _)| *partition != self.id);
         effects.messages.retain(|(partition, _)| *partition != self.id);
-        effects.snapshots.retain(|(partition, _)| *partition != self.id);
+        effects.snapshots.retain(|(partition, ..)| *partition != self.id);
         self.refuse_all(&Refusal::Unavailable(HALTED), &mut effects.replies);
         self.waiting.clear();
         self.released.clear();
@@ -104,6 +106,7 @@ impl Partition {
             }
         }
         self.reads.gone(&gone);
+        self.wishes.gone(&gone);
         for ticket in gone {
             self.machine.gone(ticket);
         }
@@ -117,8 +120,12 @@ impl Partition {
             self.greet = false;
             self.refuse_all(&Refusal::Unavailable(NOT_LEADER), &mut effects.replies);
         }
-        if leads.is_some() {
-            self.start_clock(now, rules);
+        match leads {
+            Some(_) => self.start_clock(now, rules),
+            None => {
+                let refusal = Refusal::Unavailable(NOT_LEADER);
+                self.wishes.lead_no_more(&refusal, &mut effects.replies);
+            }
         }
     }
 
@@ -163,6 +170,26 @@ impl Partition {
         }
     }
 
+    /// As the leader: answers those whose wish came true, and takes the next step for the others.
+    fn change_members(&mut self, now: Now, effects: &mut Effects) {
+        if !self.replica.is_leader() || !self.replica.has_committed_in_term() {
+            return;
+        }
+        let (conf, members) = (self.replica.log().members().clone(), &self.members);
+        let standing = Standing { conf: &conf, members, me: self.replica.node() };
+        self.wishes.answer(&standing, now.monotonic, &mut effects.replies);
+        if self.replica.is_changing() || self.replica.is_handing_over() {
+            return;
+        }
+        match self.wishes.next(&standing, |node| self.replica.has_caught_up(node)) {
+            // When raft does not take it now, the next settlement tries again.
+            Some(Next::Propose(step)) => drop(self.replica.propose_change(&step)),
+            Some(Next::HandOver(Some(to))) => self.replica.transfer(u64::from(to.0)),
+            Some(Next::HandOver(None)) => hand_over(&mut self.replica),
+            None => {}
+        }
+    }
+
     fn drain(&mut self, now: Now, effects: &mut Effects) {
         for message in std::mem::take(&mut self.released) {
             self.send(message, now, effects);
@@ -196,7 +223,7 @@ impl Partition {
         }
         if !ready.snapshot().is_empty() {
             assert!(ready.entries().is_empty(), "nothing is appended while a snapshot is offered");
-            self.install(Installation { hard, number, messages: held }, effects);
+            self.install(Installation { hard, number, messages: held }, now, effects);
             self.replica.advance(ready);
             return;
         }
@@ -236,14 +263,22 @@ impl Partition {
         }
     }
 
-    fn install(&mut self, installation: Installation, effects: &mut Effects) {
+    fn install(&mut self, installation: Installation, now: Now, effects: &mut Effects) {
         let (facts, machine) = self.capturing.install(installation);
         assert!(facts.position > self.applied, "a snapshot never goes back");
         self.committed.clear();
         self.machine.detach(Refusal::Unavailable(NOT_LEADER), &mut effects.replies);
         self.machine = machine;
         self.applied = facts.position;
-        self.replica.log_mut().install(facts.position, facts.term, facts.members);
+        self.replica.log_mut().install(facts.position, facts.term, facts.conf);
+        let all: Vec<NodeId> = facts.members.iter().map(|member| member.node).collect();
+        let new = facts.members.iter().filter(|member| !self.members.contains(member));
+        let gone = self.members.iter().filter(|member| !all.contains(&member.node));
+        for about in new.chain(gone).map(|member| member.node) {
+            let members = all.clone();
+            self.tell(now, Happening::MembershipChanged { about, members }, effects);
+        }
+        self.now_members(facts.members, effects);
     }
 
     fn send(&mut self, message: Message, now: Now, effects: &mut Effects) {
@@ -254,22 +289,100 @@ impl Partition {
         let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
         let index = Position(message.get_snapshot().get_metadata().index);
         self.capturing.sending(to, index);
-        effects.snapshots.push((self.id, message));
+        effects.snapshots.push((self.id, message, self.members.clone()));
         self.tell(now, Happening::SendSnapshotStarted { index, to }, effects);
     }
 
     /// Applies what is committed, as far as one turn goes.
-    fn apply(&mut self, effects: &mut Effects) -> Result<(), Panicked> {
+    fn apply(&mut self, now: Now, effects: &mut Effects) -> Result<(), Panicked> {
         let mut bytes = 0;
         while bytes < APPLY_TURN_BYTES_MAX && !self.capturing.pauses_apply() {
+            let Some(entry) = self.committed.front() else { break };
+            if changes_members(entry) && !self.is_commit_durable(entry.index, effects) {
+                break;
+            }
             let Some(entry) = self.committed.pop_front() else { break };
             bytes += entry.data.len();
-            self.apply_entry(&entry, effects)?;
+            if changes_members(&entry) {
+                self.apply_change(&entry, now, effects);
+            } else {
+                self.apply_entry(&entry, effects)?;
+            }
         }
         if !self.capturing.is_undurable() && self.applied > self.replica.told_applied() {
             self.replica.applied(self.applied);
         }
         Ok(())
+    }
+
+    /// Whether the disk knows that the log is committed up to `position`; if not, it is told.
+    ///
+    /// A change of members is applied only then: a replica that forgot it over a crash could be
+    /// elected by the members before it, while those after it elect another in the same term.
+    fn is_commit_durable(&mut self, position: u64, effects: &mut Effects) -> bool {
+        if self.commit_durable.0 >= position {
+            return true;
+        }
+        if self.committing.is_none_or(|(_, commit)| commit.0 < position) {
+            let mut hard = self.replica.log().hard().clone();
+            hard.commit = hard.commit.max(position);
+            self.committing = Some((effects.turn, Position(hard.commit)));
+            effects.records.push((self.id, Record::State(hard)));
+        }
+        false
+    }
+
+    fn apply_change(&mut self, entry: &Entry, now: Now, effects: &mut Effects) {
+        let (position, term) = (Position(entry.index), Term(entry.term));
+        assert_eq!(position, self.applied.next(), "entries are applied in their order");
+        let callers = self.callers_of(position, term, effects);
+        assert!(callers.is_empty(), "nobody waits for the entry of a change");
+        // One on the shelf, with the members before it, is no use to those who come.
+        self.replica.log_mut().clear_shelf();
+        let changed =
+            step_of(entry).and_then(|step| Some((self.replica.apply_change(&step)?, step)));
+        // Whether it fits is the same on every replica.
+        match changed {
+            None => {
+                tracing::error!(partition = self.id.0, %position, "a change of members is void")
+            }
+            Some((conf, step)) => {
+                self.replica.log_mut().set_members(conf, position);
+                self.tell_changes(&step, now, effects);
+                self.now_members(step.members, effects);
+            }
+        }
+        self.capturing.applied(entry.data.len());
+        self.applied = position;
+        if self.replica.is_single_voter() && !self.replica.is_leader() {
+            // Nobody else is left to wait for. Raft must know first that nothing is pending.
+            if !self.capturing.is_undurable() {
+                self.replica.applied(position);
+            }
+            self.replica.campaign();
+        }
+    }
+
+    /// These belong to the group now.
+    fn now_members(&mut self, members: Vec<Member>, effects: &mut Effects) {
+        let before = std::mem::replace(&mut self.members, members);
+        let stays = |member: &Member| self.members.iter().any(|now| now.node == member.node);
+        let gone = before.into_iter().filter(|member| !stays(member)).collect();
+        effects.changed.push((self.id, gone));
+        let conf = self.replica.log().members();
+        let me = u64::from(self.replica.node().0);
+        self.removed = !conf.voters.is_empty() && !everyone(conf).contains(&me);
+    }
+
+    /// Watchers hear of each member that came, went or changed.
+    fn tell_changes(&self, step: &Step, now: Now, effects: &mut Effects) {
+        let all: Vec<NodeId> = step.members.iter().map(|member| member.node).collect();
+        let gone = self.members.iter().map(|member| member.node);
+        let gone = gone.filter(|node| !all.contains(node));
+        for about in step.placed().chain(gone) {
+            let members = all.clone();
+            self.tell(now, Happening::MembershipChanged { about, members }, effects);
+        }
     }
 
     fn apply_entry(&mut self, entry: &Entry, effects: &mut Effects) -> Result<(), Panicked> {
@@ -354,7 +467,8 @@ impl Partition {
                 index: self.machine.index(),
                 // Known when the last slice is written.
                 digest: 0,
-                members: self.replica.log().members().clone(),
+                conf: self.replica.log().members().clone(),
+                members: self.members.clone(),
                 origin: Origin::Taken,
             };
             let keep = !self.is_alone();
@@ -382,7 +496,7 @@ impl Partition {
                 let mut snapshot = Snapshot { data: state, ..Snapshot::default() };
                 let meta = snapshot.mut_metadata();
                 (meta.index, meta.term) = (facts.position.0, facts.term.0);
-                meta.set_conf_state(facts.members);
+                meta.set_conf_state(facts.conf);
                 self.replica.log_mut().put_on_shelf(snapshot);
                 self.capturing.shelved();
             }
@@ -437,7 +551,8 @@ impl Partition {
     }
 
     fn next_wake(&self, now: Now) -> Option<Instant> {
-        let applies = !self.committed.is_empty() && !self.capturing.pauses_apply();
+        let waits = self.capturing.pauses_apply() || self.committing.is_some();
+        let applies = !self.committed.is_empty() && !waits;
         if applies || self.machine.has_more() {
             return Some(now.monotonic);
         }
@@ -446,8 +561,19 @@ impl Partition {
             let due = clock.instant_of(self.machine.next_timer()?);
             Some(if self.refused { due.max(now.monotonic.after(TICK_RETRY)) } else { due })
         });
-        timer.into_iter().chain(self.reads.earliest()).min()
+        // What raft did not take, and what waits for a learner, is looked at again.
+        let wishes = (!self.wishes.is_empty()).then(|| now.monotonic.after(TICK_RETRY));
+        timer.into_iter().chain(self.reads.earliest()).chain(wishes).min()
     }
+}
+
+fn changes_members(entry: &Entry) -> bool {
+    entry.get_entry_type() != EntryType::EntryNormal
+}
+
+/// What an entry changes about the members, if it does.
+pub(super) fn step_of(entry: &Entry) -> Option<Step> {
+    if changes_members(entry) { Step::decode(&entry.data) } else { None }
 }
 
 /// The state machine panicked; what it did so far counts for nothing.

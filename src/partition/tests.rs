@@ -5,7 +5,7 @@ use prost::Message as _;
 use super::{
     Lane, Partition, Recovered, Rules, Unfit,
     effects::{Effects, Record},
-    member::Group,
+    member::{Group, Member, Role},
     reply::{Body, Refusal},
 };
 use crate::{
@@ -200,8 +200,9 @@ impl One {
 }
 
 fn group() -> Group {
-    let me = NodeId(1);
-    Group { partition: PartitionId(1), local: me, voters: vec![me], learners: Vec::new() }
+    let (host, port, role) = ("node-1".to_owned(), 5679, Role::Member);
+    let members = vec![Member { node: NodeId(1), host, port, role }];
+    Group { partition: PartitionId(1), local: NodeId(1), members, joins: false }
 }
 
 fn ticket(slot: u32) -> Ticket {

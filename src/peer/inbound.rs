@@ -83,10 +83,9 @@ impl Links {
         self.up.get_mut(&key).filter(|link| link.number == number)
     }
 
-    fn remove(&mut self, key: (NodeId, ShardId), number: u64) {
-        if self.get_mut(key, number).is_some() {
-            self.up.remove(&key);
-        }
+    /// It ended; `false` when another one had taken its place.
+    fn remove(&mut self, key: (NodeId, ShardId), number: u64) -> bool {
+        self.get_mut(key, number).is_some() && self.up.remove(&key).is_some()
     }
 }
 
@@ -197,7 +196,13 @@ async fn welcome(shared: Shared, hello: Hello, mut socket: Socket) {
 
 fn come(shared: &Shared, offset: u64) -> Welcome {
     let here = shared.borrow().here;
-    Welcome::Come { speaker: here.node, incarnation: here.incarnation, shards: here.shards, offset }
+    Welcome::Come {
+        speaker: here.node,
+        incarnation: here.incarnation,
+        shards: here.shards,
+        api_port: here.api_port,
+        offset,
+    }
 }
 
 async fn take_bundles(shared: &Shared, hello: &Hello, mut socket: Socket) -> Result<(), String> {
@@ -215,9 +220,11 @@ async fn take_bundles(shared: &Shared, hello: &Hello, mut socket: Socket) -> Res
     }
     let ended = read_bundles(shared, key, number, &mut socket).await;
     let mut peers = shared.borrow_mut();
-    peers.inbound.remove(key, number);
-    // What it was to answer may have been on its way.
-    peers.lose(from);
+    if peers.inbound.remove(key, number) {
+        peers.heard.hung_up.push(from);
+        // What it was to answer may have been on its way.
+        peers.lose(from);
+    }
     if let Err(reason) = &ended
         && reason.contains(TOO_MUCH)
         && peers.told().is_news(&format!("bundles {from} {reason}"))
@@ -290,7 +297,8 @@ async fn take_snapshot(
         }
     };
     let address = format!("node {from}");
-    let news = |up| LinkNews { node: from, address: address.clone(), snapshot: true, up };
+    let news =
+        |up| LinkNews { node: from, address: address.clone(), snapshot: true, up, api_port: 0 };
     shared.borrow_mut().note(news(Some(0)));
     let filled = fill(shared, key, number, offset, &mut socket).await;
     if let Err(reason) = filled.and_then(|()| finish(shared, key, number, offer)) {

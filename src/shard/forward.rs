@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A call is passed on to the leader that the replica here knows; whoever gets it answers or
-//! refuses and never passes it on again. Nothing is sent twice: when the link to the other node
+//! refuses and never passes it on again, unless it came from a node without a replica, which asks
+//! any member. Nothing is sent twice: when the link to the other node
 //! breaks, or the leader changes, every call that is out is refused with UNAVAILABLE, and its
 //! client sends it again with the same number, which is executed once (core.md 4.4). So a stream
 //! never just stays silent (wire.md, decision 14): the leader's heartbeats come over the same way,
@@ -21,9 +22,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    id::{Index, NodeId, PartitionId, SessionId, ShardId, Ticket},
+    id::{Index, NodeId, PartitionId, Position, SessionId, ShardId, Ticket},
     limits::{CALLS_PASSED_ON_MAX, GUESTS_MAX, POST_BYTES_MAX},
-    partition::reply::{Body, Elsewhere, Refusal, Replies, Reply, Status},
+    partition::{
+        member::{self, Change, Member},
+        reply::{Body, Elsewhere, Refusal, Replies, Reply, Status},
+    },
     prng::mix,
     shard::{
         inbox::{Ask, Request, Requests},
@@ -37,7 +41,7 @@ use crate::{
 };
 
 /// The shard that tickets of guests name: none of this node.
-pub(super) const GUESTS: ShardId = ShardId(u16::MAX);
+const GUESTS: ShardId = ShardId(u16::MAX);
 
 /// See the header.
 #[derive(Debug)]
@@ -115,12 +119,19 @@ impl Forward {
         }
     }
 
-    /// Passes a command or a query on to the shard `to` of the node that leads.
+    /// Who passed this call on to here; `None`: it is a caller of this node.
+    pub fn guest_of(&mut self, ticket: Ticket) -> Option<NodeId> {
+        (ticket.shard == GUESTS).then(|| self.guests.peek(ticket).map_or(NodeId(0), |of| of.from.0))
+    }
+
+    /// Passes a command, a query or a wish on to the shard `to` of the node that leads; `asks` is
+    /// this node, should the other one not know it.
     pub fn pass(
         &mut self,
         to: Way,
         requests: &Requests,
         request: &Request,
+        asks: Option<&Member>,
         now: Now,
     ) -> Result<(), Refusal> {
         if self.sent.get(&to).is_some_and(|sent| sent.deaf) {
@@ -129,9 +140,10 @@ impl Forward {
         if self.out.len() >= CALLS_PASSED_ON_MAX {
             return Err(Refusal::Full("too many calls are passed on to other nodes"));
         }
-        let query = match request.ask {
-            Ask::Command => 0,
-            Ask::Query { at_least } => at_least.0.saturating_add(1),
+        let (query, wish) = match &request.ask {
+            Ask::Command => (0, None),
+            Ask::Query { at_least } => (at_least.0.saturating_add(1), None),
+            Ask::Change { change, passed } => (0, Some(wish(change, *passed, asks))),
             _ => return Err(Refusal::Unavailable("this node does not lead")),
         };
         self.next += 1;
@@ -144,6 +156,7 @@ impl Forward {
             patience: request.deadline.map_or(0, patience),
             query,
             body: requests.body(request).to_vec().into(),
+            wish,
         };
         self.posts.entry(to).or_default().calls.push(call);
         self.out.insert(number, Out { ticket, partition, to });
@@ -258,11 +271,29 @@ impl Forward {
         self.guest_tickets.insert((from, call.number), ticket);
         let patience = call.patience.checked_sub(1).map(Span);
         let deadline = patience.map(|patience| now.monotonic.after(patience));
-        let ask = match call.query.checked_sub(1) {
-            None => Ask::Command,
-            Some(index) => Ask::Query { at_least: Index(index) },
+        let ask = match (&call.wish, call.query.checked_sub(1)) {
+            (Some(wish), _) => match wished(wish) {
+                Some((change, passed)) => Ask::Change { change, passed },
+                None => {
+                    self.forget(ticket);
+                    let strange = Refusal::Malformed("a change that nobody knows".to_owned());
+                    let answer = refused(call.number, &strange);
+                    return self.posts.entry(from).or_default().answers.push(answer);
+                }
+            },
+            (None, None) => Ask::Command,
+            (None, Some(index)) => Ask::Query { at_least: Index(index) },
         };
         into.push(ticket, partition, deadline, ask, |bytes| bytes.extend_from_slice(&call.body));
+    }
+
+    /// A node hears that the change at `position` removed it from a group.
+    pub fn dismiss(&mut self, to: Way, partition: PartitionId, position: Position) {
+        let notice = peer::Notice { partition: partition.0, position: position.0 };
+        let notices = &mut self.posts.entry(to).or_default().notices;
+        if !notices.contains(&notice) {
+            notices.push(notice);
+        }
     }
 
     /// A peer's caller is gone: its ticket here and its partition.
@@ -374,8 +405,8 @@ impl Forward {
 /// Cuts a post into pieces that are not too large, in its order. Who is gone stands in the last one,
 /// after all calls.
 fn cut(post: Post, mut each: impl FnMut(Post)) {
-    let Post { calls, answers, gone, missed, .. } = post;
-    let mut piece = Post { missed, ..Post::default() };
+    let Post { calls, answers, gone, missed, notices, .. } = post;
+    let mut piece = Post { missed, notices, ..Post::default() };
     let mut bytes = 0;
     let mut room = |piece: &mut Post, more: usize, each: &mut dyn FnMut(Post)| {
         if bytes > 0 && bytes + more > POST_BYTES_MAX {
@@ -398,6 +429,31 @@ fn cut(post: Post, mut each: impl FnMut(Post)) {
 
 /// What a call or an answer takes beside its bytes, at most.
 const HEAD_BYTES: usize = 64;
+
+/// A change as links have it.
+fn wish(change: &Change, passed: bool, asks: Option<&Member>) -> peer::MemberWish {
+    let mut wish = peer::MemberWish { passed, ..peer::MemberWish::default() };
+    wish.asks = asks.map(member::written);
+    match change {
+        Change::Admit(member) => wish.admit = Some(member::written(member)),
+        Change::Dismiss(node) => wish.dismiss = node.0,
+        Change::Lead(to) => wish.lead = to.map_or(0, |node| node.0).saturating_add(1),
+    }
+    wish
+}
+
+/// A change from a link, and whether it was passed on already.
+fn wished(wish: &peer::MemberWish) -> Option<(Change, bool)> {
+    let change = match (&wish.admit, wish.dismiss, wish.lead) {
+        (Some(admit), 0, 0) => Change::Admit(member::read(admit)?),
+        (None, node, 0) if node > 0 => Change::Dismiss(NodeId(node)),
+        (None, 0, lead) if lead > 0 => {
+            Change::Lead(Some(NodeId(lead - 1)).filter(|node| node.0 > 0))
+        }
+        _ => return None,
+    };
+    Some((change, wish.passed))
+}
 
 /// The numbers of statuses between nodes: their places here.
 const STATUSES: [Status; 15] = [

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::id::{Index, Mark, NodeId, PartitionId, ShardId, Ticket};
 use crate::journal::Aligned;
+pub use crate::partition::member::{Change, Member, Role};
 use crate::partition::reply::Replies;
 use crate::time::Instant;
 
@@ -30,6 +31,9 @@ pub struct Inbox {
     pub snapshots: Vec<(NodeId, Bytes)>,
     /// Peers whose link is down or who could not be given something; raft must be told.
     pub lost: Vec<NodeId>,
+    /// Peers whose link to here ended, after what it brought: a leader among them is not waited
+    /// for.
+    pub hung_up: Vec<NodeId>,
     /// What became of links, for routes and watchers.
     pub links: Vec<LinkNews>,
     /// Snapshots given to peers, or not: partition, peer, whether it arrived whole.
@@ -80,6 +84,8 @@ pub struct LinkNews {
     pub snapshot: bool,
     /// The peer's shards (0: not said), when it came up; `None` when it went down.
     pub up: Option<u16>,
+    /// The port of the peer's clients; 0: not said.
+    pub api_port: u16,
 }
 
 /// Whether the disk has room for the segments to come.
@@ -139,32 +145,22 @@ pub enum Ask {
         /// All of them.
         members: Vec<Member>,
     },
+    /// `Node.Join`: start a replica of a group that runs and have its leader admit it.
+    Join {
+        /// Which of the members this node is.
+        local: NodeId,
+        /// This node in the part that it is to take, and others who may be asked.
+        members: Vec<Member>,
+    },
     /// `Node.Leave`.
     Leave,
-}
-
-/// One founding member of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its name in the group: its node's id, unless that was founded otherwise (roster.rs).
-    pub node: NodeId,
-    /// Where its peers reach it.
-    pub host: String,
-    /// The port there, 1 to 65535.
-    pub port: u16,
-    /// What part it takes.
-    pub role: Role,
-}
-
-/// What part a member takes (design.md 7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Votes, leads, applies.
-    Member,
-    /// Applies, never votes.
-    Observer,
-    /// Votes and stores, never leads, applies nothing.
-    Witness,
+    /// A change of the group's members or of its leader, by whoever leads; answered when it is so.
+    Change {
+        /// What.
+        change: Change,
+        /// It was passed on already, and is refused by whoever does not lead.
+        passed: bool,
+    },
 }
 
 /// A value passed core to core; one send a pair and turn.

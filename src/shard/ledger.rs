@@ -5,7 +5,7 @@
 //! Absent on purpose: blocks and marks, which are the journal's.
 
 use bytes::{Bytes, BytesMut};
-use raft::eraftpb::{ConfState, Entry, HardState};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState};
 
 use crate::{
     id::{NodeId, PartitionId, Position, Term},
@@ -13,9 +13,8 @@ use crate::{
     partition::{
         self,
         effects::{Origin, Record, SnapshotFacts},
-        member::Group,
+        member::{Group, Member, Role},
     },
-    shard::inbox::{Member, Role},
 };
 
 /// Writes one record of `partition`.
@@ -44,67 +43,65 @@ pub fn write(journal: &mut Journal, partition: PartitionId, record: &Record) {
     }
 }
 
-/// What a partition starts from, out of what the journal found.
+/// What a partition starts from, out of what the journal found; `None` when it is not what this
+/// node writes.
 #[must_use]
-pub fn read(tail: Tail) -> partition::Recovered {
+pub fn read(tail: Tail) -> Option<partition::Recovered> {
     let hard = HardState {
         term: tail.hard.term.0,
         vote: tail.hard.vote,
         commit: tail.hard.commit.0,
         ..HardState::default()
     };
-    let snapshot = tail.snapshot.map(|snapshot| (facts(&snapshot.meta), joined(&snapshot.chunks)));
+    let snapshot = match tail.snapshot {
+        Some(snapshot) => Some((facts(&snapshot.meta)?, joined(&snapshot.chunks))),
+        None => None,
+    };
     let positions = tail.first.0..;
+    let changes = EntryType::EntryConfChangeV2;
     let entries = positions.zip(tail.entries).map(|(index, entry)| Entry {
+        entry_type: if entry.kind == 0 { EntryType::EntryNormal } else { changes },
         term: entry.term.0,
         index,
         data: Bytes::copy_from_slice(&entry.data),
         ..Entry::default()
     });
-    partition::Recovered { hard, snapshot, entries: entries.collect() }
+    Some(partition::Recovered { hard, snapshot, entries: entries.collect() })
 }
 
 /// A founding as the journal keeps it.
 #[must_use]
-pub fn founding(local: NodeId, members: &[Member]) -> Founding {
-    let members = members.iter().map(|member| journal::Member {
+pub fn founding(group: &Group) -> Founding {
+    let (replica, members) = (u64::from(group.local.0), written(&group.members));
+    Founding { replica, members, joins: group.joins }
+}
+
+/// The group of a founding; `None` when it is not what this node writes.
+#[must_use]
+pub fn group(partition: PartitionId, founding: &Founding) -> Option<Group> {
+    let local = NodeId(u32::try_from(founding.replica).ok()?);
+    let members = members(&founding.members)?;
+    let here = members.iter().any(|member| member.node == local);
+    here.then_some(Group { partition, local, members, joins: founding.joins })
+}
+
+fn written(members: &[Member]) -> Vec<journal::Member> {
+    let written = members.iter().map(|member| journal::Member {
         id: u64::from(member.node.0),
         role: member.role as u8,
         host: member.host.clone(),
         port: member.port,
     });
-    Founding { replica: u64::from(local.0), members: members.collect() }
+    written.collect()
 }
 
-/// Which member is here, and all of them; `None` when that is not what this node writes.
-#[must_use]
-pub fn members(founding: &Founding) -> Option<(NodeId, Vec<Member>)> {
-    let local = NodeId(u32::try_from(founding.replica).ok()?);
-    let members = founding
-        .members
-        .iter()
-        .map(|member| {
-            let role = match member.role {
-                0 => Role::Member,
-                1 => Role::Observer,
-                2 => Role::Witness,
-                _ => return None,
-            };
-            let node = NodeId(u32::try_from(member.id).ok()?);
-            Some(Member { node, host: member.host.clone(), port: member.port, role })
-        })
-        .collect::<Option<Vec<_>>>()?;
-    members.iter().any(|member| member.node == local).then_some((local, members))
-}
-
-/// Who votes and who listens.
-#[must_use]
-pub fn group(partition: PartitionId, local: NodeId, members: &[Member]) -> Group {
-    let of = |role: Role| {
-        let with_role = members.iter().filter(move |member| member.role == role);
-        with_role.map(|member| member.node).collect()
-    };
-    Group { partition, local, voters: of(Role::Member), learners: of(Role::Observer) }
+fn members(written: &[journal::Member]) -> Option<Vec<Member>> {
+    let read = written.iter().map(|member| {
+        let node = NodeId(u32::try_from(member.id).ok()?);
+        let (host, role) = (member.host.clone(), Role::of(member.role.into())?);
+        Some(Member { node, host, port: member.port, role })
+    });
+    read.collect()
 }
 
 fn meta(facts: &SnapshotFacts) -> journal::SnapshotMeta {
@@ -118,33 +115,35 @@ fn meta(facts: &SnapshotFacts) -> journal::SnapshotMeta {
             Origin::Received => journal::Origin::Installed,
         },
         conf: journal::ConfState {
-            voters: facts.members.voters.clone(),
-            learners: facts.members.learners.clone(),
-            voters_outgoing: facts.members.voters_outgoing.clone(),
-            learners_next: facts.members.learners_next.clone(),
-            auto_leave: facts.members.auto_leave,
+            voters: facts.conf.voters.clone(),
+            learners: facts.conf.learners.clone(),
+            voters_outgoing: facts.conf.voters_outgoing.clone(),
+            learners_next: facts.conf.learners_next.clone(),
+            auto_leave: facts.conf.auto_leave,
         },
+        members: written(&facts.members),
     }
 }
 
-fn facts(meta: &journal::SnapshotMeta) -> SnapshotFacts {
-    let mut members = ConfState::default();
-    members.set_voters(meta.conf.voters.clone());
-    members.set_learners(meta.conf.learners.clone());
-    members.set_voters_outgoing(meta.conf.voters_outgoing.clone());
-    members.set_learners_next(meta.conf.learners_next.clone());
-    members.auto_leave = meta.conf.auto_leave;
-    SnapshotFacts {
+fn facts(meta: &journal::SnapshotMeta) -> Option<SnapshotFacts> {
+    let mut conf = ConfState::default();
+    conf.set_voters(meta.conf.voters.clone());
+    conf.set_learners(meta.conf.learners.clone());
+    conf.set_voters_outgoing(meta.conf.voters_outgoing.clone());
+    conf.set_learners_next(meta.conf.learners_next.clone());
+    conf.auto_leave = meta.conf.auto_leave;
+    Some(SnapshotFacts {
         position: meta.position,
         term: meta.term,
         index: meta.index,
         digest: meta.digest,
-        members,
+        conf,
+        members: members(&meta.members)?,
         origin: match meta.origin {
             journal::Origin::Taken => Origin::Taken,
             journal::Origin::Installed => Origin::Received,
         },
-    }
+    })
 }
 
 fn joined(chunks: &[Bytes]) -> Bytes {

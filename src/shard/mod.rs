@@ -17,11 +17,14 @@
 //! next: `inbox.rs` and `outbox.rs`, which list all that can happen and all that may be wanted.
 
 pub mod admit;
+mod errand;
 mod forward;
 pub mod inbox;
 pub mod ledger;
 mod letters;
+mod members;
 pub mod outbox;
+pub mod placement;
 pub mod roster;
 pub mod route;
 mod seal;
@@ -31,7 +34,7 @@ mod take;
 pub mod waiting;
 pub mod wake;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use settings::{Peers, Settings};
 pub use stats::Stats;
@@ -42,8 +45,8 @@ use crate::{
     limits::WRITES_IN_FLIGHT_MAX,
     partition::{Partition, Rules, effects::Effects},
     shard::{
-        admit::Admit, forward::Forward, inbox::Inbox, letters::Letters, outbox::Outbox,
-        roster::Roster, wake::Wake,
+        admit::Admit, errand::Errands, forward::Forward, inbox::Inbox, letters::Letters,
+        members::GuestNodes, outbox::Outbox, roster::Roster, wake::Wake,
     },
     time::{Instant, Now},
 };
@@ -60,6 +63,8 @@ pub struct Shard {
     effects: Effects,
     letters: Letters,
     forward: Forward,
+    errands: Errands,
+    guest_nodes: GuestNodes,
     turn: u64,
     /// Partitions with facts in this turn.
     touched: Vec<PartitionId>,
@@ -78,6 +83,8 @@ pub struct Shard {
     segments_seen: usize,
     /// How many shards each peer has, once it said so.
     peer_shards: BTreeMap<NodeId, u16>,
+    /// Peers that could not be reached of late.
+    away: BTreeSet<NodeId>,
     /// The nodes that partitions here know have changed.
     moved: bool,
     stats: Stats,
@@ -123,6 +130,8 @@ impl Shard {
             letters: Letters::new(settings.shards),
             forward: Forward::new(settings.seed ^ now.wall.0, settings.shard, settings.election()),
             journal: Journal::resume(settings.layout, owner, recovered.resume),
+            errands: Errands::default(),
+            guest_nodes: GuestNodes::default(),
             settings,
             rules,
             roster,
@@ -138,6 +147,7 @@ impl Shard {
             hungry: Vec::new(),
             segments_seen: 0,
             peer_shards: BTreeMap::new(),
+            away: BTreeSet::new(),
             moved: true,
             stats: Stats::default(),
         };
@@ -201,6 +211,7 @@ impl Shard {
 
     /// Deadlines that passed, and raft's clock.
     fn advance(&mut self, now: Now) {
+        self.run_errands(now);
         while let Some(partition) = self.wake.pop(now.monotonic) {
             self.touch(partition);
         }
@@ -325,13 +336,13 @@ fn start(
     id: PartitionId,
     tail: journal::Tail,
 ) -> Option<(Partition, Vec<inbox::Member>)> {
-    let Some((local, members)) = ledger::members(&tail.founding) else {
-        tracing::error!(partition = id.0, "the partition's founding names what is no member");
+    let group = ledger::group(id, &tail.founding);
+    let (Some(group), Some(disk)) = (group, ledger::read(tail)) else {
+        tracing::error!(partition = id.0, "the partition's records name what is no member");
         return None;
     };
-    let group = ledger::group(id, local, &members);
-    match Partition::recover(&group, rules, ledger::read(tail)) {
-        Ok(partition) => Some((partition, members)),
+    match Partition::recover(&group, rules, disk) {
+        Ok(partition) => Some((partition, group.members)),
         Err(unfit) => {
             tracing::error!(partition = id.0, ?unfit, "the partition cannot be read back");
             None

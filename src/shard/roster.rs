@@ -25,11 +25,12 @@ use crate::{
     limits::{HOST_BYTES_MAX, REPLICAS_MAX, WATCHER_TURN_EVENTS_MAX, WATCHERS_MAX},
     partition::{
         Load, Partition,
+        member::Group,
         reply::{Event, Happening, Refusal, Replies},
     },
     shard::{
         Peers, Settings,
-        inbox::{Contact, Member, Role},
+        inbox::{Change, Member, Role},
     },
 };
 
@@ -44,6 +45,8 @@ pub struct Roster {
     /// Damage may hide a partition that nothing else speaks of.
     hides: bool,
     watchers: Vec<Ticket>,
+    /// The ports of clients on other nodes, as far as they said.
+    api_ports: BTreeMap<NodeId, u16>,
 }
 
 /// A partition and what the shard knows of it.
@@ -60,6 +63,7 @@ pub struct Living {
     watchers: Vec<Ticket>,
 }
 
+const WITNESS: &str = "raft here has no witnesses: use MEMBER or OBSERVER";
 const LEFT: &str = "the partition has left this node";
 
 /// What a bootstrap comes to.
@@ -113,9 +117,29 @@ impl Roster {
         self.damaged.remove(&id) && self.left.insert(id)
     }
 
+    /// Where clients come in on another node; 0: it did not say.
+    pub fn note_port(&mut self, node: NodeId, port: u16) {
+        if port > 0 {
+            self.api_ports.insert(node, port);
+        }
+    }
+
+    /// Whether a partition is not here and never was.
+    #[must_use]
+    pub fn is_unknown(&self, id: PartitionId) -> bool {
+        let known = self.living.contains_key(&id) || self.damaged.contains(&id);
+        !known && !self.left.contains(&id)
+    }
+
     /// One of them.
     pub fn get_mut(&mut self, id: PartitionId) -> Option<&mut Living> {
         self.living.get_mut(&id).map(Box::as_mut)
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, id: PartitionId) -> Option<&Living> {
+        self.living.get(&id).map(Box::as_ref)
     }
 
     /// One of them, or what a caller is told.
@@ -139,16 +163,6 @@ impl Roster {
     /// All of them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Living> {
         self.living.values_mut().map(Box::as_mut)
-    }
-
-    /// Where the nodes are that the partitions here know, each once.
-    pub fn contacts(&self) -> Vec<Contact> {
-        let members = self.living.values().flat_map(|living| &living.members);
-        let contact = |member: &Member| {
-            let (node, host, port) = (member.node, member.host.clone(), member.port);
-            (node, Contact { node, host, port })
-        };
-        members.map(contact).collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
     /// Whether a group may be founded here with these members.
@@ -180,18 +194,56 @@ impl Roster {
             )));
         }
         check_members(members, local)?;
+        self.check_new(id, local, members, settings)
+    }
+
+    /// Whether this node may join a running group with these members, itself among them.
+    pub fn check_join(
+        &self,
+        id: PartitionId,
+        local: NodeId,
+        members: &[Member],
+        settings: &Settings,
+    ) -> Result<Founding, Refusal> {
+        let malformed = |text: &str| Err(Refusal::Malformed(text.to_owned()));
+        if id.0 == 0 {
+            return malformed("group_id is missing");
+        }
+        check_list(members, local)?;
+        if members.len() < 2 {
+            return malformed("to join a group takes a member of it that can be asked");
+        }
+        if let Some(living) = self.living.get(&id) {
+            let here = living.partition.node();
+            let same = here == local;
+            let known = format!("group {id} is here already as member {here}");
+            return if same { Ok(Founding::Known) } else { Err(Refusal::Precondition(known)) };
+        }
+        self.check_new(id, local, members, settings)
+    }
+
+    /// Whether a replica may begin here.
+    fn check_new(
+        &self,
+        id: PartitionId,
+        local: NodeId,
+        members: &[Member],
+        settings: &Settings,
+    ) -> Result<Founding, Refusal> {
         if settings.peers == Peers::Alone && members.len() > 1 {
             return Err(Refusal::Unimplemented(
                 "joining other nodes comes with clusters; a group has this node as its one member",
             ));
         }
         if members.len() > 1 && local != settings.node {
-            return Err(Refusal::Unimplemented(
-                "members of a group of several must be named by their nodes' ids, as links are",
-            ));
+            let node = settings.node;
+            return Err(Refusal::Precondition(format!(
+                "this is node {node} and not {local}: members of a group of several must be named \
+                 by their nodes' ids, as links between nodes are"
+            )));
         }
         if members.iter().any(|member| member.role == Role::Witness) {
-            return Err(Refusal::Unimplemented("witnesses come with clusters"));
+            return Err(Refusal::Unimplemented(WITNESS));
         }
         if self.damaged.contains(&id) {
             return Err(Refusal::Precondition(format!(
@@ -212,7 +264,14 @@ impl Roster {
     }
 
     /// A watcher of the node: first what is, then the mark that this was it, then what happens.
-    pub fn watch(&mut self, ticket: Ticket, settings: &Settings, replies: &mut Replies) {
+    /// `absent` are partitions that other nodes have: they count for whoever spreads keys.
+    pub fn watch(
+        &mut self,
+        ticket: Ticket,
+        absent: &[PartitionId],
+        settings: &Settings,
+        replies: &mut Replies,
+    ) {
         if self.watchers.len() >= WATCHERS_MAX {
             replies.refuse(ticket, Refusal::Full("too many watch this node"));
             return;
@@ -230,7 +289,7 @@ impl Roster {
         }
         // Clients spread keys by the number of partitions: one that is damaged must still count, or
         // they would look for the others' keys in the wrong places.
-        for id in &self.damaged {
+        for id in self.damaged.iter().chain(absent) {
             let what = Happening::LeaderUpdated { term: crate::id::Term(0), leader: None };
             let local = settings.node;
             replies.event(ticket, Event { at: None, partition: *id, local, what });
@@ -257,7 +316,7 @@ impl Roster {
         }
         let (_, leader) = living.partition.leadership();
         let local = living.partition.node();
-        let what = addresses(&living.members, local, leader, settings);
+        let what = addresses(living.partition.members(), local, leader, settings, &self.api_ports);
         replies.event(ticket, Event { at: None, partition: id, local, what });
         living.watchers.push(ticket);
     }
@@ -287,8 +346,14 @@ impl Roster {
             let Some(living) = self.living.get_mut(&event.partition) else { continue };
             for watcher in &living.watchers {
                 replies.event(*watcher, event.clone());
-                if let Happening::LeaderUpdated { leader, .. } = event.what {
-                    let what = addresses(&living.members, event.local, leader, settings);
+                let leader = match event.what {
+                    Happening::LeaderUpdated { leader, .. } => Some(leader),
+                    Happening::MembershipChanged { .. } => Some(living.partition.leadership().1),
+                    _ => None,
+                };
+                if let Some(leader) = leader {
+                    let members = living.partition.members();
+                    let what = addresses(members, event.local, leader, settings, &self.api_ports);
                     replies.event(*watcher, Event { what, ..event.clone() });
                 }
             }
@@ -296,36 +361,34 @@ impl Roster {
     }
 }
 
-/// What watchers are told of a group that is founded now (core.md 2.5).
-pub fn founded(
-    id: PartitionId,
-    local: NodeId,
-    members: &[Member],
-    at: u64,
-    events: &mut Vec<Event>,
-) {
-    let mut tell = |what| events.push(Event { at: Some(at), partition: id, local, what });
-    let all: Vec<NodeId> = members.iter().map(|member| member.node).collect();
-    for member in members {
+/// What watchers are told of a group that is founded now (core.md 2.5); who joins one hears of its
+/// members from its leader.
+pub fn founded(group: &Group, at: u64, events: &mut Vec<Event>) {
+    let (partition, local) = (group.partition, group.local);
+    let mut tell = |what| events.push(Event { at: Some(at), partition, local, what });
+    let all: Vec<NodeId> = group.members.iter().map(|member| member.node).collect();
+    for member in group.members.iter().filter(|_| !group.joins) {
         tell(Happening::MembershipChanged { about: member.node, members: all.clone() });
     }
     tell(Happening::SnapshotRecovered { index: crate::id::Position(0) });
     tell(Happening::MemberReady { node: local });
 }
 
-/// Where a client sends requests: this node's own address, and for others their host with the same
-/// port.
+/// Where a client sends requests: this node's own address, and for others their host with the port
+/// that they said, or the same one.
 fn addresses(
     members: &[Member],
     local: NodeId,
     leader: Option<NodeId>,
     settings: &Settings,
+    ports: &BTreeMap<NodeId, u16>,
 ) -> Happening {
     let address = |member: &Member| {
         if member.node == local {
             settings.api_address.clone()
         } else {
-            format!("{}:{}", member.host, settings.api_port)
+            let port = ports.get(&member.node).copied().unwrap_or(settings.api_port);
+            format!("{}:{port}", member.host)
         }
     };
     let (leads, follow): (Vec<&Member>, Vec<&Member>) =
@@ -346,8 +409,29 @@ fn same(left: &[Member], right: &[Member]) -> bool {
     sorted(left) == sorted(right)
 }
 
-/// Whether a group can consist of these; each text names what is wrong.
+/// Whether a change can be asked for at all.
+pub fn check_change(change: &Change) -> Result<(), Refusal> {
+    match change {
+        Change::Admit(member) if member.role == Role::Witness => {
+            Err(Refusal::Unimplemented(WITNESS))
+        }
+        Change::Admit(member) => check_list(std::slice::from_ref(member), member.node),
+        Change::Dismiss(NodeId(0)) => Err(Refusal::Malformed("node_id 0 names nobody".to_owned())),
+        Change::Dismiss(_) | Change::Lead(_) => Ok(()),
+    }
+}
+
+/// Whether a group can be founded by these; each text names what is wrong.
 fn check_members(members: &[Member], local: NodeId) -> Result<(), Refusal> {
+    check_list(members, local)?;
+    if members.iter().any(|member| member.role == Role::Member) {
+        return Ok(());
+    }
+    Err(Refusal::Malformed("a group needs a member with the role MEMBER".to_owned()))
+}
+
+/// Whether these can be members of one group, with this node.
+fn check_list(members: &[Member], local: NodeId) -> Result<(), Refusal> {
     let malformed = |text: String| Err(Refusal::Malformed(text));
     if members.is_empty() {
         return malformed("a group needs members".to_owned());
@@ -373,9 +457,6 @@ fn check_members(members: &[Member], local: NodeId) -> Result<(), Refusal> {
             let (host, port) = (&member.host, member.port);
             return malformed(format!("two members have the address {host}:{port}"));
         }
-    }
-    if !members.iter().any(|member| member.role == Role::Member) {
-        return malformed("a group needs a member with the role MEMBER".to_owned());
     }
     if !nodes.contains(&local) {
         return malformed(format!("this node, {local}, is not among the members"));
@@ -429,17 +510,30 @@ mod tests {
         let members = [member(1, 5, Role::Member), member(2, 6, Role::Member)];
         let other = format!("a.example:{}", settings.api_port);
         assert_eq!(
-            addresses(&members, NodeId(1), Some(NodeId(1)), &settings),
+            addresses(&members, NodeId(1), Some(NodeId(1)), &settings, &BTreeMap::new()),
             Happening::ServiceConfigChanged {
                 leader: "here:5678".to_owned(),
                 followers: vec![other.clone()],
             }
         );
         assert_eq!(
-            addresses(&members, NodeId(1), None, &settings),
+            addresses(&members, NodeId(1), None, &settings, &BTreeMap::new()),
             Happening::ServiceConfigChanged {
                 leader: String::new(),
                 followers: vec!["here:5678".to_owned(), other],
+            }
+        );
+        assert_eq!(
+            addresses(
+                &members,
+                NodeId(1),
+                Some(NodeId(2)),
+                &settings,
+                &BTreeMap::from([(NodeId(2), 80)])
+            ),
+            Happening::ServiceConfigChanged {
+                leader: "a.example:80".to_owned(),
+                followers: vec!["here:5678".to_owned()],
             }
         );
     }

@@ -9,7 +9,7 @@ use crate::{
     id::{Mark, NodeId, PartitionId, Position, ShardId},
     journal::Order,
     limits::BUNDLE_BYTES_MAX,
-    partition::reply::Happening,
+    partition::{member, reply::Happening},
     time::Now,
     wire::bundle,
 };
@@ -22,18 +22,21 @@ impl Shard {
                 self.forward.moved(event.partition, &mut self.effects.replies);
             }
         }
+        self.take_changes(now);
         self.forward.take_guests(&mut self.effects.replies);
+        self.errands.hear(&mut self.effects.replies);
         self.seal_records(outbox);
         self.seal_messages(now, outbox);
         self.seal_snapshots(outbox);
-        outbox.book = std::mem::take(&mut self.moved).then(|| self.roster.contacts());
+        outbox.book = std::mem::take(&mut self.moved).then(|| self.contacts());
         let (events, replies) = (&self.effects.events, &mut self.effects.replies);
         self.roster.tell(events, &self.settings, replies);
         self.letters.take_foreign(self.settings.shard, replies);
         self.letters.seal(&mut outbox.letters);
         std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
         outbox.admission = self.admit.admission();
-        outbox.wake = self.wake.earliest().into_iter().chain(self.next_tick).min();
+        let wakes = self.wake.earliest().into_iter().chain(self.next_tick);
+        outbox.wake = wakes.chain(self.errands.wake()).chain(self.guest_nodes.earliest()).min();
         // A snapshot that waits for the disk goes on when that reports.
         let eats = !self.hungry.is_empty() && self.snapshot_budget_bytes() > 0;
         if eats || !self.touched.is_empty() {
@@ -80,7 +83,10 @@ impl Shard {
         let mut peers: Vec<Bundling> = Vec::new();
         for (partition, message) in self.effects.messages.drain(..) {
             let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
-            let bytes = bundle::estimate_bytes(&message);
+            let living = self.roster.get_mut(partition);
+            let introduced = living.map_or(&[][..], |living| living.partition.introduces(&message));
+            let introduced: Vec<_> = introduced.iter().map(member::written).collect();
+            let bytes = bundle::estimate_bytes(&message) + introduced.len() * MEMBER_BYTES;
             let shard = route::owner_at(&self.peer_shards, self.settings.shards, to, partition);
             let place = peers.iter().position(|peer| (peer.to, peer.shard) == (to, shard));
             let place = place.unwrap_or_else(|| {
@@ -98,7 +104,7 @@ impl Shard {
                 continue;
             }
             peer.bytes += bytes;
-            peer.messages.push((partition, message));
+            peer.messages.push((partition, message, introduced));
         }
         for ((to, shard), post) in self.forward.take_posts() {
             let same = |peer: &Bundling| (peer.to, peer.shard) == (to, shard);
@@ -117,16 +123,20 @@ impl Shard {
     }
 
     fn seal_snapshots(&mut self, outbox: &mut Outbox) {
-        for (partition, message) in self.effects.snapshots.drain(..) {
+        for (partition, message, members) in self.effects.snapshots.drain(..) {
             let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
             let position = Position(message.get_snapshot().get_metadata().index);
-            let bytes = bundle::encode_snapshot(partition, &message);
+            let members = members.iter().map(member::written).collect();
+            let bytes = bundle::encode_snapshot(partition, &message, members);
             self.stats.snapshots_sent += 1;
             let shard = route::owner_at(&self.peer_shards, self.settings.shards, to, partition);
             outbox.snapshots.push(SnapshotOut { to, shard, partition, position, bytes });
         }
     }
 }
+
+/// What a member takes in a message, with a host name of usual length.
+const MEMBER_BYTES: usize = 48;
 
 struct Bundling {
     to: NodeId,

@@ -5,11 +5,11 @@
 //! never passed on again.
 
 use bytes::Bytes;
+use raft::eraftpb::Message;
 
 use super::{
-    Shard, admit, forward,
+    Shard, admit,
     inbox::{Ask, Delivery, Inbox, Letter, LinkNews, Member, Request, Requests},
-    ledger,
     outbox::Outbox,
     roster::{self, Founding},
     route,
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     id::{Index, Mark, NodeId, PartitionId, ShardId, Ticket},
     partition::{
-        Partition,
+        member::{self, Group},
         reply::{Event, Happening, Refusal},
     },
     time::Now,
@@ -96,17 +96,22 @@ impl Shard {
             }
         }
         for (peer, bytes) in inbox.snapshots.drain(..) {
-            self.take_snapshot(peer, &bytes);
+            self.take_snapshot(peer, &bytes, now);
         }
         for (peer, bytes) in inbox.bundles.drain(..) {
             self.take_bundle(peer, &bytes, now);
         }
+        for peer in inbox.hung_up.drain(..) {
+            self.take_hung_up(peer);
+        }
     }
 
     fn take_link(&mut self, news: LinkNews, now: Now) {
-        let LinkNews { node, address, snapshot, up } = news;
+        let LinkNews { node, address, snapshot, up, api_port } = news;
         if let Some(shards) = up.filter(|shards| *shards > 0) {
             self.peer_shards.insert(node, shards);
+            self.roster.note_port(node, api_port);
+            self.away.remove(&node);
         }
         let what = match up {
             Some(_) => Happening::ConnectionEstablished { address, snapshot },
@@ -128,12 +133,23 @@ impl Shard {
     fn take_lost(&mut self, peer: NodeId) {
         let guests = self.forward.lost(peer, &mut self.effects.replies);
         self.hang_up_all(guests);
-        let with_peer = |members: &[Member]| members.iter().any(|member| member.node == peer);
-        let sends = |living: &&mut roster::Living| {
-            living.partition.is_leader() && with_peer(&living.members)
-        };
-        for living in self.roster.iter_mut().filter(sends) {
+        self.away.insert(peer);
+        let id = u64::from(peer.0);
+        for living in self.roster.iter_mut().filter(|living| living.partition.is_leader()) {
+            if !member::everyone(living.partition.conf()).contains(&id) {
+                continue;
+            }
             living.partition.lost(peer);
+            if !living.touched {
+                living.touched = true;
+                self.touched.push(living.partition.id());
+            }
+        }
+    }
+
+    fn take_hung_up(&mut self, peer: NodeId) {
+        for living in self.roster.iter_mut() {
+            living.partition.hung_up(peer);
             if !living.touched {
                 living.touched = true;
                 self.touched.push(living.partition.id());
@@ -145,11 +161,12 @@ impl Shard {
         let Ok((messages, post)) = bundle::decode(bytes, peer, self.settings.node) else {
             return self.broken_frame(peer);
         };
-        for (partition, message) in messages {
-            if let Some(living) = self.member_of(partition, peer) {
-                living.partition.receive(message);
-                self.touch(partition);
+        for (partition, message, members) in messages {
+            if self.roster.get(partition).is_none() {
+                continue;
             }
+            self.meet(&members, now);
+            self.take_message(partition, peer, message);
         }
         self.take_post(peer, post, now);
     }
@@ -163,6 +180,15 @@ impl Shard {
         }
     }
 
+    fn take_message(&mut self, id: PartitionId, peer: NodeId, message: Message) {
+        let Some(living) = self.member_of(id, peer) else { return };
+        if let Some(at) = living.partition.stranger(peer, &message) {
+            return self.forward.dismiss((peer, self.owner_at(peer, id)), id, at);
+        }
+        living.partition.receive(message);
+        self.touch(id);
+    }
+
     /// Calls that a peer passed on, and answers to those that were passed on to it.
     fn take_post(&mut self, peer: NodeId, post: Post, now: Now) {
         let from = (peer, post.label.shard);
@@ -172,13 +198,19 @@ impl Shard {
             let guests = self.forward.missed(from, &mut self.effects.replies);
             self.hang_up_all(guests);
         }
-        let Post { calls, answers, gone, .. } = post;
+        let Post { calls, answers, gone, notices, .. } = post;
+        for notice in notices {
+            self.take_notice(peer, &notice, now);
+        }
         for answer in answers {
             self.forward.answered(from, answer, &mut self.effects.replies);
         }
         if !calls.is_empty() {
             let mut requests = Requests::default();
             for call in &calls {
+                if let Some(asks) = call.wish.as_ref().and_then(|wish| wish.asks.as_ref()) {
+                    self.meet(std::slice::from_ref(asks), now);
+                }
                 self.forward.arrived(from, call, now, &mut requests);
             }
             for request in &requests.list {
@@ -193,23 +225,29 @@ impl Shard {
         }
     }
 
-    fn take_snapshot(&mut self, peer: NodeId, bytes: &Bytes) {
-        let Ok((partition, message, state)) =
-            bundle::decode_snapshot(bytes, peer, self.settings.node)
-        else {
+    fn take_snapshot(&mut self, peer: NodeId, bytes: &Bytes, now: Now) {
+        let read = bundle::decode_snapshot(bytes, peer, self.settings.node).ok();
+        let members = read.as_ref().and_then(|received| member::read_all(&received.members));
+        let (Some(received), Some(members)) = (read, members) else {
             return self.broken_frame(peer);
         };
+        let partition = received.partition;
+        if self.roster.get(partition).is_none() {
+            return;
+        }
+        self.meet(&received.members, now);
         let rules = self.rules.clone();
         if let Some(living) = self.member_of(partition, peer) {
-            living.partition.receive_snapshot(message, state, &rules);
+            living.partition.receive_snapshot(received.message, members, received.state, &rules);
             self.touch(partition);
         }
     }
 
-    /// A partition here, when `peer` belongs to it: nobody else has a say.
+    /// A partition here, when `peer` has a say in it.
     fn member_of(&mut self, partition: PartitionId, peer: NodeId) -> Option<&mut roster::Living> {
-        let living = self.roster.get_mut(partition)?;
-        living.members.iter().any(|member| member.node == peer).then_some(living)
+        let living = self.roster.get(partition)?;
+        let known = self.knows(&living.partition, peer);
+        self.roster.get_mut(partition).filter(|_| known)
     }
 
     fn take_letter(&mut self, letter: Letter, now: Now) {
@@ -248,8 +286,36 @@ impl Shard {
         }
     }
 
+    /// Where a call belongs whose partition is led by another node, as far as the replica here
+    /// knows, or which has no replica here: then a member is asked, who knows. What was passed on
+    /// once stays, but for a call that a stranger passed on to a member.
+    fn elsewhere(&mut self, request: &Request) -> Option<NodeId> {
+        let from = self.forward.guest_of(request.ticket);
+        let Some(living) = self.roster.get_mut(request.partition) else {
+            return self.member_elsewhere(request.partition).filter(|_| from.is_none());
+        };
+        let members = living.partition.members();
+        if from.is_some_and(|from| members.iter().any(|member| member.node == from)) {
+            return None;
+        }
+        let (_, leader) = living.partition.leadership();
+        leader.filter(|leader| *leader != living.partition.node())
+    }
+
+    /// A founding member of a partition that was never here, one that is reached if there is one.
+    fn member_elsewhere(&self, partition: PartitionId) -> Option<NodeId> {
+        if !self.roster.is_unknown(partition) {
+            return None;
+        }
+        let here = self.settings.node;
+        let members = self.settings.placement.members(partition).map(|member| member.node);
+        let mut others = members.filter(|node| *node != here);
+        let mut reached = others.clone().filter(|node| !self.away.contains(node));
+        reached.next().or_else(|| others.next())
+    }
+
     /// A call for a partition of this shard.
-    fn take_own(&mut self, requests: &Requests, request: &Request, now: Now) {
+    pub(super) fn take_own(&mut self, requests: &Requests, request: &Request, now: Now) {
         let ticket = request.ticket;
         let taken = match &request.ask {
             _ if request.deadline.is_some_and(|deadline| deadline <= now.monotonic) => {
@@ -263,18 +329,35 @@ impl Shard {
                 return;
             }
             Ask::WatchNode => {
-                self.roster.watch(ticket, &self.settings, &mut self.effects.replies);
+                let absent = self.absent();
+                self.roster.watch(ticket, &absent, &self.settings, &mut self.effects.replies);
                 return;
             }
             Ask::Bootstrap { local, members } => {
                 self.bootstrap(request.partition, *local, members, ticket, now)
             }
-            Ask::Leave => self.leave(request.partition, ticket, now),
+            Ask::Join { local, members } => {
+                let caller = (ticket, request.deadline);
+                self.join(request.partition, *local, members, caller, now)
+            }
+            Ask::Leave => self.leave(request.partition, (ticket, request.deadline), now),
+            Ask::Change { change, passed } => self.take_change(request, change, *passed, now),
         };
-        if let Err(refusal) = taken {
-            self.stats.refused += 1;
-            self.effects.replies.refuse(ticket, refusal);
+        match taken {
+            Ok(()) if matches!(request.ask, Ask::Command | Ask::Query { .. }) => {}
+            Ok(()) => self.touch(request.partition),
+            Err(refusal) => {
+                self.stats.refused += 1;
+                self.effects.replies.refuse(ticket, refusal);
+            }
         }
+    }
+
+    /// Partitions of the cluster that would be this shard's, and have no replica on this node.
+    fn absent(&self) -> Vec<PartitionId> {
+        let (here, shards) = (self.settings.shard, self.settings.shards);
+        let all = self.settings.placement.partitions();
+        all.filter(|id| route::owner(*id, shards) == here && self.roster.is_unknown(*id)).collect()
     }
 
     fn take_command(
@@ -284,10 +367,13 @@ impl Shard {
         now: Now,
     ) -> Result<(), Refusal> {
         let body = requests.body(request);
-        let living = self.roster.find(request.partition)?;
-        if let Some(leader) = elsewhere(living, request) {
-            return self.pass_on(leader, requests, request, now);
-        }
+        let living = match self.roster.find(request.partition) {
+            Ok(living) if living.partition.is_leader() => living,
+            _ => match self.elsewhere(request) {
+                Some(to) => return self.pass_on(to, requests, request, now),
+                None => self.roster.find(request.partition)?,
+            },
+        };
         let state_bytes = living.partition.state_bytes();
         let quota = self.settings.state_bytes_max;
         let lane = self.admit.check(admit::sort(body), body.len(), state_bytes, quota)?;
@@ -308,27 +394,17 @@ impl Shard {
         at_least: Index,
         now: Now,
     ) -> Result<(), Refusal> {
-        let living = self.roster.find(request.partition)?;
-        if let Some(leader) = elsewhere(living, request) {
-            return self.pass_on(leader, requests, request, now);
-        }
+        let living = match self.roster.find(request.partition) {
+            Ok(living) if living.partition.is_leader() => living,
+            _ => match self.elsewhere(request) {
+                Some(to) => return self.pass_on(to, requests, request, now),
+                None => self.roster.find(request.partition)?,
+            },
+        };
         let (ticket, body, rules) = (request.ticket, requests.body(request), &self.rules);
         living.partition.query(ticket, request.deadline, at_least, body, now, rules)?;
         self.stats.queries += 1;
         self.touch(request.partition);
-        Ok(())
-    }
-
-    fn pass_on(
-        &mut self,
-        leader: NodeId,
-        requests: &Requests,
-        request: &Request,
-        now: Now,
-    ) -> Result<(), Refusal> {
-        let to = (leader, self.owner_at(leader, request.partition));
-        self.forward.pass(to, requests, request, now)?;
-        self.stats.passed_on += 1;
         Ok(())
     }
 
@@ -342,50 +418,11 @@ impl Shard {
     ) -> Result<(), Refusal> {
         if self.roster.check(id, local, members, &self.settings)? == Founding::Known {
             self.asked.push(ticket);
-            self.touch(id);
             return Ok(());
         }
-        let founding = ledger::founding(local, members);
-        if !self.journal.has_room_for(&founding) {
-            return Err(Refusal::Full("the journal's segments are too small for another group"));
-        }
-        self.journal.founded(id, &founding);
-        let partition = Partition::found(&ledger::group(id, local, members), &self.rules);
-        self.roster.add(partition, members.to_vec());
-        self.moved = true;
-        let events = &mut self.effects.events;
-        roster::founded(id, local, members, now.wall.0, events);
+        let members = members.to_vec();
+        self.found(&Group { partition: id, local, members, joins: false }, now)?;
         self.asked.push(ticket);
-        self.touch(id);
-        self.set_tick(now);
-        Ok(())
-    }
-
-    fn leave(&mut self, id: PartitionId, ticket: Ticket, now: Now) -> Result<(), Refusal> {
-        if self.roster.remove_damaged(id) {
-            self.journal.left(id);
-            self.asked.push(ticket);
-            return Ok(());
-        }
-        let Some(mut living) = self.roster.remove(id, &mut self.effects.replies) else {
-            return Err(Refusal::NotFound(format!("group {id} is not here")));
-        };
-        self.moved = true;
-        self.forward.moved(id, &mut self.effects.replies);
-        living.partition.leave(&mut self.effects.replies);
-        let _ = living.partition.settle(now, &self.rules, &mut self.effects);
-        // Its last messages leave; what it would record goes with it.
-        self.effects.records.retain(|(partition, _)| *partition != id);
-        self.admit.moved(living.load, crate::partition::Load::default());
-        self.touched.retain(|touched| *touched != id);
-        self.hungry.retain(|hungry| *hungry != id);
-        if self.effects.snapshot_of == Some(id) {
-            self.effects.snapshot_of = None;
-        }
-        self.wake.set(id, None);
-        self.journal.left(id);
-        self.asked.push(ticket);
-        self.set_tick(now);
         Ok(())
     }
 
@@ -406,8 +443,14 @@ impl Shard {
         }
     }
 
-    fn hang_up(&mut self, partition: PartitionId, ticket: Ticket) {
+    pub(super) fn hang_up(&mut self, partition: PartitionId, ticket: Ticket) {
         if self.forward.gone(ticket) {
+            return;
+        }
+        if let Some((partition, question)) = self.errands.gone(ticket) {
+            if let Some(question) = question {
+                self.hang_up(partition, question);
+            }
             return;
         }
         self.roster.unwatch(partition, ticket);
@@ -421,14 +464,4 @@ impl Shard {
         let here = self.settings.shard;
         (0..self.settings.shards).map(ShardId).filter(move |shard| *shard != here)
     }
-}
-
-/// Who leads the partition that a call is for, when that is another node as far as the replica here
-/// knows. What was passed on once stays.
-fn elsewhere(living: &roster::Living, request: &Request) -> Option<NodeId> {
-    if living.partition.is_leader() || request.ticket.shard == forward::GUESTS {
-        return None;
-    }
-    let (_, leader) = living.partition.leadership();
-    leader.filter(|leader| *leader != living.partition.node())
 }

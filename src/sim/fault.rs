@@ -29,6 +29,8 @@ pub enum What {
     Crash { node: NodeId, down_ns: u64 },
     /// A node loses power, and bits of its disks turn while it is down.
     Rot { node: NodeId, down_ns: u64, bits: u32 },
+    /// A node loses power and everything on its disks, for ever.
+    Destroy { node: NodeId },
     /// All nodes lose power at once.
     Blackout { down_ns: u64 },
     /// A node gets no turns while the world goes on.
@@ -100,6 +102,7 @@ impl What {
         match &mut self {
             What::Crash { node, .. }
             | What::Rot { node, .. }
+            | What::Destroy { node }
             | What::Pause { node, .. }
             | What::Alone { node, .. }
             | What::Step { node, .. }

@@ -26,6 +26,7 @@ pub mod history;
 pub mod linear;
 pub mod net;
 pub mod node;
+pub mod operator;
 pub mod queue;
 pub mod setup;
 pub mod shell;
@@ -147,6 +148,7 @@ fn live(setup: Setup, options: Options) -> Report {
         step(&mut world);
     }
     progress(&mut world);
+    settle(&mut world);
     let calm_ns = world.now_ns + CALM_NS;
     while world.next_at_ns().is_some_and(|at_ns| at_ns <= calm_ns) {
         step(&mut world);
@@ -177,6 +179,22 @@ fn progress(world: &mut World) {
                 PROGRESS_NS / 1_000_000_000
             ));
             return;
+        }
+        step(world);
+    }
+}
+
+/// After everything is mended the operator gets what was wanted.
+fn settle(world: &mut World) {
+    let until_ns = world.now_ns + PROGRESS_NS;
+    while world.wrong.is_empty() && !world.operator.is_done() {
+        if world.now_ns > until_ns {
+            let open = world.operator.tasks.iter().filter(|task| !task.done);
+            let open: Vec<String> = open.map(|task| task.act.to_string()).collect();
+            let (open, state) = (open.join("\n"), world.standings());
+            world
+                .wrong
+                .push(format!("the operator does not get what was wanted:\n{open}\n{state}"));
         }
         step(world);
     }

@@ -3,7 +3,7 @@
 //! It does what the wet shell does and nothing cleverer: gather, turn, hand out, wait (design.md
 //! 5). Memory and whoever waited are gone when it loses power; disks and clocks stay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{NodeId, PartitionId, Position, ShardId, Ticket};
 use crate::prng::Prng;
@@ -25,6 +25,8 @@ pub struct Node {
     pub up: bool,
     /// Bits of its disks were turned: it may have partitions that do not start, and says which.
     pub rotten: bool,
+    /// It never starts again.
+    pub destroyed: bool,
     /// No turns before this.
     pub paused_until_ns: u64,
     /// Its clocks.
@@ -54,6 +56,8 @@ pub struct Core {
     pub woke: bool,
     /// Not before the last one has ended.
     pub busy_until_ns: u64,
+    /// The nodes that its partitions know: bundles go nowhere else.
+    pub book: BTreeSet<NodeId>,
     /// How far each replica was when it was last compared with the others.
     pub compared: BTreeMap<PartitionId, Position>,
     callers: BTreeMap<Ticket, Caller>,
@@ -86,7 +90,17 @@ impl Node {
                 Core::new(ShardId(shard), disk)
             })
             .collect();
-        Node { id, life: 0, up: false, rotten: false, paused_until_ns: 0, clock, cores, slow: 1 }
+        Node {
+            id,
+            life: 0,
+            up: false,
+            rotten: false,
+            destroyed: false,
+            paused_until_ns: 0,
+            clock,
+            cores,
+            slow: 1,
+        }
     }
 }
 
@@ -103,6 +117,7 @@ impl Core {
             turn_at_ns: None,
             woke: false,
             busy_until_ns: 0,
+            book: BTreeSet::new(),
             compared: BTreeMap::new(),
             callers: BTreeMap::new(),
             tickets: BTreeMap::new(),
@@ -147,6 +162,7 @@ impl Core {
         self.disk.crash(now_ns);
         self.tickets.clear();
         self.compared.clear();
+        self.book.clear();
         std::mem::take(&mut self.callers).into_values().collect()
     }
 }

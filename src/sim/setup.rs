@@ -9,6 +9,7 @@ use crate::id::PartitionId;
 use crate::prng::Prng;
 use crate::sim::fault::{Fault, LEADER, Plan, What};
 use crate::sim::habits::Habits;
+use crate::sim::operator::{Act, Drawn};
 use crate::workload::Mix;
 
 /// Everything that a run draws before it begins.
@@ -18,6 +19,10 @@ pub struct Setup {
     pub seed: u64,
     /// Nodes, 1 to 5; each founds every partition.
     pub nodes: u32,
+    /// Nodes beside them, which may join.
+    pub spares: u32,
+    /// What the operator wants beside that.
+    pub acts: Vec<Act>,
     /// Shards a node.
     pub shards: u16,
     /// Partitions, from 1.
@@ -81,14 +86,38 @@ impl Setup {
         }
         // Somebody must be left to show progress.
         clients[0].dies_ns = u64::MAX;
-        Setup { seed, nodes, shards, partitions, clients, tuning, plan }
+        let mut setup = Setup { clients, tuning, plan, ..Setup::calm(nodes, shards, partitions) };
+        setup.seed = seed;
+        let rots = setup.plan.faults.iter().any(|fault| matches!(fault.what, What::Rot { .. }));
+        let mut of_members = prng.fork(4);
+        if !rots && of_members.chance(MEMBERS) {
+            setup.wants(Drawn::of(&mut of_members, nodes, partitions, heals_ns));
+        }
+        setup
+    }
+
+    fn wants(&mut self, drawn: Drawn) {
+        (self.spares, self.acts) = (drawn.spares, drawn.acts);
+        let Some((at_ns, node)) = drawn.destroyed else { return };
+        self.plan.faults.push(Fault { at_ns, what: What::Destroy { node } });
+        self.plan.faults.sort_by_key(|fault| fault.at_ns);
     }
 
     /// A world for a story: nothing is drawn and nothing goes wrong by itself.
     #[must_use]
     pub fn calm(nodes: u32, shards: u16, partitions: u32) -> Setup {
         let (plan, tuning) = (Plan::calm(0), Tuning::roomy());
-        Setup { seed: 1, nodes, shards, partitions, clients: Vec::new(), tuning, plan }
+        Setup {
+            seed: 1,
+            nodes,
+            spares: 0,
+            acts: Vec::new(),
+            shards,
+            partitions,
+            clients: Vec::new(),
+            tuning,
+            plan,
+        }
     }
 }
 
@@ -151,6 +180,9 @@ fn duel(prng: &mut Prng, clients: &mut Vec<Habits>, plan: &mut Plan) {
     plan.faults.sort_by_key(|fault| fault.at_ns);
 }
 
+/// In a thousand: worlds whose groups' members change.
+const MEMBERS: u64 = 500;
+
 /// In a thousand: worlds that are duels.
 const DUELS: u64 = 300;
 
@@ -169,8 +201,8 @@ impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "seed {}: {} nodes of {} shards, {} partitions",
-            self.seed, self.nodes, self.shards, self.partitions
+            "seed {}: {} nodes and {} more, of {} shards, {} partitions",
+            self.seed, self.nodes, self.spares, self.shards, self.partitions
         )?;
         writeln!(f, "  {:?}", self.tuning)?;
         writeln!(f, "  {:?}, skew {} ns", self.plan.manners, self.plan.skew_ns)?;
@@ -179,6 +211,9 @@ impl fmt::Display for Setup {
         }
         for fault in &self.plan.faults {
             writeln!(f, "  at {:.3} s: {:?}", fault.at_ns as f64 / 1e9, fault.what)?;
+        }
+        for act in &self.acts {
+            writeln!(f, "  {act}")?;
         }
         write!(f, "  mended at {:.3} s", self.plan.heals_ns as f64 / 1e9)
     }

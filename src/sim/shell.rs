@@ -4,10 +4,12 @@
 //! One file, so that a change of the shard's door is a change here and nowhere else in the
 //! simulator.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::id::{Index, NodeId, PartitionId, Position, ShardId, Term};
 use crate::journal::{self, Layout, Order, Owner, Refused};
+use crate::partition::member::everyone;
 use crate::partition::reply::{Body, Replies};
 use crate::shard::inbox::{Inbox, Letter};
 use crate::shard::outbox::Outbox;
@@ -80,6 +82,14 @@ pub fn positions(shard: &Shard) -> impl Iterator<Item = (PartitionId, Position)>
 pub fn leads(shard: &Shard, of: PartitionId) -> Option<Term> {
     let mut all = shard.partitions().filter(|it| it.id() == of && it.is_leader());
     all.next().map(|partition| partition.leadership().0)
+}
+
+/// Everyone who belongs to a partition, as a shard's replica has it.
+#[must_use]
+pub fn members(shard: &Shard, of: PartitionId) -> BTreeSet<NodeId> {
+    let mut all = shard.partitions().filter(|partition| partition.id() == of);
+    let conf = all.next().map(|partition| everyone(partition.conf())).unwrap_or_default();
+    conf.into_iter().filter_map(|id| u32::try_from(id).ok().map(NodeId)).collect()
 }
 
 /// Replicas that a panic stopped.

@@ -6,7 +6,9 @@
 //! watches what no client can see: replicas which applied the same entries are equal. Absent on
 //! purpose: gRPC (its codec has its own tests) and threads.
 
-use std::collections::BTreeMap;
+mod links;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use bytes::Bytes;
 use crate::id::{Mark, NodeId, PartitionId, Position, ShardId, Term};
 use crate::partition::reply::{Body, Replies};
 use crate::prng::Prng;
-use crate::shard::inbox::{Ask, Delivery, DiskRoom, Letter, Member, Role};
+use crate::shard::inbox::{Ask, Delivery, DiskRoom, Letter};
 use crate::shard::outbox::{Outbox, SnapshotOut};
 use crate::sim::call::{Act, Heard, Parcel};
 use crate::sim::client::Client;
@@ -23,6 +25,7 @@ use crate::sim::fault::What;
 use crate::sim::history::History;
 use crate::sim::net::{Manners, Net};
 use crate::sim::node::{Caller, Core, Node};
+use crate::sim::operator::{Act as Wanted, Operator, Wish};
 use crate::sim::queue::Queue;
 use crate::sim::setup::Setup;
 use crate::sim::shell;
@@ -48,6 +51,8 @@ pub struct World {
     pub trace: Trace,
     /// What was heard on calls that belong to no client of the world.
     pub mail: Vec<(Caller, Heard)>,
+    /// Who founds groups and changes their members.
+    pub operator: Operator,
     /// What the world itself found wrong.
     pub wrong: Vec<String>,
     queue: Queue<Event>,
@@ -55,9 +60,6 @@ pub struct World {
     wakes_ns: Vec<u64>,
     /// Where each call went.
     routes: BTreeMap<(u32, u64), (NodeId, ShardId)>,
-    /// Which partitions each node was asked to found and has not said so.
-    unfounded: BTreeMap<u64, (NodeId, PartitionId)>,
-    next_order: u64,
     /// The state's digest after each position, by whoever was there first.
     digests: BTreeMap<(PartitionId, Position), (NodeId, u64)>,
 }
@@ -131,11 +133,15 @@ enum Event {
     Pace {
         node: NodeId,
     },
+    HungUp {
+        node: NodeId,
+        peer: NodeId,
+    },
     Room {
         node: NodeId,
     },
     Heal,
-    Found,
+    Operate,
 }
 
 impl World {
@@ -144,8 +150,12 @@ impl World {
     pub fn new(setup: Setup, telling: bool) -> World {
         let mut prng = Prng::new(setup.seed ^ 0x7369_6d00);
         let net = Net::new(setup.plan.manners.clone(), prng.fork(1));
-        let nodes =
+        let mut nodes: Vec<Node> =
             (1..=setup.nodes).map(|id| Node::drawn(NodeId(id), &setup, &mut prng)).collect();
+        // With draws of their own, so that they shift no others.
+        let spares = &mut Prng::new(setup.seed ^ 0x7370_6172);
+        let more = setup.nodes + 1..=setup.nodes + setup.spares;
+        nodes.extend(more.map(|id| Node::drawn(NodeId(id), &setup, spares)));
         let mut world = World {
             now_ns: 0,
             nodes,
@@ -154,12 +164,11 @@ impl World {
             history: History::default(),
             trace: Trace::new(telling),
             mail: Vec::new(),
+            operator: Operator::default(),
             wrong: Vec::new(),
             queue: Queue::new(),
             wakes_ns: Vec::new(),
             routes: BTreeMap::new(),
-            unfounded: BTreeMap::new(),
-            next_order: 0,
             digests: BTreeMap::new(),
             setup,
             prng,
@@ -217,13 +226,13 @@ impl World {
         if !known.up {
             return;
         }
-        known.up = false;
+        (known.up, known.paused_until_ns) = (false, 0);
         known.life += 1;
-        known.paused_until_ns = 0;
         let life = known.life;
         let broken: Vec<Caller> =
             known.cores.iter_mut().flat_map(|core| core.crash(now_ns)).collect();
         self.trace.tell(now_ns, || format!("node {node} loses power"));
+        self.end_links(node);
         for caller in broken {
             let at_ns = now_ns + self.client_delay_ns();
             self.queue.push(at_ns, Event::Answer { caller, heard: Heard::Broken });
@@ -251,13 +260,17 @@ impl World {
                 known.rotten = true;
                 for _ in 0..bits {
                     let place = self.prng.below(known.cores.len() as u64) as usize;
-                    known.cores[place].disk.rot(ROT_WITHIN);
+                    known.cores[place].disk.rot(crate::sim::disk::ROT_WITHIN);
                 }
             }
+            What::Destroy { node } => {
+                self.crash(node, None);
+                self.nodes[node.0 as usize - 1].destroyed = true;
+            }
             What::Blackout { down_ns } => {
-                for id in 1..=self.setup.nodes {
+                for id in self.ids() {
                     let later_ns = self.prng.below(50_000_000);
-                    self.crash(NodeId(id), Some(down_ns + later_ns));
+                    self.crash(id, Some(down_ns + later_ns));
                 }
             }
             What::Pause { node, for_ns } => {
@@ -272,7 +285,7 @@ impl World {
                 self.queue.push(self.now_ns + for_ns, Event::Mend { links });
             }
             What::Alone { node, hears, speaks, for_ns } => {
-                let peers = (1..=self.setup.nodes).map(NodeId).filter(|peer| *peer != node);
+                let peers = self.ids().filter(|peer| *peer != node);
                 let links: Vec<_> = peers
                     .flat_map(|peer| [(hears, (peer, node)), (speaks, (node, peer))])
                     .filter(|(open, _)| !open)
@@ -289,11 +302,7 @@ impl World {
                 self.tell_room(node, DiskRoom::Full);
                 self.queue.push(self.now_ns + for_ns, Event::Room { node });
             }
-            What::Rumour { node } => {
-                let peers: Vec<NodeId> =
-                    (1..=self.setup.nodes).map(NodeId).filter(|peer| *peer != node).collect();
-                self.for_each_core(node, |core| core.inbox.lost.extend(&peers));
-            }
+            What::Rumour { node } => self.hears_of_all(node),
         }
     }
 
@@ -302,14 +311,14 @@ impl World {
         self.trace.tell(self.now_ns, || "everything is mended".to_owned());
         self.net.mend();
         self.net.manners = Manners::calm();
-        for id in 1..=self.setup.nodes {
-            let node = &mut self.nodes[id as usize - 1];
+        for id in self.ids() {
+            let node = &mut self.nodes[id.0 as usize - 1];
             node.paused_until_ns = 0;
             node.slow = 1;
             if !node.up {
-                self.boot(NodeId(id));
+                self.boot(id);
             }
-            self.tell_room(NodeId(id), DiskRoom::Enough);
+            self.tell_room(id, DiskRoom::Enough);
         }
     }
 
@@ -330,12 +339,29 @@ impl World {
         terms.max_by_key(|(_, term)| *term)
     }
 
-    /// Whether every replica of every partition holds the same.
+    fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (1..=self.setup.nodes + self.setup.spares).map(NodeId)
+    }
+
+    /// Everyone who belongs to a partition, as its leader has it; everyone there is without one.
+    fn members(&self, partition: PartitionId) -> BTreeSet<NodeId> {
+        match self.leader(partition) {
+            Some((leader, _)) => shell_members(self, leader, partition),
+            None => self.ids().collect(),
+        }
+    }
+
+    /// Whether every member's replica of every partition holds the same.
     #[must_use]
     pub fn is_level(&self) -> bool {
         let mut first = BTreeMap::new();
+        let partitions = (1..=self.setup.partitions).map(PartitionId);
+        let members: BTreeMap<_, _> = partitions.map(|id| (id, self.members(id))).collect();
         for node in self.nodes.iter().filter(|node| !node.rotten) {
             for standing in self.replicas(node.id) {
+                if members.get(&standing.partition).is_some_and(|all| !all.contains(&node.id)) {
+                    continue;
+                }
                 let here = (standing.applied, standing.digest);
                 if *first.entry(standing.partition).or_insert(here) != here {
                     return false;
@@ -349,9 +375,10 @@ impl World {
     #[must_use]
     pub fn standings(&self) -> String {
         let mut text = String::new();
-        for id in 1..=self.setup.nodes {
-            for standing in self.replicas(NodeId(id)) {
-                let _ = writeln!(text, "  node {id}: {standing}");
+        for id in self.ids() {
+            for standing in self.replicas(id) {
+                let members = shell_members(self, id, standing.partition);
+                let _ = writeln!(text, "  node {id}: {standing}, members {members:?}");
             }
         }
         text
@@ -369,20 +396,23 @@ impl World {
         let count = self.setup.clients.len();
         for (number, habits) in self.setup.clients.clone().into_iter().enumerate() {
             let own = prng.fork(number as u64);
-            let nodes = self.setup.nodes;
+            let nodes = self.setup.nodes + self.setup.spares;
             self.clients.push(Client::new(number as u32, habits, nodes, own));
         }
         self.wakes_ns = vec![u64::MAX; count];
-        for id in 1..=self.setup.nodes {
+        let mut acts = Vec::new();
+        for id in (1..=self.setup.nodes).map(NodeId) {
             let at_ns = prng.below(20_000_000);
-            self.queue.push(at_ns, Event::Boot { node: NodeId(id), life: 0 });
-            for partition in 1..=self.setup.partitions {
-                let call = self.next_order;
-                self.next_order += 1;
-                self.unfounded.insert(call, (NodeId(id), PartitionId(partition)));
+            self.queue.push(at_ns, Event::Boot { node: id, life: 0 });
+            for partition in (1..=self.setup.partitions).map(PartitionId) {
+                acts.push(Wanted { at_ns: 0, partition, what: Wish::Found(id) });
             }
         }
-        self.queue.push(30_000_000, Event::Found);
+        for id in (1..=self.setup.spares).map(|number| NodeId(self.setup.nodes + number)) {
+            self.queue.push(10_000_000, Event::Boot { node: id, life: 0 });
+        }
+        self.operator = Operator::new(acts.into_iter().chain(self.setup.acts.clone()));
+        self.queue.push(30_000_000, Event::Operate);
         for place in 0..count {
             self.wake_client(place, 40_000_000);
         }
@@ -430,10 +460,11 @@ impl World {
             }
             Event::Boot { node, life } => self.start(node, life),
             Event::Mend { links } => self.net.join(&links),
+            Event::HungUp { node, peer } => self.link_ended(node, peer),
             Event::Pace { node } => self.nodes[node.0 as usize - 1].slow = 1,
             Event::Room { node } => self.tell_room(node, DiskRoom::Enough),
             Event::Heal => self.heal(),
-            Event::Found => self.found(),
+            Event::Operate => self.operate(),
         }
     }
 
@@ -533,7 +564,16 @@ impl World {
                 self.queue.push(ends_ns, Event::Written { node: id, shard, life, mark });
             }
         }
+        let core = &mut self.nodes[id.0 as usize - 1].cores[usize::from(shard.0)];
+        if let Some(book) = outbox.book.take() {
+            core.book = book.into_iter().map(|contact| contact.node).collect();
+        }
+        let book = core.book.clone();
         for (to, to_shard, bytes) in outbox.bundles.drain(..) {
+            if !book.contains(&to) {
+                self.reach(id, shard, |core| core.inbox.lost.push(to));
+                continue;
+            }
             for (later_ns, bytes) in self.net.carry(id, to, &bytes) {
                 let event = Event::Bundle { from: id, to, shard: to_shard, bytes };
                 self.queue.push(now_ns + later_ns, event);
@@ -643,13 +683,8 @@ impl World {
             self.routes.remove(&(caller.client, caller.call));
         }
         if caller.client == OPERATOR {
-            match heard {
-                Heard::Output { .. } | Heard::End => {
-                    self.unfounded.remove(&caller.call);
-                }
-                Heard::Event(_) | Heard::Refused(_) | Heard::Broken => {}
-            }
-            return;
+            self.trace.tell(self.now_ns, || format!("the operator hears {heard:?}"));
+            return self.operator.heard(caller.call, &heard);
         }
         let place = caller.client as usize;
         let Some(client) = self.clients.get_mut(place) else {
@@ -714,7 +749,7 @@ impl World {
     fn start(&mut self, id: NodeId, life: u64) {
         let now_ns = self.now_ns;
         let node = &mut self.nodes[id.0 as usize - 1];
-        if node.up || node.life != life {
+        if node.up || node.destroyed || node.life != life {
             return;
         }
         self.trace.tell(now_ns, || format!("node {id} starts"));
@@ -742,23 +777,15 @@ impl World {
         }
     }
 
-    /// The operator asks each node to found each partition, until it says that it did.
-    fn found(&mut self) {
-        let members: Vec<Member> = (1..=self.setup.nodes)
-            .map(|id| Member {
-                node: NodeId(id),
-                host: format!("node-{id}"),
-                port: 5679,
-                role: Role::Member,
-            })
-            .collect();
-        for (call, (node, partition)) in self.unfounded.clone() {
+    /// The operator asks for what is wanted and not so.
+    fn operate(&mut self) {
+        for (call, node, partition, ask) in self.operator.due(self.now_ns, self.setup.nodes) {
+            self.trace.tell(self.now_ns, || format!("the operator asks node {node}: {ask:?}"));
             let caller = Caller { client: OPERATOR, call };
-            let ask = Ask::Bootstrap { local: node, members: members.clone() };
             self.request(caller, node, ShardId(0), partition, ask, Bytes::new());
         }
-        if !self.unfounded.is_empty() {
-            self.queue.push(self.now_ns + 100_000_000, Event::Found);
+        if !self.operator.is_done() {
+            self.queue.push(self.now_ns + 100_000_000, Event::Operate);
         }
     }
 
@@ -787,8 +814,10 @@ impl World {
     }
 }
 
-/// Rot falls into the beginning of a segment, where runs of these sizes write.
-const ROT_WITHIN: usize = 128 << 10;
+fn shell_members(world: &World, node: NodeId, of: PartitionId) -> BTreeSet<NodeId> {
+    let cores = &world.nodes[node.0 as usize - 1].cores;
+    cores.iter().flat_map(|core| core.shard.iter()).flat_map(|it| shell::members(it, of)).collect()
+}
 
 /// The caller who founds partitions.
 const OPERATOR: u32 = u32::MAX;

@@ -63,6 +63,8 @@ pub struct Post {
     pub gone: Vec<u64>,
     /// Something that the receiver posted did not come.
     pub missed: bool,
+    /// Groups that the receiver belongs to no more.
+    pub notices: Vec<peer::Notice>,
     /// How it is counted.
     pub label: Label,
 }
@@ -86,18 +88,21 @@ impl Post {
     /// Whether there is nothing in it; such a one is not counted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.calls.is_empty() && self.answers.is_empty() && self.gone.is_empty() && !self.missed
+        let calls = self.calls.is_empty() && self.answers.is_empty() && self.gone.is_empty();
+        calls && !self.missed && self.notices.is_empty()
     }
 }
 
-/// The messages of a bundle, each with its partition.
-pub type Messages = Vec<(PartitionId, Message)>;
+/// The messages of a bundle, each with its partition and the members that it introduces.
+pub type Messages = Vec<(PartitionId, Message, Vec<peer::Member>)>;
 
 /// The bytes of a bundle.
 #[must_use]
 pub fn encode(messages: Messages, post: Post) -> Bytes {
-    let messages = messages.into_iter().map(|(partition, message)| written(partition, message));
-    let Post { calls, answers, gone, missed, label } = post;
+    let messages = messages
+        .into_iter()
+        .map(|(id, message, members)| peer::RaftMessage { members, ..written(id, message) });
+    let Post { calls, answers, gone, missed, notices, label } = post;
     let Label { shard, life, posts, heard_life, heard } = label;
     let bundle = peer::Bundle {
         messages: messages.collect(),
@@ -105,6 +110,7 @@ pub fn encode(messages: Messages, post: Post) -> Bytes {
         answers,
         gone,
         missed,
+        notices,
         shard: shard.0.into(),
         life,
         posts,
@@ -130,30 +136,38 @@ pub fn decode(bytes: &Bytes, from: NodeId, to: NodeId) -> Result<(Messages, Post
     }
     let body = open(bytes, MAGIC_BUNDLE)?;
     let bundle = peer::Bundle::decode(body).map_err(|_| Broken::Body)?;
-    let peer::Bundle { messages, calls, answers, gone, missed, shard, .. } = bundle;
+    let peer::Bundle { messages, calls, answers, gone, missed, notices, shard, .. } = bundle;
     let peer::Bundle { life, posts, heard_life, heard, .. } = bundle;
     let messages = messages.into_iter().map(|message| read(message, from, to));
     if shard as usize >= SHARDS_MAX {
         return Err(Broken::Body);
     }
     let label = Label { shard: ShardId(shard as u16), life, posts, heard_life, heard };
-    let post = Post { calls, answers, gone, missed, label };
+    let post = Post { calls, answers, gone, missed, notices, label };
     Ok((messages.collect::<Result<_, _>>()?, post))
 }
 
-/// The bytes of a snapshot that leaves as `message`.
+/// The bytes of a snapshot that leaves as `message`, with everyone who belongs to the group there.
 #[must_use]
-pub fn encode_snapshot(partition: PartitionId, message: &Message) -> Bytes {
+pub fn encode_snapshot(
+    partition: PartitionId,
+    message: &Message,
+    members: Vec<peer::Member>,
+) -> Bytes {
     assert_eq!(message.get_msg_type(), MessageType::MsgSnapshot, "only snapshots have a state");
     let snapshot = message.get_snapshot();
     let meta = snapshot.get_metadata();
+    let conf = meta.get_conf_state();
     let header = peer::SnapshotHeader {
         partition: partition.0,
         term: message.term,
         position: meta.index,
         position_term: meta.term,
-        voters: meta.get_conf_state().voters.clone(),
-        learners: meta.get_conf_state().learners.clone(),
+        voters: conf.voters.clone(),
+        learners: conf.learners.clone(),
+        voters_outgoing: conf.voters_outgoing.clone(),
+        learners_next: conf.learners_next.clone(),
+        members,
     };
     let length = header.encoded_len();
     let mut into = begin(MAGIC_SNAPSHOT, 4 + length + snapshot.data.len());
@@ -163,12 +177,21 @@ pub fn encode_snapshot(partition: PartitionId, message: &Message) -> Bytes {
     finish(into)
 }
 
-/// A snapshot that `from` sent to `to`: the message without its state, and the state.
-pub fn decode_snapshot(
-    bytes: &Bytes,
-    from: NodeId,
-    to: NodeId,
-) -> Result<(PartitionId, Message, Bytes), Broken> {
+/// A snapshot that `from` sent to `to`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Received {
+    /// Of which partition.
+    pub partition: PartitionId,
+    /// The message without its state.
+    pub message: Message,
+    /// Everyone who belongs to the group there.
+    pub members: Vec<peer::Member>,
+    /// The state.
+    pub state: Bytes,
+}
+
+/// Reads what `encode_snapshot` wrote.
+pub fn decode_snapshot(bytes: &Bytes, from: NodeId, to: NodeId) -> Result<Received, Broken> {
     if bytes.len() > SNAPSHOT_BYTES_MAX {
         return Err(Broken::Large);
     }
@@ -179,8 +202,9 @@ pub fn decode_snapshot(
         return Err(Broken::Body);
     }
     let header = peer::SnapshotHeader::decode(&body[4..4 + length]).map_err(|_| Broken::Body)?;
-    let members = header.voters.len() + header.learners.len();
-    if header.position == 0 || header.voters.is_empty() || members > REPLICAS_MAX {
+    let lists = [&header.voters, &header.learners, &header.voters_outgoing, &header.learners_next];
+    let most = lists.iter().map(|list| list.len()).chain([header.members.len()]).max();
+    if header.position == 0 || header.voters.is_empty() || most > Some(REPLICAS_MAX) {
         return Err(Broken::Body);
     }
     let mut message = envelope(MessageType::MsgSnapshot, from, to);
@@ -188,10 +212,14 @@ pub fn decode_snapshot(
     let mut snapshot = Snapshot::default();
     let meta = snapshot.mut_metadata();
     (meta.index, meta.term) = (header.position, header.position_term);
-    meta.mut_conf_state().set_voters(header.voters);
-    meta.mut_conf_state().set_learners(header.learners);
+    let conf = meta.mut_conf_state();
+    conf.set_voters(header.voters);
+    conf.set_learners(header.learners);
+    conf.set_voters_outgoing(header.voters_outgoing);
+    conf.set_learners_next(header.learners_next);
     message.set_snapshot(snapshot);
-    Ok((PartitionId(header.partition), message, body.slice(4 + length..)))
+    let (partition, state) = (PartitionId(header.partition), body.slice(4 + length..));
+    Ok(Received { partition, message, members: header.members, state })
 }
 
 fn begin(magic: u32, body: usize) -> BytesMut {
@@ -232,7 +260,11 @@ fn written(partition: PartitionId, mut message: Message) -> peer::RaftMessage {
         log_term: message.log_term,
         index: message.index,
         entries: entries
-            .map(|entry| peer::LogEntry { term: entry.term, data: entry.data })
+            .map(|entry| peer::LogEntry {
+                term: entry.term,
+                changes_members: entry.get_entry_type() == EntryType::EntryConfChangeV2,
+                data: entry.data,
+            })
             .collect(),
         commit: message.commit,
         commit_term: message.commit_term,
@@ -241,6 +273,7 @@ fn written(partition: PartitionId, mut message: Message) -> peer::RaftMessage {
         request_snapshot: message.request_snapshot,
         context: message.context,
         priority: message.priority,
+        members: Vec::new(),
     }
 }
 
@@ -248,7 +281,7 @@ fn read(
     message: peer::RaftMessage,
     from: NodeId,
     to: NodeId,
-) -> Result<(PartitionId, Message), Broken> {
+) -> Result<(PartitionId, Message, Vec<peer::Member>), Broken> {
     let place = (message.kind as usize).checked_sub(1).ok_or(Broken::Body)?;
     let kind = *KINDS.get(place).ok_or(Broken::Body)?;
     // raft reads a term of 0 as a call from inside.
@@ -257,8 +290,12 @@ fn read(
     }
     let mut entries = Vec::with_capacity(message.entries.len());
     for (index, entry) in (message.index.saturating_add(1)..).zip(message.entries) {
+        let changes = entry.changes_members;
+        if changes && !is_change(&entry.data) {
+            return Err(Broken::Body);
+        }
         entries.push(Entry {
-            entry_type: EntryType::EntryNormal,
+            entry_type: if changes { EntryType::EntryConfChangeV2 } else { EntryType::EntryNormal },
             term: entry.term,
             index,
             // A copy of its own: a slice would keep the whole bundle in memory as long as the log.
@@ -278,7 +315,16 @@ fn read(
     raft.request_snapshot = message.request_snapshot;
     raft.context = message.context;
     raft.priority = message.priority;
-    Ok((PartitionId(message.partition), raft))
+    Ok((PartitionId(message.partition), raft, message.members))
+}
+
+/// Whether an entry's data is a change of members. Whether it can be applied is the partition's to
+/// say, the same on every replica.
+fn is_change(data: &[u8]) -> bool {
+    let Ok(change) = peer::MembersChange::decode(data) else { return false };
+    let named = peer::Members::decode(&change.context[..]);
+    let named = named.is_ok_and(|named| named.members.len() <= REPLICAS_MAX);
+    named && change.steps.len() <= REPLICAS_MAX
 }
 
 fn envelope(kind: MessageType, from: NodeId, to: NodeId) -> Message {
@@ -304,12 +350,20 @@ mod tests {
 
     #[test]
     fn a_bundle_comes_back_as_it_was() {
-        let sent = vec![(PartitionId(3), append()), (PartitionId(4), append())];
+        let member = peer::Member { node: 4, port: 5, ..peer::Member::default() };
+        let mut changed = append();
+        let context = peer::Members { members: vec![member.clone()] }.encode_to_vec().into();
+        let change = peer::MembersChange { context, ..peer::MembersChange::default() };
+        changed.mut_entries()[1].set_entry_type(EntryType::EntryConfChangeV2);
+        changed.mut_entries()[1].data = change.encode_to_vec().into();
+        let sent =
+            vec![(PartitionId(3), append(), Vec::new()), (PartitionId(4), changed, vec![member])];
         let call = peer::Call { number: 9, partition: 3, ..peer::Call::default() };
         let answer = peer::Answer { number: 8, last: true, ..peer::Answer::default() };
         let label = Label { shard: ShardId(2), life: 5, posts: 6, heard_life: 7, heard: 8 };
         let (calls, answers) = (vec![call], vec![answer]);
-        let post = Post { calls, answers, gone: vec![7], missed: true, label };
+        let notices = vec![peer::Notice { partition: 3, position: 8 }];
+        let post = Post { calls, answers, gone: vec![7], missed: true, notices, label };
         let bytes = encode(sent.clone(), post.clone());
         assert_eq!(decode(&bytes, NodeId(1), NodeId(2)), Ok((sent, post)));
         assert!(2 * estimate_bytes(&append()) >= bytes.len());
@@ -322,18 +376,29 @@ mod tests {
         let mut snapshot = Snapshot { data: vec![5; 1000].into(), ..Snapshot::default() };
         (snapshot.mut_metadata().index, snapshot.mut_metadata().term) = (99, 6);
         snapshot.mut_metadata().mut_conf_state().set_voters(vec![1, 2, 3]);
+        snapshot.mut_metadata().mut_conf_state().set_voters_outgoing(vec![1, 2]);
+        snapshot.mut_metadata().mut_conf_state().set_learners_next(vec![2]);
         sent.set_snapshot(snapshot);
-        let bytes = encode_snapshot(PartitionId(3), &sent);
-        let (partition, message, state) =
-            decode_snapshot(&bytes, NodeId(1), NodeId(2)).expect("whole");
-        assert_eq!((partition, state.len()), (PartitionId(3), 1000));
+        let member = peer::Member { node: 4, port: 5, ..peer::Member::default() };
+        let bytes = encode_snapshot(PartitionId(3), &sent, vec![member.clone()]);
+        let received = decode_snapshot(&bytes, NodeId(1), NodeId(2)).expect("whole");
+        assert_eq!((received.partition, received.state.len()), (PartitionId(3), 1000));
+        assert_eq!(received.members, [member]);
         sent.mut_snapshot().data = Bytes::new();
-        assert_eq!(message, sent);
+        assert_eq!(received.message, sent);
+    }
+
+    #[test]
+    fn what_is_no_change_of_members_is_refused() {
+        let mut message = append();
+        message.mut_entries()[0].set_entry_type(EntryType::EntryConfChangeV2);
+        let bytes = encode(vec![(PartitionId(3), message, Vec::new())], Post::default());
+        assert_eq!(decode(&bytes, NodeId(1), NodeId(2)), Err(Broken::Body));
     }
 
     #[test]
     fn damaged_bytes_are_refused() {
-        let bytes = encode(vec![(PartitionId(3), append())], Post::default());
+        let bytes = encode(vec![(PartitionId(3), append(), Vec::new())], Post::default());
         let mut prng = Prng::new(11);
         for _ in 0..500 {
             let mut damaged = bytes.to_vec();

@@ -174,6 +174,7 @@ impl Modelled {
             digest: chance.next_u64(),
             origin,
             conf: conf(position),
+            members: founding(position).members,
         }
     }
 
@@ -199,7 +200,7 @@ fn founding(draw: u64) -> Founding {
         host: format!("node-{n}.example"),
         port: 5679,
     };
-    Founding { replica: draw, members: (1..=draw % 4).map(member).collect() }
+    Founding { replica: draw, members: (1..=draw % 4).map(member).collect(), joins: draw % 2 == 1 }
 }
 
 fn conf(draw: u64) -> ConfState {

@@ -168,8 +168,11 @@ fn hosts_that_resolve_only_for_others_are_told_and_not_bound() {
     ] {
         let mut config = NodeConfig::in_place();
         config.set_raft(Some(host), Some("5679")).expect(host);
-        let told = config.in_place.expect("in place").raft;
-        assert_eq!((told.host.as_str(), told.port), (host.trim_matches(['[', ']']), 5679));
+        let told = config.in_place.expect("in place").raft_host;
+        assert_eq!(
+            told.as_deref(),
+            Some(host).filter(|host| *host != bound && !host.contains(':'))
+        );
         assert_eq!((config.peer_listen.host.as_str(), config.peer_listen.port), (bound, 5679));
     }
     let long = "a".repeat(limits::HOST_BYTES_MAX + 1);
@@ -182,6 +185,32 @@ fn hosts_that_resolve_only_for_others_are_told_and_not_bound() {
         let fault = NodeConfig::in_place().set_api(None, Some(bad)).expect_err(bad);
         assert!(fault.text.starts_with("--api-port"), "{fault}");
     }
+}
+
+#[test]
+fn a_node_is_named_by_the_ordinal_of_its_pod() {
+    let two = Some(4_294_967_294);
+    for (host, ordinal) in [
+        ("store-0.store-hs.default.svc.cluster.local", Some(0)),
+        ("my-store-12.x-7", Some(12)),
+        ("store-2", Some(2)),
+        ("store-4294967294.x", two),
+        ("store-4294967295.x", None),
+        ("store-.x", None),
+        ("store-+1.x", None),
+        ("store.x-1", None),
+        ("10.0.0.7", None),
+        ("", None),
+    ] {
+        assert_eq!(pod_ordinal(host), ordinal, "{host}");
+        let mut config = NodeConfig::in_place();
+        config.set_raft(Some(host), None).expect(host);
+        assert_eq!(config.id, NodeId(ordinal.map_or(1, |ordinal| ordinal + 1)), "{host}");
+    }
+    let mut config = NodeConfig::in_place();
+    config.set("node.id", "--node-id", "7").expect("an id");
+    config.set_raft(Some("store-2"), None).expect("a host");
+    assert_eq!(config.id, NodeId(7));
 }
 
 #[test]

@@ -58,8 +58,8 @@ const REMOVE_ENTRIES: u32 = 13;
 
 /// Snapshot records: `MultiMapListener` with 100 session and 101 sequence number; `MultiMapEntry`,
 /// of which a key with many values has several in a row.
-const LISTENER: u8 = 30;
-const ENTRY: u8 = 31;
+const LISTENER: u8 = 26;
+const ENTRY: u8 = 27;
 
 /// What a key costs beside its text, and a value.
 const KEY_COST_BYTES: usize = size_of::<Values>() + 40;

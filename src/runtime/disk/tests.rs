@@ -24,7 +24,7 @@ fn what_is_reported_durable_is_in_the_files() {
             let (mut disk, mut bell) = Disk::open(&directory, LAYOUT).expect("a disk");
             let mut journal = Journal::resume(LAYOUT, OWNER, found.resume);
             if life == 0 {
-                journal.founded(ONE, &Founding { replica: 1, members: Vec::new() });
+                journal.founded(ONE, &Founding { replica: 1, ..Founding::default() });
             }
             let (mut orders, mut harvest) = (Vec::new(), Harvest::default());
             let mut sealed = journal.seal(&mut orders);
@@ -66,7 +66,7 @@ fn recycled_segments_are_used_again() {
         let found = recovered(&directory);
         let (mut disk, mut bell) = Disk::open(&directory, LAYOUT).expect("a disk");
         let mut journal = Journal::resume(LAYOUT, OWNER, found.resume);
-        journal.founded(ONE, &Founding { replica: 1, members: Vec::new() });
+        journal.founded(ONE, &Founding { replica: 1, ..Founding::default() });
         let (mut orders, mut harvest) = (Vec::new(), Harvest::default());
         let body = vec![7; 60_000];
         for n in 1..=100 {
@@ -77,8 +77,16 @@ fn recycled_segments_are_used_again() {
             let conf = crate::journal::ConfState::default();
             let (position, term, index) = (Position(n), Term(n), crate::id::Index(n));
             let origin = crate::journal::Origin::Installed;
-            let meta =
-                crate::journal::SnapshotMeta { position, term, index, digest: n, origin, conf };
+            let (digest, members) = (n, Vec::new());
+            let meta = crate::journal::SnapshotMeta {
+                position,
+                term,
+                index,
+                digest,
+                origin,
+                conf,
+                members,
+            };
             journal.snapshot_end(ONE, &meta);
             let sealed = journal.seal(&mut orders);
             disk.obey(&mut orders);

@@ -33,7 +33,9 @@ use crate::limits::{
 use crate::partition::primitive::map::{
     ABORT, APPLY, COMMIT, INSERT, Input, Map, Objection, PREPARE, PUT, REMOVE, Step, UPDATE,
 };
-use crate::partition::primitive::{Answer, CallId, Context, Place, member, undecodable};
+use crate::partition::primitive::{
+    Answer, CallId, Context, Place, checked_value, member, undecodable,
+};
 use crate::partition::reply::{Refusal, Status};
 use crate::partition::session::Seen;
 use crate::partition::snapshot::{Broken, Restoring};
@@ -65,8 +67,8 @@ struct Prepared {
 }
 
 /// Snapshot records: 1 index, 2 operations, 100 session, 101 number; 1 index, 100, 101.
-const TRANSACTION: u8 = 32;
-const ABORTED: u8 = 33;
+const TRANSACTION: u8 = 33;
+const ABORTED: u8 = 34;
 
 const PREPARED_BYTES: usize = size_of::<Prepared>() + 160;
 const LOCK_BYTES: usize = 48;
@@ -368,6 +370,7 @@ impl<'a> Step<'a> {
         };
         let input = Input::parse(tag, input)?;
         let key = input.key().map_err(Fault::Refused)?;
+        checked_value(input.value).map_err(Fault::Refused)?;
         Ok(Step { tag, key, input })
     }
 }

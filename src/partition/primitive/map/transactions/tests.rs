@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::*;
 use crate::id::{Kind, PrimitiveId, Ticket};
-use crate::limits::Bounds;
+use crate::limits::{Bounds, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::partition::machine::Machine;
 use crate::partition::primitive::map::{CLEAR, EVENTS, GET};
 use crate::partition::rig::*;
@@ -230,6 +230,23 @@ fn what_stands_against_one_operation_stands_against_all() {
     put_bytes(&mut empty, 1, &[]);
     let text = "a transaction holds puts, inserts, updates and removes only";
     store.fails(ALICE, &Op(Kind::Map, APPLY, empty), Status::Invalid, text);
+    // Keys and values end where they end outside of transactions.
+    store.rig.strict = false;
+    let key = |bytes: usize| op(PUT, &"k".repeat(bytes), "", 0);
+    let value = |bytes: usize| put("k", &vec![0; bytes], None, 0);
+    for (step, taken) in [
+        (key(KEY_BYTES_MAX), true),
+        (key(KEY_BYTES_MAX + 1), false),
+        (value(VALUE_BYTES_MAX), true),
+        (value(VALUE_BYTES_MAX + 1), false),
+    ] {
+        for tag in [PREPARE, APPLY] {
+            let said = store.run(ALICE, &transaction(tag, 78, std::slice::from_ref(&step)));
+            let refused = matches!(said[..], [Said::Refused(Refusal::Malformed(_))]);
+            assert_eq!(refused, !taken, "{tag} {} bytes", step.2.len());
+            store.abort(ALICE, 78);
+        }
+    }
     assert_eq!((store.get("first"), store.locked()), (None, 0));
 }
 
