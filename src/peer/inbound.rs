@@ -83,10 +83,9 @@ impl Links {
         self.up.get_mut(&key).filter(|link| link.number == number)
     }
 
-    fn remove(&mut self, key: (NodeId, ShardId), number: u64) {
-        if self.get_mut(key, number).is_some() {
-            self.up.remove(&key);
-        }
+    /// It ended; `false` when another one had taken its place.
+    fn remove(&mut self, key: (NodeId, ShardId), number: u64) -> bool {
+        self.get_mut(key, number).is_some() && self.up.remove(&key).is_some()
     }
 }
 
@@ -187,11 +186,7 @@ async fn welcome(shared: Shared, hello: Hello, mut socket: Socket) {
     }
     shared.borrow().is_alive(from);
     let ended = match hello.cargo {
-        Cargo::Bundles => {
-            let ended = take_bundles(&shared, &hello, socket).await;
-            shared.borrow_mut().heard.hung_up.push(from);
-            ended
-        }
+        Cargo::Bundles => take_bundles(&shared, &hello, socket).await,
         Cargo::Snapshot(offer) => take_snapshot(&shared, from, offer, socket).await,
     };
     if let Err(reason) = ended {
@@ -225,9 +220,11 @@ async fn take_bundles(shared: &Shared, hello: &Hello, mut socket: Socket) -> Res
     }
     let ended = read_bundles(shared, key, number, &mut socket).await;
     let mut peers = shared.borrow_mut();
-    peers.inbound.remove(key, number);
-    // What it was to answer may have been on its way.
-    peers.lose(from);
+    if peers.inbound.remove(key, number) {
+        peers.heard.hung_up.push(from);
+        // What it was to answer may have been on its way.
+        peers.lose(from);
+    }
     if let Err(reason) = &ended
         && reason.contains(TOO_MUCH)
         && peers.told().is_news(&format!("bundles {from} {reason}"))

@@ -176,21 +176,14 @@ async fn live(peers: Peers, link: Shared, shard: ShardId, mut prng: Prng) {
                 // for them.
                 begin(&peers, &link, &contact, greeted);
                 end(&peers, &link, &contact);
-                peers.borrow_mut().links.remove(&(contact.node, shard));
+                let mut peers = peers.borrow_mut();
+                peers.links.retain(|_, other| !Rc::ptr_eq(other, &link));
+                peers.lose(contact.node);
                 return;
             }
             Ok(greeted) => {
                 let since = Instant::now();
-                let is_there = shard.0 < greeted.shards;
                 begin(&peers, &link, &contact, greeted);
-                if !is_there {
-                    // The peer has fewer shards, as is known from now on: nothing goes this way.
-                    end(&peers, &link, &contact);
-                    let mut peers = peers.borrow_mut();
-                    peers.links.retain(|_, other| !Rc::ptr_eq(other, &link));
-                    peers.lose(contact.node);
-                    return;
-                }
                 let reason = poll_fn(|context| link.borrow_mut().poll(context)).await;
                 end(&peers, &link, &contact);
                 if since.elapsed() >= STEADY {

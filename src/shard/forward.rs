@@ -298,7 +298,7 @@ impl Forward {
     }
 
     /// A node hears that the change at `position` removed it from a group.
-    pub fn dismiss(&mut self, to: (NodeId, ShardId), partition: PartitionId, position: Position) {
+    pub fn dismiss(&mut self, to: Way, partition: PartitionId, position: Position) {
         let notice = peer::Notice { partition: partition.0, position: position.0 };
         let notices = &mut self.posts.entry(to).or_default().notices;
         if !notices.contains(&notice) {

@@ -15,7 +15,7 @@ fn hello(from_shard: u16) -> Hello {
     config.cluster.partitions = 0;
     let cluster = config.cluster.digest();
     Hello {
-        speaker: Speaker { cluster, node: NodeId(2), incarnation: 22, shards: 8, api_port: 5678 },
+        speaker: Speaker { cluster, node: NodeId(2), incarnation: 22, shards: 8, api_port: 0 },
         version: VERSION,
         to: NodeId(1),
         from_shard: ShardId(from_shard),
