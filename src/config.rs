@@ -18,6 +18,7 @@
 mod reference;
 
 mod address;
+mod keys;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -28,7 +29,8 @@ use toml::de::{DeTable, DeValue};
 use crate::id::NodeId;
 use crate::limits;
 use crate::time::Span;
-pub use address::{Address, Listener};
+pub use address::{Address, Listener, Seat};
+pub use keys::KEYS;
 pub use reference::{InPlace, is_reference};
 
 /// What one node is told. Made by `NodeConfig::default`, then `read`, then `set` for each flag,
@@ -84,9 +86,13 @@ pub struct NodeConfig {
 /// What all nodes of a cluster must agree on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
-    /// Partitions founded at the first start of an empty data directory, with ids 1 to this; 0 is
+    /// Partitions founded at the first start of empty data directories, with ids 1 to this; 0 is
     /// none.
     pub partitions: u32,
+    /// Replicas of each partition, as far as there are nodes; without `nodes` there is one.
+    pub replicas: u32,
+    /// The nodes that found the partitions among them; none: this node alone.
+    pub nodes: Vec<Seat>,
     /// Raft's unit of time.
     pub tick: Span,
     /// How often a leader says that it is there.
@@ -143,6 +149,13 @@ pub enum Holds {
         get: fn(&NodeConfig) -> u64,
         set: fn(&mut NodeConfig, u64),
     },
+    /// Several texts of a certain form, which `allowed` states.
+    #[allow(missing_docs)]
+    List {
+        allowed: &'static str,
+        get: fn(&NodeConfig) -> Vec<String>,
+        set: fn(&mut NodeConfig, &[&str]) -> Option<()>,
+    },
     /// Text of a certain form, which `allowed` states.
     #[allow(missing_docs)]
     Text {
@@ -160,278 +173,6 @@ pub struct Fault {
     /// What is wrong and what is allowed.
     pub text: String,
 }
-
-/// Every key, in the order of `tuning/node.toml`.
-pub const KEYS: &[Key] = &[
-    number(
-        "node",
-        "id",
-        "",
-        1,
-        1,
-        u32::MAX as u64,
-        |c| c.id.0.into(),
-        |c, n| {
-            c.id = NodeId(n as u32);
-        },
-    ),
-    text(
-        "node",
-        "data_dir",
-        "a path",
-        |c| c.data_dir.display().to_string(),
-        |c, s| {
-            c.data_dir = (!s.is_empty()).then(|| PathBuf::from(s))?;
-            Some(())
-        },
-    ),
-    text(
-        "node",
-        "listen",
-        ADDRESS,
-        |c| c.listen.to_string(),
-        |c, s| {
-            c.listen = Address::parse(s)?;
-            Some(())
-        },
-    ),
-    text(
-        "node",
-        "peer_listen",
-        ADDRESS,
-        |c| c.peer_listen.to_string(),
-        |c, s| {
-            c.peer_listen = Address::parse(s)?;
-            Some(())
-        },
-    ),
-    number(
-        "node",
-        "shards",
-        "cores",
-        0,
-        0,
-        limits::SHARDS_MAX as u64,
-        |c| c.shards.into(),
-        |c, n| c.shards = n as u16,
-    ),
-    text(
-        "node",
-        "dialect",
-        DIALECTS,
-        |c| c.dialect.name().to_owned(),
-        |c, s| {
-            c.dialect = Dialect::parse(s)?;
-            Some(())
-        },
-    ),
-    text(
-        "node",
-        "listen_also",
-        LISTENER,
-        |c| c.listen_also.as_ref().map_or_else(String::new, ToString::to_string),
-        |c, s| {
-            c.listen_also = if s.is_empty() { None } else { Some(Listener::parse(s)?) };
-            Some(())
-        },
-    ),
-    text(
-        "node",
-        "trace",
-        TRACES,
-        |c| c.trace.name().to_owned(),
-        |c, s| {
-            c.trace = Trace::parse(s)?;
-            Some(())
-        },
-    ),
-    number(
-        "node",
-        "drain_ms",
-        MS,
-        2_000,
-        0,
-        60_000,
-        |c| c.drain.as_millis(),
-        |c, n| {
-            c.drain = Span::millis(n);
-        },
-    ),
-    number(
-        "journal",
-        "segment_bytes",
-        BYTES,
-        limits::SEGMENT_BYTES as u64,
-        limits::SEGMENT_BYTES_MIN as u64,
-        limits::SEGMENT_BYTES_MAX as u64,
-        |c| c.segment_bytes,
-        |c, n| c.segment_bytes = n,
-    ),
-    number(
-        "journal",
-        "writes_in_flight",
-        "blocks",
-        limits::WRITES_IN_FLIGHT_MAX as u64,
-        1,
-        limits::WRITES_IN_FLIGHT_MAX as u64,
-        |c| c.writes_in_flight.into(),
-        |c, n| c.writes_in_flight = n as u16,
-    ),
-    number(
-        "journal",
-        "snapshot_entries",
-        "entries",
-        10_000,
-        16,
-        100_000_000,
-        |c| c.snapshot_entries,
-        |c, n| c.snapshot_entries = n,
-    ),
-    number(
-        "journal",
-        "snapshot_bytes",
-        BYTES,
-        64 << 20,
-        1 << 20,
-        1 << 36,
-        |c| c.snapshot_bytes,
-        |c, n| c.snapshot_bytes = n,
-    ),
-    number(
-        "journal",
-        "retain_entries",
-        "entries",
-        1_000,
-        0,
-        100_000_000,
-        |c| c.retain_entries,
-        |c, n| c.retain_entries = n,
-    ),
-    number(
-        "connection",
-        "connections_max",
-        "connections",
-        10_000,
-        1,
-        1_000_000,
-        |c| c.connections_max.into(),
-        |c, n| c.connections_max = n as u32,
-    ),
-    number(
-        "connection",
-        "streams_max",
-        "calls",
-        1_024,
-        1,
-        65_536,
-        |c| c.streams_max.into(),
-        |c, n| c.streams_max = n as u32,
-    ),
-    number(
-        "connection",
-        "keepalive_ms",
-        MS,
-        60_000,
-        0,
-        86_400_000,
-        |c| c.keepalive.as_millis(),
-        |c, n| c.keepalive = Span::millis(n),
-    ),
-    number(
-        "connection",
-        "idle_ms",
-        MS,
-        0,
-        0,
-        86_400_000,
-        |c| c.idle.as_millis(),
-        |c, n| {
-            c.idle = Span::millis(n);
-        },
-    ),
-    number(
-        "cluster",
-        "partitions",
-        "partitions",
-        8,
-        0,
-        limits::PARTITIONS_MAX as u64,
-        |c| c.cluster.partitions.into(),
-        |c, n| {
-            c.cluster.partitions = n as u32;
-            c.partitions_said = true;
-        },
-    ),
-    number(
-        "cluster",
-        "tick_ms",
-        MS,
-        50,
-        10,
-        1_000,
-        |c| c.cluster.tick.as_millis(),
-        |c, n| {
-            c.cluster.tick = Span::millis(n);
-        },
-    ),
-    number(
-        "cluster",
-        "heartbeat_ms",
-        MS,
-        100,
-        10,
-        10_000,
-        |c| c.cluster.heartbeat.as_millis(),
-        |c, n| c.cluster.heartbeat = Span::millis(n),
-    ),
-    number(
-        "cluster",
-        "election_ms",
-        MS,
-        1_000,
-        50,
-        60_000,
-        |c| c.cluster.election.as_millis(),
-        |c, n| c.cluster.election = Span::millis(n),
-    ),
-    number(
-        "cluster",
-        "session_default_ms",
-        MS,
-        30_000,
-        100,
-        86_400_000,
-        |c| c.cluster.session_default.as_millis(),
-        |c, n| c.cluster.session_default = Span::millis(n),
-    ),
-    number(
-        "cluster",
-        "session_max_ms",
-        MS,
-        86_400_000,
-        1_000,
-        31_536_000_000,
-        |c| c.cluster.session_max.as_millis(),
-        |c, n| c.cluster.session_max = Span::millis(n),
-    ),
-    number(
-        "cluster",
-        "partition_memory_bytes",
-        BYTES,
-        1 << 30,
-        1 << 20,
-        1 << 40,
-        |c| c.cluster.partition_memory_bytes,
-        |c, n| c.cluster.partition_memory_bytes = n,
-    ),
-];
-
-const MS: &str = "milliseconds";
-const BYTES: &str = "bytes";
-const ADDRESS: &str = "HOST:PORT, as 127.0.0.1:5678 or [::1]:5678";
-const LISTENER: &str = "\"\" for none, or DIALECT=HOST:PORT, as released=127.0.0.1:5680";
-const DIALECTS: &str = "\"documented\" or \"released\"";
-const TRACES: &str = "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
 
 impl Default for NodeConfig {
     fn default() -> NodeConfig {
@@ -456,6 +197,8 @@ impl Default for NodeConfig {
             idle: Span::ZERO,
             cluster: ClusterConfig {
                 partitions: 0,
+                replicas: 0,
+                nodes: Vec::new(),
                 tick: Span::ZERO,
                 heartbeat: Span::ZERO,
                 election: Span::ZERO,
@@ -563,6 +306,16 @@ impl NodeConfig {
             "clients and other nodes must not come in at the same address (node.listen and \
              node.peer_listen, or the ports of API and raft)",
         );
+        let seats = &cluster.nodes;
+        let twice = |same: fn(&Seat, &Seat) -> bool| {
+            (1..seats.len()).any(|at| seats[..at].iter().any(|seat| same(seat, &seats[at])))
+        };
+        demand(!twice(|a, b| a.node == b.node), "cluster.nodes names one id twice");
+        demand(!twice(|a, b| a.address == b.address), "cluster.nodes names one address twice");
+        demand(
+            seats.len() <= limits::CLUSTER_NODES_MAX,
+            "cluster.nodes names more nodes than found a cluster",
+        );
         let also = self.listen_also.as_ref().map(|also| &also.address);
         demand(
             also.is_none_or(|it| it.port == 0 || (*it != self.listen && *it != self.peer_listen)),
@@ -632,6 +385,7 @@ impl Key {
         match self.holds {
             Holds::Number { get, .. } => get(config).to_string(),
             Holds::Text { get, .. } => get(config),
+            Holds::List { get, .. } => get(config).join(", "),
         }
     }
 
@@ -641,7 +395,7 @@ impl Key {
         match self.holds {
             Holds::Number { unit: "", min, max, .. } => format!("{min} to {max}"),
             Holds::Number { unit, min, max, .. } => format!("{min} to {max} {unit}"),
-            Holds::Text { allowed, .. } => allowed.to_owned(),
+            Holds::Text { allowed, .. } | Holds::List { allowed, .. } => allowed.to_owned(),
         }
     }
 
@@ -653,10 +407,13 @@ impl Key {
                 .map(|number| set(config, number)),
             (Holds::Text { set, .. }, DeValue::String(text)) => set(config, text),
             (Holds::Text { .. }, _) => return Err("not text: write it in quotes".to_owned()),
+            (Holds::List { set, .. }, value) => texts(value, form)
+                .ok_or_else(|| format!("not a list of texts; allowed: {}", self.allowed()))
+                .map(|texts| set(config, &texts))?,
         };
         let wrong = match self.holds {
             Holds::Number { .. } => "out of bounds",
-            Holds::Text { .. } => "not understood",
+            Holds::Text { .. } | Holds::List { .. } => "not understood",
         };
         done.ok_or_else(|| format!("{wrong}; allowed: {}", self.allowed()))
     }
@@ -730,6 +487,15 @@ fn whole(value: &DeValue<'_>, form: Form) -> Option<Option<u64>> {
     number.then(|| u64::from_str_radix(text, radix).ok())
 }
 
+/// The texts that `value` is: in a flag they are separated by commas.
+fn texts<'a>(value: &'a DeValue<'_>, form: Form) -> Option<Vec<&'a str>> {
+    match value {
+        DeValue::String(text) if form == Form::Typed => Some(text.split(',').collect()),
+        DeValue::Array(list) => list.iter().map(|value| value.get_ref().as_str()).collect(),
+        _ => None,
+    }
+}
+
 fn line_of(value: &Spanned<DeValue<'_>>, lines: &Lines<'_>) -> usize {
     lines.of(value.span().start)
 }
@@ -754,31 +520,6 @@ fn sections() -> impl Iterator<Item = &'static str> {
 
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(", ")
-}
-
-#[allow(clippy::too_many_arguments)]
-const fn number(
-    section: &'static str,
-    name: &'static str,
-    unit: &'static str,
-    default: u64,
-    min: u64,
-    max: u64,
-    get: fn(&NodeConfig) -> u64,
-    set: fn(&mut NodeConfig, u64),
-) -> Key {
-    assert!(min <= default && default <= max, "a default is within its bounds");
-    Key { section, name, holds: Holds::Number { unit, default, min, max, get, set } }
-}
-
-const fn text(
-    section: &'static str,
-    name: &'static str,
-    allowed: &'static str,
-    get: fn(&NodeConfig) -> String,
-    set: fn(&mut NodeConfig, &str) -> Option<()>,
-) -> Key {
-    Key { section, name, holds: Holds::Text { allowed, get, set } }
 }
 
 #[cfg(test)]

@@ -143,6 +143,8 @@ pub const SEGMENT_BYTES_MAX: usize = 1 << 30;
 /// Replicas of one partition, founding or later, per role list of a configuration.
 pub const REPLICAS_MAX: usize = 64;
 
+/// Nodes that found a cluster together.
+pub const CLUSTER_NODES_MAX: usize = 256;
 /// Callers of one partition that wait for a change of its members.
 pub const WISHES_MAX: usize = 32;
 
@@ -314,6 +316,19 @@ pub const OPEN_NUMBERS_MAX: usize = 1 << 20;
 /// Chunks of outputs, entries of cleared maps and values of cleared multimaps that the application
 /// of one entry gives back to the allocator: about 100 ns each.
 pub const RUBBLE_PARTS_MAX: usize = 1024;
+
+/// What the timers that one entry runs may come to: one each, and one for every event that they
+/// send and every command and primitive that an ended session lets go of; about 1 us each. What is
+/// due beyond it runs with the entries that follow.
+pub const TIMERS_ENTRY_MAX: usize = 4 << 10;
+
+/// What the timers that a partition runs in one turn may come to before it leaves further entries
+/// to the next: a replica that catches up applies many at once.
+pub const TIMERS_TURN_MAX: usize = TIMERS_ENTRY_MAX;
+
+/// Events that the clearing of one structure sends, about 150 ns each. A clearing that would send
+/// more ends the streams that it concerns: each has to look anew, as one that could not keep up.
+pub const CLEAR_EVENTS_MAX: usize = 32 << 10;
 
 /// Bytes of replies in one batch past which a stream is told to come back instead of being served
 /// now.

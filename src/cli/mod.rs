@@ -5,9 +5,13 @@
 //! says what. Each sort of failure has an exit status of its own (`Exit`), which `--help` lists.
 
 #[cfg(feature = "io")]
+pub mod cluster;
+#[cfg(feature = "io")]
 pub mod counter;
 #[cfg(feature = "io")]
 pub mod countermap;
+#[cfg(feature = "io")]
+pub mod demo;
 #[cfg(feature = "io")]
 pub mod doctor;
 #[cfg(feature = "io")]
@@ -102,7 +106,7 @@ pub fn run() -> ExitCode {
     match cli.dispatch() {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            note(&format_args!("ringraft: {}", failure.what));
+            note(&format_args!("ringraft: {}", line(&failure.what)));
             if let Some(mend) = &failure.mend {
                 note(&format_args!("  {mend}"));
             }
@@ -163,6 +167,12 @@ enum Command {
     /// v1beta1) with addresses of listeners that speak the released dialect.
     #[cfg(feature = "io")]
     DriverConfig(driver_config::Flags),
+    /// Found groups over several nodes, and see how they are.
+    #[cfg(feature = "io")]
+    Cluster(cluster::Flags),
+    /// Run three nodes on this machine and show how they are, until interrupted.
+    #[cfg(feature = "io")]
+    Demo(demo::Flags),
     /// Show what this host has and what a node wants, and time its disk.
     #[cfg(feature = "io")]
     Doctor(doctor::Flags),
@@ -204,6 +214,10 @@ impl Cli {
             Some(Command::Election(flags)) => election::run(&flags),
             #[cfg(feature = "io")]
             Some(Command::DriverConfig(flags)) => driver_config::run(&flags),
+            #[cfg(feature = "io")]
+            Some(Command::Cluster(flags)) => cluster::run(&flags),
+            #[cfg(feature = "io")]
+            Some(Command::Demo(flags)) => demo::run(&flags),
             #[cfg(feature = "io")]
             Some(Command::Doctor(flags)) => doctor::run(&flags),
             Some(Command::Log(flags)) => log::run(&flags),
@@ -271,6 +285,19 @@ impl From<Exit> for ExitCode {
             Exit::As(status) => status,
         })
     }
+}
+
+/// What went wrong in one line, whatever the names in it hold.
+fn line(what: &str) -> String {
+    let mut line = String::with_capacity(what.len());
+    for character in what.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
 }
 
 /// One line of result.

@@ -43,6 +43,12 @@ pub struct Flags {
     /// waits for Bootstrap. [default: 8]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     partitions: Option<String>,
+    /// A node that founds the cluster, this one among them; once for each, the same on all of them.
+    #[arg(long, value_name = "ID=HOST:PEERPORT")]
+    cluster_node: Vec<String>,
+    /// Replicas of each partition, as far as there are nodes. [default: 3]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    replicas: Option<String>,
     /// Pinned cores, which the data directory keeps; 0 is as it was made, at first one for each
     /// core there is. [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -300,10 +306,11 @@ fn configure(flags: &Flags, debug: bool) -> Result<NodeConfig, Failure> {
         };
         read.map_err(|faults| told(Some(name), &faults, advice))?;
     }
+    let nodes = (!flags.cluster_node.is_empty()).then(|| flags.cluster_node.join(","));
     let usage = |fault| Failure::new(Exit::Usage, fault);
     config.set_api(flags.api_host.as_deref(), flags.api_port.as_deref()).map_err(usage)?;
     config.set_raft(flags.raft_host.as_deref(), flags.raft_port.as_deref()).map_err(usage)?;
-    for (key, flag, value) in flags.ours() {
+    for (key, flag, value) in flags.ours(&nodes) {
         if let Some(value) = value {
             config.set(key, flag, value).map_err(usage)?;
         }
@@ -333,13 +340,19 @@ fn agree(flags: &Flags) -> Result<(), Failure> {
 }
 
 impl Flags {
-    fn ours(&self) -> [(&'static str, &'static str, &Option<String>); 9] {
+    /// `nodes` is what `--cluster-node` says, joined.
+    fn ours<'a>(
+        &'a self,
+        nodes: &'a Option<String>,
+    ) -> [(&'static str, &'static str, &'a Option<String>); 11] {
         [
             ("node.data_dir", "--data-dir", &self.data_dir),
             ("node.listen", "--listen", &self.listen),
             ("node.peer_listen", "--peer-listen", &self.peer_listen),
             ("node.id", "--node-id", &self.node_id),
             ("cluster.partitions", "--partitions", &self.partitions),
+            ("cluster.replicas", "--replicas", &self.replicas),
+            ("cluster.nodes", "--cluster-node", nodes),
             ("node.shards", "--shards", &self.shards),
             ("node.dialect", "--dialect", &self.dialect),
             ("node.listen_also", "--listen-also", &self.listen_also),

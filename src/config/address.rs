@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Dialect;
+use crate::id::NodeId;
 
 /// A host and a port, as typed: `127.0.0.1:5678`, `[::1]:5678`, `db1.example:5678`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,15 @@ pub struct Listener {
     /// What they speak.
     pub dialect: Dialect,
     /// Where they come in.
+    pub address: Address,
+}
+
+/// One of the nodes that found a cluster, and where its peers reach it: `1=10.0.0.1:5679`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    /// Which.
+    pub node: NodeId,
+    /// Its peer address, as the other nodes reach it; the port is not 0.
     pub address: Address,
 }
 
@@ -62,5 +72,21 @@ impl Listener {
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.dialect.name(), self.address)
+    }
+}
+
+impl Seat {
+    /// Reads `ID=HOST:PORT`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Seat> {
+        let (node, address) = text.trim().split_once('=')?;
+        let (node, address) = (node.parse().ok()?, Address::parse(address)?);
+        (node > 0 && address.port > 0).then_some(Seat { node: NodeId(node), address })
+    }
+}
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.node, self.address)
     }
 }

@@ -20,6 +20,7 @@ fn the_shipped_file_holds_every_key_at_its_default() {
         ("node.dialect", "released"),
         ("node.listen_also", "released=h:3"),
         ("node.trace", "trace"),
+        ("cluster.nodes", "1=h:4,2=h:5"),
     ] {
         config.set(key, "", other).expect(key);
     }
@@ -98,10 +99,30 @@ fn a_flag_wins_over_the_file_and_names_itself_when_wrong() {
 }
 
 #[test]
+fn the_nodes_of_a_cluster_are_a_list() {
+    let mut config = NodeConfig::default();
+    let file = "[cluster]\nnodes = [\"1=a.example:5679\", \"2=[::1]:5679\"]\nreplicas = 2\n";
+    config.read(file).expect("a file");
+    let shown: Vec<String> = config.cluster.nodes.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["1=a.example:5679", "2=[::1]:5679"]);
+    let mut typed = NodeConfig::default();
+    typed.set("cluster.nodes", "--cluster-node", "1=a.example:5679,2=[::1]:5679").expect("flags");
+    assert_eq!(typed.cluster.nodes, config.cluster.nodes);
+    assert_ne!(typed.cluster.digest(), config.cluster.digest(), "replicas differ");
+    assert_ne!(typed.cluster.digest(), NodeConfig::default().cluster.digest(), "nodes differ");
+    for bad in ["nodes = \"1=a:1\"", "nodes = [1]", "nodes = [\"a:1\"]", "nodes = [\"0=a:1\"]"] {
+        let faults = NodeConfig::default().read(&format!("[cluster]\n{bad}\n")).expect_err(bad);
+        assert!(faults[0].text.contains("ID=HOST:PORT"), "{}", faults[0]);
+    }
+}
+
+#[test]
 fn values_that_contradict_each_other_are_refused() {
     for (file, about) in [
         ("[cluster]\nheartbeat_ms = 90", "multiple"),
         ("[cluster]\nelection_ms = 200", "three times"),
+        ("[cluster]\nnodes = [\"1=h:1\", \"1=h:2\"]", "one id twice"),
+        ("[cluster]\nnodes = [\"1=h:1\", \"2=h:1\"]", "one address twice"),
         ("[cluster]\nsession_max_ms = 2000", "session_default_ms"),
         ("[node]\npeer_listen = \"127.0.0.1:5678\"", "same address"),
         ("[node]\nlisten_also = \"released=127.0.0.1:5678\"", "listen_also"),

@@ -232,13 +232,18 @@ const NOT_LEADER: &str = "not the leader";
 const REMOVED: &str = "this node was removed from the group";
 
 impl Partition {
-    /// The replica of a group that is founded now, or joined. A single voter campaigns at once:
-    /// there is nobody to wait for.
+    /// The replica of a group that is founded now, or joined. The first voter is to lead it
+    /// first. A single one campaigns at once: there is nobody to wait for.
     #[must_use]
     pub fn found(group: &Group, rules: &Rules) -> Partition {
         let machine = Machine::new(group.partition, rules.bounds.clone());
         let log = Log::new(group.conf_state());
-        Partition::start(group, rules, log, machine, group.members.clone())
+        let mut partition = Partition::start(group, rules, log, machine, group.members.clone());
+        let first = group.members.iter().find(|member| member.role == member::Role::Member);
+        if !group.joins && first.is_some_and(|first| first.node == group.local) {
+            partition.replica.lead_first();
+        }
+        partition
     }
 
     /// The replica as the disk has it, up to its snapshot; the committed entries after it are
@@ -474,6 +479,13 @@ impl Partition {
     pub fn lost(&mut self, peer: NodeId) {
         if !self.halted {
             self.replica.unreachable(peer);
+        }
+    }
+
+    /// The link by which `peer` was heard has ended.
+    pub fn hung_up(&mut self, peer: NodeId) {
+        if !self.halted && !self.capturing.is_receiving() {
+            self.replica.hung_up(peer);
         }
     }
 

@@ -42,6 +42,10 @@ pub struct Replica {
     pace: Pace,
     /// Seed, partition and replica in one number.
     salt: u64,
+    /// What all replicas of the partition draw from.
+    shared: u64,
+    /// See `lead_first`.
+    first: bool,
     /// Elections tried; a lost pre-vote leaves the term as it was, and must not draw the same
     /// again.
     attempts: u64,
@@ -76,7 +80,8 @@ impl Replica {
         let config = config(me, pace, applied);
         let node = RawNode::new(&config, log, &logger).expect("the options agree");
         let salt = mix(pace.seed ^ mix(u64::from(partition.0) << 32 | u64::from(me.0)));
-        let mut replica = Replica { node, me: u64::from(me.0), pace, salt, attempts: 0 };
+        let (me, shared) = (u64::from(me.0), mix(u64::from(partition.0)));
+        let mut replica = Replica { node, me, pace, salt, shared, first: false, attempts: 0 };
         if replica.log().members().voters.is_empty() {
             // It joins a group that runs. Who founded that stands in no entry, so the log alone is
             // not enough: whatever a leader sends first is answered with the wish for a snapshot.
@@ -84,6 +89,12 @@ impl Replica {
         }
         replica.pin();
         replica
+    }
+
+    /// This replica is to lead a new group first, so that leaders are spread as its founder wants:
+    /// until the first leader is known it stands again and again, the others wait their timeout.
+    pub fn lead_first(&mut self) {
+        self.first = true;
     }
 
     /// Tries to become leader at once.
@@ -97,6 +108,10 @@ impl Replica {
     /// One unit of raft's clock.
     pub fn tick(&mut self) {
         let led = self.is_leader();
+        let raft = &mut self.node.raft;
+        if self.first && raft.term == 0 && raft.election_elapsed >= FIRST_STANDS_TICKS {
+            raft.election_elapsed = raft.randomized_election_timeout();
+        }
         self.node.tick();
         if !led && self.node.raft.election_elapsed == 0 {
             self.attempts += 1;
@@ -151,6 +166,12 @@ impl Replica {
     /// does not fit the one before.
     pub fn apply_change(&mut self, step: &Step) -> Option<ConfState> {
         let changed = self.node.apply_conf_change(&step.change).ok();
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Leader && !raft.prs().conf().voters().contains(self.me) {
+            // It was elected while the change that takes its vote was under way. raft-rs would go
+            // on without a progress of its own, and panic.
+            raft.become_follower(raft.term, raft::INVALID_ID);
+        }
         self.pin();
         changed
     }
@@ -196,6 +217,30 @@ impl Replica {
     pub fn unreachable(&mut self, peer: NodeId) {
         self.node.report_unreachable(u64::from(peer.0));
         self.pin();
+    }
+
+    /// The link by which `peer` was heard has ended. When it led, as far as this replica knows, it
+    /// is one no more, so that votes are given to others, and this replica stands soon: who is
+    /// heard again in the meantime, by a link that was only renewed, leads on. No promise rests on
+    /// this: raft's rule to ignore votes while a leader lives keeps the peace and nothing else, and
+    /// leases are not used.
+    ///
+    /// Survivors stand one after another, in an order drawn from the group and the term, which all
+    /// of them know: at the same time they would split the votes and wait for a whole timeout.
+    pub fn hung_up(&mut self, peer: NodeId) {
+        let (me, salt) = (self.me, mix(self.shared ^ self.node.raft.term));
+        let raft = &mut self.node.raft;
+        if raft.state != StateRole::Follower || raft.leader_id != u64::from(peer.0) {
+            return;
+        }
+        raft.leader_id = raft::INVALID_ID;
+        let place = |id: u64| (mix(salt ^ id), id);
+        let voters = raft.prs().conf().voters().ids();
+        let before = voters.iter().filter(|id| *id != u64::from(peer.0) && place(*id) < place(me));
+        let apart = (self.pace.election_ticks / STANDS_APART).max(1);
+        let patience = 1 + before.count() * apart;
+        let elapsed = raft.randomized_election_timeout().saturating_sub(patience);
+        raft.election_elapsed = raft.election_elapsed.max(elapsed);
     }
 
     /// A snapshot for `peer` arrived, or did not. Without this raft never sends it anything again.
@@ -331,7 +376,9 @@ impl Replica {
     pub fn best_follower(&self) -> Option<u64> {
         let progress = self.node.raft.prs();
         let mut best: Option<((bool, u64), u64)> = None;
-        for id in progress.conf().voters().ids().iter().filter(|id| *id != self.me) {
+        // In a joint configuration: one of those who stay.
+        let voters = &self.log().members().voters;
+        for id in voters.iter().copied().filter(|id| *id != self.me) {
             let heard = progress.get(id).map(|progress| (progress.recent_active, progress.matched));
             let heard = heard.unwrap_or_default();
             // Ties go to the smaller id, whatever order raft keeps them in.
@@ -361,6 +408,13 @@ impl std::fmt::Debug for Replica {
             .finish_non_exhaustive()
     }
 }
+
+/// Ticks between the first elections of a new group: what a link needs to come up.
+const FIRST_STANDS_TICKS: usize = 2;
+
+/// Survivors of a leader stand this part of an election timeout after one another: with the
+/// defaults 150 ms, several times what two rounds and two writes take.
+const STANDS_APART: usize = 4;
 
 /// Every option, whether or not it differs from the library's.
 fn config(me: NodeId, pace: Pace, applied: Position) -> Config {
@@ -401,7 +455,10 @@ fn config(me: NodeId, pace: Pace, applied: Position) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message as _;
+
     use crate::partition::member::conf_state;
+    use crate::wire::peer;
 
     fn replica(seed: u64, me: u32, voters: &[u64]) -> Replica {
         let pace = Pace { seed, election_ticks: 10, heartbeat_ticks: 1 };
@@ -436,6 +493,79 @@ mod tests {
         assert!(seen.iter().any(|timeout| *timeout != seen[0]), "every attempt drew {}", seen[0]);
     }
 
+    fn heartbeat(from: u64, to: u64, term: u64) -> Message {
+        let mut message = Message { from, to, term, ..Message::default() };
+        message.set_msg_type(MessageType::MsgHeartbeat);
+        message
+    }
+
+    fn pre_vote(from: u64, to: u64, term: u64) -> Message {
+        let mut message = Message { from, to, term, log_term: 1, ..Message::default() };
+        message.set_msg_type(MessageType::MsgRequestPreVote);
+        message
+    }
+
+    /// What it has to say, by kind.
+    fn says(replica: &mut Replica) -> Vec<(MessageType, bool)> {
+        let mut said = Vec::new();
+        while let Some(mut ready) = replica.ready() {
+            let messages = [ready.take_messages(), ready.take_persisted_messages()].concat();
+            said.extend(messages.iter().map(|message| (message.get_msg_type(), message.reject)));
+            replica.advance(ready);
+        }
+        said
+    }
+
+    #[test]
+    fn who_lost_the_leader_votes_for_others_and_stands_soon() {
+        let mut replica = replica(1, 1, &[1, 2, 3]);
+        replica.receive(heartbeat(2, 1, 4)).expect("a heartbeat");
+        assert_eq!(replica.leader(), Some(NodeId(2)));
+        let _ = says(&mut replica);
+        replica.receive(pre_vote(3, 1, 5)).expect("a request");
+        assert_eq!(says(&mut replica), [], "a leader lives");
+        replica.hung_up(NodeId(3));
+        assert_eq!(replica.leader(), Some(NodeId(2)), "another one's link says nothing of it");
+        replica.hung_up(NodeId(2));
+        assert_eq!(replica.leader(), None);
+        replica.receive(pre_vote(3, 1, 5)).expect("a request");
+        assert_eq!(says(&mut replica), [(MessageType::MsgRequestPreVoteResponse, false)]);
+        // It or the other one stands after a tick, the second a quarter of the timeout later.
+        let mut stands = 0;
+        while !says(&mut replica).contains(&(MessageType::MsgRequestPreVote, false)) {
+            replica.tick();
+            stands += 1;
+        }
+        assert!(stands == 1 || stands == 1 + 10 / STANDS_APART, "after {stands} ticks");
+    }
+
+    #[test]
+    fn survivors_stand_one_after_another() {
+        for term in 4..40 {
+            let patience = |me| {
+                let mut replica = replica(1, me, &[1, 2, 3, 4, 5]);
+                replica.receive(heartbeat(5, u64::from(me), term)).expect("a heartbeat");
+                let _ = says(&mut replica);
+                replica.hung_up(NodeId(5));
+                let raft = &replica.node.raft;
+                raft.randomized_election_timeout() - raft.election_elapsed
+            };
+            let mut all: Vec<usize> = (1..=4).map(patience).collect();
+            all.sort_unstable();
+            assert_eq!(all, [1, 3, 5, 7], "term {term}");
+        }
+    }
+
+    #[test]
+    fn a_leader_that_is_heard_again_leads_on() {
+        let mut replica = replica(1, 1, &[1, 2, 3]);
+        replica.receive(heartbeat(2, 1, 4)).expect("a heartbeat");
+        replica.hung_up(NodeId(2));
+        replica.receive(heartbeat(2, 1, 4)).expect("a heartbeat");
+        assert_eq!(replica.leader(), Some(NodeId(2)));
+        assert_eq!(replica.node.raft.election_elapsed, 0, "it is patient again");
+    }
+
     #[test]
     fn a_heartbeat_past_the_log_is_refused() {
         let mut replica = replica(1, 1, &[1, 2, 3]);
@@ -443,6 +573,23 @@ mod tests {
         message.set_msg_type(MessageType::MsgHeartbeat);
         let lost = LogLost { acknowledged: Position(9), last: Position(0) };
         assert_eq!(replica.receive(message), Err(lost));
+    }
+
+    #[test]
+    fn who_is_removed_leads_no_more() {
+        let mut replica = replica(1, 1, &[1]);
+        replica.campaign();
+        for (transition, kind, node) in [(0, 0, 2), (2, 1, 1)] {
+            let steps = vec![peer::MemberStep { kind, node }];
+            let change = peer::MembersChange { transition, steps, context: Bytes::new() };
+            let step = Step::decode(&change.encode_to_vec()).expect("a change");
+            replica.apply_change(&step).expect("it fits");
+            assert!(replica.is_leader(), "it votes, or did before the joint change");
+        }
+        let left = Step::decode(&[]).expect("leaves the joint configuration");
+        let conf = replica.apply_change(&left).expect("it fits");
+        assert_eq!((&conf.voters[..], replica.is_leader()), (&[2][..], false));
+        replica.tick();
     }
 
     #[test]

@@ -66,7 +66,7 @@ async fn attempt(
 ) -> Result<(), String> {
     let shard = snapshot.shard;
     let greeted = connect(shared, contact, shard, Cargo::Snapshot(offer)).await?;
-    let Greeted { mut socket, offset, shards } = greeted;
+    let Greeted { mut socket, offset, shards, .. } = greeted;
     if shard.0 >= shards {
         return Err(format!("it has {shards} shards, shard {shard} was wanted"));
     }

@@ -106,7 +106,11 @@ async fn welcome(shared: Shared, hello: Hello, socket: Socket) {
     shared.borrow().known.note(from, hello.speaker.incarnation);
     shared.borrow().is_alive(from);
     let ended = match hello.cargo {
-        Cargo::Bundles => take_bundles(&shared, &hello, socket).await,
+        Cargo::Bundles => {
+            let ended = take_bundles(&shared, &hello, socket).await;
+            shared.borrow_mut().heard.hung_up.push(from);
+            ended
+        }
         Cargo::Snapshot(offer) => take_snapshot(&shared, from, offer, socket).await,
     };
     // What it was to answer may have been on its way.
@@ -118,7 +122,13 @@ async fn welcome(shared: Shared, hello: Hello, socket: Socket) {
 
 fn come(shared: &Shared, offset: u64) -> Welcome {
     let here = shared.borrow().here;
-    Welcome::Come { speaker: here.node, incarnation: here.incarnation, shards: here.shards, offset }
+    Welcome::Come {
+        speaker: here.node,
+        incarnation: here.incarnation,
+        shards: here.shards,
+        api_port: here.api_port,
+        offset,
+    }
 }
 
 async fn take_bundles(shared: &Shared, hello: &Hello, mut socket: Socket) -> Result<(), String> {
@@ -186,7 +196,8 @@ async fn take_snapshot(
         }
     };
     let address = format!("node {from}");
-    let news = |up| LinkNews { node: from, address: address.clone(), snapshot: true, up };
+    let news =
+        |up| LinkNews { node: from, address: address.clone(), snapshot: true, up, api_port: 0 };
     shared.borrow_mut().note(news(Some(0)));
     let filled = fill(shared, key, offset, &mut socket).await;
     if let Err(reason) = filled.and_then(|()| finish(shared, key, offer)) {

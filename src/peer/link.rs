@@ -170,6 +170,14 @@ async fn live(peers: Peers, link: Shared, shard: ShardId, mut prng: Prng) {
     while !link.borrow().closed {
         let greeted = connect(&peers, &contact, shard, Cargo::Bundles).await;
         let reason = match greeted {
+            Ok(greeted) if shard.0 >= greeted.shards => {
+                // Its partitions are with other shards; those are dialled when there is something
+                // for them.
+                begin(&peers, &link, &contact, greeted);
+                end(&peers, &link, &contact);
+                peers.borrow_mut().links.remove(&(contact.node, shard));
+                return;
+            }
             Ok(greeted) => {
                 (failures, told) = (0, String::new());
                 begin(&peers, &link, &contact, greeted);
@@ -197,9 +205,9 @@ fn begin(peers: &Peers, link: &Shared, contact: &Contact, greeted: Greeted) {
     tracing::info!(node = contact.node.0, address = %contact.address(), "linked to the peer");
     let mut link = link.borrow_mut();
     (link.socket, link.hurried) = (Some(greeted.socket), false);
-    let up = Some(greeted.shards);
+    let (up, api_port) = (Some(greeted.shards), greeted.api_port);
     let (node, address) = (contact.node, contact.address());
-    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up });
+    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up, api_port });
 }
 
 fn end(peers: &Peers, link: &Shared, contact: &Contact) {
@@ -208,7 +216,7 @@ fn end(peers: &Peers, link: &Shared, contact: &Contact) {
     link.queue.clear();
     (link.bytes, link.written) = (0, 0);
     let (node, address) = (contact.node, contact.address());
-    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up: None });
+    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up: None, api_port: 0 });
 }
 
 /// A connection whose other end said that it is who was wanted.
@@ -217,6 +225,8 @@ pub struct Greeted {
     pub socket: Socket,
     /// The peer's shards.
     pub shards: u16,
+    /// The port of its clients.
+    pub api_port: u16,
     /// How much of the offered snapshot it has.
     pub offset: u64,
 }
@@ -251,13 +261,13 @@ pub async fn connect(
     });
     match answer.await? {
         Welcome::Refused(reason) => Err(reason),
-        Welcome::Come { speaker, incarnation, shards, offset } => {
+        Welcome::Come { speaker, incarnation, shards, api_port, offset } => {
             if speaker != contact.node {
                 return Err(format!("node {speaker} answered for node {}", contact.node));
             }
             match stranger(speaker, incarnation, known.note(speaker, incarnation)) {
                 Some(reason) => Err(reason),
-                None => Ok(Greeted { socket, shards, offset }),
+                None => Ok(Greeted { socket, shards, api_port, offset }),
             }
         }
     }

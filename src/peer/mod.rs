@@ -72,6 +72,7 @@ struct Heard {
     bytes: usize,
     snapshots: Vec<(NodeId, Bytes)>,
     lost: Vec<NodeId>,
+    hung_up: Vec<NodeId>,
     sent: Vec<(PartitionId, NodeId, Delivery)>,
     links: Vec<LinkNews>,
 }
@@ -118,6 +119,7 @@ impl Peers {
         inbox.bundles.append(&mut self.heard.bundles);
         inbox.snapshots.append(&mut self.heard.snapshots);
         inbox.lost.append(&mut self.heard.lost);
+        inbox.hung_up.append(&mut self.heard.hung_up);
         inbox.sent.append(&mut self.heard.sent);
         inbox.links.append(&mut self.heard.links);
         self.heard.bytes = 0;
@@ -167,13 +169,26 @@ impl Heard {
         self.bundles.is_empty()
             && self.snapshots.is_empty()
             && self.lost.is_empty()
+            && self.hung_up.is_empty()
             && self.sent.is_empty()
             && self.links.is_empty()
     }
 }
 
-/// From now on these are the nodes that this core's partitions know. Links to others end.
+/// From now on these are the nodes that this core's partitions know. Links to others end, those to
+/// them begin: when a leader ends, its followers must reach each other at once.
 pub fn meet(shared: &Shared, book: Vec<Contact>) {
+    keep(shared, book);
+    let (contacts, shard) = {
+        let peers = shared.borrow();
+        (peers.book.values().cloned().collect::<Vec<_>>(), peers.shard)
+    };
+    for contact in contacts {
+        let _ = linked(shared, &contact, shard);
+    }
+}
+
+fn keep(shared: &Shared, book: Vec<Contact>) {
     let peers = &mut *shared.borrow_mut();
     let (here, shard) = (peers.here.node, peers.shard);
     let others = book.into_iter().filter(|contact| contact.node != here);
@@ -192,24 +207,22 @@ pub fn meet(shared: &Shared, book: Vec<Contact>) {
 
 /// Sends what this core's shard has for one shard of a peer.
 pub fn send(shared: &Shared, to: NodeId, shard: ShardId, bundle: Bytes) {
-    let link = {
-        let peers = &mut *shared.borrow_mut();
-        let Some(contact) = peers.book.get(&to) else {
-            peers.lose(to);
-            return;
-        };
-        match peers.links.get(&(to, shard)) {
-            Some(link) => link.clone(),
-            None => {
-                let link = link::dial(shared.clone(), contact.clone(), shard, peers.prng.fork(2));
-                peers.links.insert((to, shard), link.clone());
-                link
-            }
-        }
-    };
-    if !link.borrow_mut().push(bundle) {
+    let contact = shared.borrow().book.get(&to).cloned();
+    let taken = contact.is_some_and(|contact| {
+        let link = linked(shared, &contact, shard);
+        link.borrow_mut().push(bundle)
+    });
+    if !taken {
         shared.borrow_mut().lose(to);
     }
+}
+
+/// The link to one shard of a peer, dialled if there is none.
+fn linked(shared: &Shared, contact: &Contact, shard: ShardId) -> link::Shared {
+    let peers = &mut *shared.borrow_mut();
+    let way = (contact.node, shard);
+    let dial = || link::dial(shared.clone(), contact.clone(), shard, peers.prng.fork(2));
+    peers.links.entry(way).or_insert_with(dial).clone()
 }
 
 /// Sends snapshots, one after another.

@@ -16,7 +16,7 @@ use super::clock::Clock;
 use super::disk::{self, Disk};
 use super::pump::{NOBODY, Parts, Pump, Stop, Turn};
 use super::{Fatal, tcp};
-use crate::config::{self, Address, InPlace, NodeConfig};
+use crate::config::{self, Address, InPlace, NodeConfig, Seat};
 use crate::edge::dialect::Dialect;
 use crate::edge::request::{Naming, Rules};
 use crate::frontend::{self, Front};
@@ -26,7 +26,8 @@ use crate::limits::Bounds;
 use crate::mesh::Mesh;
 use crate::peer::{self, Peers, known::Known};
 use crate::prng::Prng;
-use crate::shard::inbox::{Ask, Member, Requests, Role};
+use crate::shard::inbox::{Ask, Contact, Member, Requests, Role};
+use crate::shard::placement::Placement;
 use crate::shard::{self, Settings, Shard, route};
 use crate::time::Span;
 use crate::wire::hello::Speaker;
@@ -161,22 +162,21 @@ impl Core {
                 || recovered.faults.contains_key(id)
                 || recovered.left.contains(id)
         };
+        let (placement, node) = (self.placement(), self.config.id);
         let all = (1..=self.config.cluster.partitions).map(PartitionId);
-        all.filter(|id| here(id) && !known(id)).collect()
+        all.filter(|id| placement.has(*id, node) && here(id) && !known(id)).collect()
     }
 
-    /// Orders to found these with this node as the only member.
+    /// Orders to found these with the members that the cluster's configuration gives them.
     fn founding(&self, partitions: &[PartitionId]) -> Requests {
-        let member = Member {
-            node: self.config.id,
-            host: self.reached(&self.config.peer_listen),
-            port: self.peer.port(),
-            role: Role::Member,
-        };
+        let placement = self.placement();
         let mut requests = Requests::default();
         let ticket = Ticket { shard: self.shard, slot: NOBODY, generation: 0 };
         for id in partitions {
-            let ask = Ask::Bootstrap { local: self.config.id, members: vec![member.clone()] };
+            let members = placement.members(*id).cloned().map(|Contact { node, host, port }| {
+                Member { node, host, port, role: Role::Member }
+            });
+            let ask = Ask::Bootstrap { local: self.config.id, members: members.collect() };
             requests.push(ticket, *id, None, ask, |_| {});
         }
         requests
@@ -191,6 +191,17 @@ impl Core {
         }
     }
 
+    /// Which node founds what: this one alone when no others are named.
+    fn placement(&self) -> Placement {
+        let cluster = &self.config.cluster;
+        let mut nodes: Vec<Contact> = cluster.nodes.iter().cloned().map(contact).collect();
+        if nodes.is_empty() {
+            let host = self.reached(&self.config.peer_listen);
+            nodes.push(Contact { node: self.config.id, host, port: self.peer.port() });
+        }
+        Placement::new(nodes, cluster.partitions, cluster.replicas as usize)
+    }
+
     fn shard_settings(&self) -> Settings {
         let (config, cluster) = (&self.config, &self.config.cluster);
         let ticks = |span: Span| (span.0 / cluster.tick.0.max(1)) as usize;
@@ -203,6 +214,11 @@ impl Core {
             peers: shard::Peers::Allowed,
             api_address: format!("{}:{}", self.reached(&config.listen), self.api.port()),
             api_port: self.api.port(),
+            placement: if cluster.nodes.is_empty() {
+                Placement::default()
+            } else {
+                self.placement()
+            },
             tick: cluster.tick,
             election_ticks: ticks(cluster.election).max(3),
             heartbeat_ticks: ticks(cluster.heartbeat).max(1),
@@ -245,6 +261,10 @@ impl Core {
             connections_max: connections_max.div_ceil(usize::from(self.shards)),
         }
     }
+}
+
+fn contact(seat: Seat) -> Contact {
+    Contact { node: seat.node, host: seat.address.host, port: seat.address.port }
 }
 
 fn disk_fault(fault: disk::DiskFault) -> Fatal {

@@ -131,7 +131,7 @@ impl Node {
         let (peer_socket, peer) = listen_peers(resolve(&config.peer_listen)?)?;
         let Clients { listeners, api, api_also } = listen_clients(config, shards)?;
 
-        let (speaker, known) = introduce(config, &directory, shards)?;
+        let (speaker, known) = introduce(config, &directory, shards, api.port())?;
         let (clock, mut prng) = (Clock::start(), Prng::new(seed()));
         let (meshes, bells) = mesh::new(shards);
         let stop = Arc::new(Stop::new(bells));
@@ -252,12 +252,13 @@ fn introduce(
     config: &NodeConfig,
     directory: &DataDirectory,
     shards: u16,
+    api_port: u16,
 ) -> Result<(Speaker, Arc<Known>), Fatal> {
     let known = Known::open(directory.path(), shards).map_err(|error| {
         Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
     })?;
     let (cluster, incarnation) = (config.digest(), directory.incarnation());
-    let speaker = Speaker { cluster, node: config.id, incarnation, shards };
+    let speaker = Speaker { cluster, node: config.id, incarnation, shards, api_port };
     Ok((speaker, Arc::new(known)))
 }
 

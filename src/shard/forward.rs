@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A call is passed on to the leader that the replica here knows; whoever gets it answers or
-//! refuses and never passes it on again. Nothing is sent twice: when the link to the other node
+//! refuses and never passes it on again, unless it came from a node without a replica, which asks
+//! any member. Nothing is sent twice: when the link to the other node
 //! breaks, or the leader changes, every call that is out is refused with UNAVAILABLE, and its
 //! client sends it again with the same number, which is executed once (core.md 4.4). So a stream
 //! never just stays silent (wire.md, decision 14): the leader's heartbeats come over the same link,
@@ -37,7 +38,7 @@ use crate::{
 };
 
 /// The shard that tickets of guests name: none of this node.
-pub(super) const GUESTS: ShardId = ShardId(u16::MAX);
+const GUESTS: ShardId = ShardId(u16::MAX);
 
 /// See the header.
 #[derive(Debug)]
@@ -96,6 +97,11 @@ impl Forward {
             guest_tickets: BTreeMap::new(),
             posts: BTreeMap::new(),
         }
+    }
+
+    /// Who passed this call on to here; `None`: it is a caller of this node.
+    pub fn guest_of(&mut self, ticket: Ticket) -> Option<NodeId> {
+        (ticket.shard == GUESTS).then(|| self.guests.peek(ticket).map_or(NodeId(0), |of| of.from.0))
     }
 
     /// Passes a command, a query or a wish on to the shard `to` of the node that leads; `asks` is

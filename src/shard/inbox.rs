@@ -31,6 +31,9 @@ pub struct Inbox {
     pub snapshots: Vec<(NodeId, Bytes)>,
     /// Peers whose link is down or who could not be given something; raft must be told.
     pub lost: Vec<NodeId>,
+    /// Peers whose link to here ended, after what it brought: a leader among them is not waited
+    /// for.
+    pub hung_up: Vec<NodeId>,
     /// What became of links, for routes and watchers.
     pub links: Vec<LinkNews>,
     /// Snapshots given to peers, or not: partition, peer, whether it arrived whole.
@@ -83,6 +86,8 @@ pub struct LinkNews {
     pub snapshot: bool,
     /// The peer's shards (0: not said), when it came up; `None` when it went down.
     pub up: Option<u16>,
+    /// The port of the peer's clients; 0: not said.
+    pub api_port: u16,
 }
 
 /// Whether the disk has room for the segments to come.

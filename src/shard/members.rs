@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Shard,
-    errands::{Ended, Goal},
+    errand::{Ended, Goal},
     inbox::{Ask, Change, Contact, Member, Request, Requests},
     ledger,
     roster::{self, Founding},
@@ -58,9 +58,11 @@ impl GuestNodes {
 
 impl Shard {
     /// Where the nodes are that are known here, each once; what a group says counts more than what
-    /// was said by the way.
+    /// was said by the way, and that more than with whom this node was founded.
     pub(super) fn contacts(&self) -> Vec<Contact> {
-        let mut all: BTreeMap<NodeId, Contact> = BTreeMap::new();
+        let founders = self.settings.placement.nodes().iter().cloned();
+        let mut all: BTreeMap<NodeId, Contact> =
+            founders.map(|contact| (contact.node, contact)).collect();
         all.extend(
             self.guest_nodes.all.iter().map(|(node, (contact, _))| (*node, contact.clone())),
         );

@@ -17,13 +17,14 @@
 //! next: `inbox.rs` and `outbox.rs`, which list all that can happen and all that may be wanted.
 
 pub mod admit;
-mod errands;
+mod errand;
 mod forward;
 pub mod inbox;
 pub mod ledger;
 mod letters;
 mod members;
 pub mod outbox;
+pub mod placement;
 pub mod roster;
 pub mod route;
 mod seal;
@@ -33,7 +34,7 @@ mod take;
 pub mod waiting;
 pub mod wake;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use settings::{Peers, Settings};
 pub use stats::Stats;
@@ -44,7 +45,7 @@ use crate::{
     limits::WRITES_IN_FLIGHT_MAX,
     partition::{Partition, Rules, effects::Effects},
     shard::{
-        admit::Admit, errands::Errands, forward::Forward, inbox::Inbox, letters::Letters,
+        admit::Admit, errand::Errands, forward::Forward, inbox::Inbox, letters::Letters,
         members::GuestNodes, outbox::Outbox, roster::Roster, wake::Wake,
     },
     time::{Instant, Now},
@@ -84,6 +85,8 @@ pub struct Shard {
     peer_shards: BTreeMap<NodeId, u16>,
     /// The node is to end.
     drains: bool,
+    /// Peers that could not be reached of late.
+    away: BTreeSet<NodeId>,
     /// The nodes that partitions here know have changed.
     moved: bool,
     stats: Stats,
@@ -147,6 +150,7 @@ impl Shard {
             segments_seen: 0,
             peer_shards: BTreeMap::new(),
             drains: false,
+            away: BTreeSet::new(),
             moved: true,
             stats: Stats::default(),
         };

@@ -45,6 +45,8 @@ pub struct Roster {
     /// Damage may hide a partition that nothing else speaks of.
     hides: bool,
     watchers: Vec<Ticket>,
+    /// The ports of clients on other nodes, as far as they said.
+    api_ports: BTreeMap<NodeId, u16>,
 }
 
 /// A partition and what the shard knows of it.
@@ -113,6 +115,20 @@ impl Roster {
     /// Forgets a damaged partition, which has left.
     pub fn remove_damaged(&mut self, id: PartitionId) -> bool {
         self.damaged.remove(&id) && self.left.insert(id)
+    }
+
+    /// Where clients come in on another node; 0: it did not say.
+    pub fn note_port(&mut self, node: NodeId, port: u16) {
+        if port > 0 {
+            self.api_ports.insert(node, port);
+        }
+    }
+
+    /// Whether a partition is not here and never was.
+    #[must_use]
+    pub fn is_unknown(&self, id: PartitionId) -> bool {
+        let known = self.living.contains_key(&id) || self.damaged.contains(&id);
+        !known && !self.left.contains(&id)
     }
 
     /// One of them.
@@ -248,7 +264,14 @@ impl Roster {
     }
 
     /// A watcher of the node: first what is, then the mark that this was it, then what happens.
-    pub fn watch(&mut self, ticket: Ticket, settings: &Settings, replies: &mut Replies) {
+    /// `absent` are partitions that other nodes have: they count for whoever spreads keys.
+    pub fn watch(
+        &mut self,
+        ticket: Ticket,
+        absent: &[PartitionId],
+        settings: &Settings,
+        replies: &mut Replies,
+    ) {
         if self.watchers.len() >= WATCHERS_MAX {
             replies.refuse(ticket, Refusal::Full("too many watch this node"));
             return;
@@ -266,7 +289,7 @@ impl Roster {
         }
         // Clients spread keys by the number of partitions: one that is damaged must still count, or
         // they would look for the others' keys in the wrong places.
-        for id in &self.damaged {
+        for id in self.damaged.iter().chain(absent) {
             let what = Happening::LeaderUpdated { term: crate::id::Term(0), leader: None };
             let local = settings.node;
             replies.event(ticket, Event { at: None, partition: *id, local, what });
@@ -293,7 +316,7 @@ impl Roster {
         }
         let (_, leader) = living.partition.leadership();
         let local = living.partition.node();
-        let what = addresses(living.partition.members(), local, leader, settings);
+        let what = addresses(living.partition.members(), local, leader, settings, &self.api_ports);
         replies.event(ticket, Event { at: None, partition: id, local, what });
         living.watchers.push(ticket);
     }
@@ -330,7 +353,7 @@ impl Roster {
                 };
                 if let Some(leader) = leader {
                     let members = living.partition.members();
-                    let what = addresses(members, event.local, leader, settings);
+                    let what = addresses(members, event.local, leader, settings, &self.api_ports);
                     replies.event(*watcher, Event { what, ..event.clone() });
                 }
             }
@@ -351,19 +374,21 @@ pub fn founded(group: &Group, at: u64, events: &mut Vec<Event>) {
     tell(Happening::MemberReady { node: local });
 }
 
-/// Where a client sends requests: this node's own address, and for others their host with the same
-/// port.
+/// Where a client sends requests: this node's own address, and for others their host with the port
+/// that they said, or the same one.
 fn addresses(
     members: &[Member],
     local: NodeId,
     leader: Option<NodeId>,
     settings: &Settings,
+    ports: &BTreeMap<NodeId, u16>,
 ) -> Happening {
     let address = |member: &Member| {
         if member.node == local {
             settings.api_address.clone()
         } else {
-            format!("{}:{}", member.host, settings.api_port)
+            let port = ports.get(&member.node).copied().unwrap_or(settings.api_port);
+            format!("{}:{port}", member.host)
         }
     };
     let (leads, follow): (Vec<&Member>, Vec<&Member>) =
@@ -485,17 +510,30 @@ mod tests {
         let members = [member(1, 5, Role::Member), member(2, 6, Role::Member)];
         let other = format!("a.example:{}", settings.api_port);
         assert_eq!(
-            addresses(&members, NodeId(1), Some(NodeId(1)), &settings),
+            addresses(&members, NodeId(1), Some(NodeId(1)), &settings, &BTreeMap::new()),
             Happening::ServiceConfigChanged {
                 leader: "here:5678".to_owned(),
                 followers: vec![other.clone()],
             }
         );
         assert_eq!(
-            addresses(&members, NodeId(1), None, &settings),
+            addresses(&members, NodeId(1), None, &settings, &BTreeMap::new()),
             Happening::ServiceConfigChanged {
                 leader: String::new(),
                 followers: vec!["here:5678".to_owned(), other],
+            }
+        );
+        assert_eq!(
+            addresses(
+                &members,
+                NodeId(1),
+                Some(NodeId(2)),
+                &settings,
+                &BTreeMap::from([(NodeId(2), 80)])
+            ),
+            Happening::ServiceConfigChanged {
+                leader: "a.example:80".to_owned(),
+                followers: vec!["here:5678".to_owned()],
             }
         );
     }

@@ -6,6 +6,7 @@ use crate::{
     journal::Layout,
     limits::{Bounds, PARTITION_IN_FLIGHT_BYTES_MAX, SHARDS_MAX},
     partition::{Load, Rules, read::Patience, replica::Pace},
+    shard::placement::Placement,
     time::Span,
 };
 
@@ -33,8 +34,10 @@ pub struct Settings {
     pub peers: Peers,
     /// Where clients reach this node, `host:port`, for `Partition.Watch`.
     pub api_address: String,
-    /// The port of that, which other nodes are taken to use too.
+    /// The port of that, which other nodes are taken to use too until they have said theirs.
     pub api_port: u16,
+    /// The cluster that this node was founded with.
+    pub placement: Placement,
     /// One unit of raft's clock. One timer a shard, and only when a group has other members.
     pub tick: Span,
     /// Ticks without a leader before an election: between this and twice this.
@@ -87,10 +90,13 @@ impl Default for Settings {
             peers: Peers::Alone,
             api_address: "localhost:5678".to_owned(),
             api_port: 5678,
+            placement: Placement::default(),
             // 20 Hz: a timer of 100 Hz costs about 1 % of a core when idle (notes/field-notes.md
             // D.3).
             tick: Span::millis(50),
-            election_ticks: 20,
+            // 600 to 1200 ms: six heartbeats are missed before anybody stands, and a silent leader
+            // is replaced within 1.5 s. Pre-votes make standing for nothing cheap.
+            election_ticks: 12,
             heartbeat_ticks: 2,
             // The reference's numbers (core.md 1.2); 64 MiB is what a restart replays in about a
             // second.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft::eraftpb::Message;
 
 use super::{
-    Shard, admit, forward,
+    Shard, admit,
     inbox::{Ask, Delivery, Inbox, Letter, LinkNews, Member, Request, Requests},
     outbox::Outbox,
     roster::{self, Founding},
@@ -111,12 +111,17 @@ impl Shard {
         for (peer, bytes) in inbox.bundles.drain(..) {
             self.take_bundle(peer, &bytes, now);
         }
+        for peer in inbox.hung_up.drain(..) {
+            self.take_hung_up(peer);
+        }
     }
 
     fn take_link(&mut self, news: LinkNews, now: Now) {
-        let LinkNews { node, address, snapshot, up } = news;
+        let LinkNews { node, address, snapshot, up, api_port } = news;
         if let Some(shards) = up.filter(|shards| *shards > 0) {
             self.peer_shards.insert(node, shards);
+            self.roster.note_port(node, api_port);
+            self.away.remove(&node);
         }
         let what = match up {
             Some(_) => Happening::ConnectionEstablished { address, snapshot },
@@ -135,6 +140,7 @@ impl Shard {
 
     fn take_lost(&mut self, peer: NodeId) {
         self.lose_calls(peer);
+        self.away.insert(peer);
         let id = u64::from(peer.0);
         for living in self.roster.iter_mut() {
             if !member::everyone(living.partition.conf()).contains(&id) {
@@ -142,6 +148,16 @@ impl Shard {
             }
             living.partition.lost(peer);
             living.partition.snapshot_sent(peer, false);
+            if !living.touched {
+                living.touched = true;
+                self.touched.push(living.partition.id());
+            }
+        }
+    }
+
+    fn take_hung_up(&mut self, peer: NodeId) {
+        for living in self.roster.iter_mut() {
+            living.partition.hung_up(peer);
             if !living.touched {
                 living.touched = true;
                 self.touched.push(living.partition.id());
@@ -270,15 +286,34 @@ impl Shard {
     }
 
     /// Where a call belongs whose partition is led by another node, as far as the replica here
-    /// knows. What was passed on once stays.
+    /// knows, or which has no replica here: then a member is asked, who knows. What was passed on
+    /// once stays, but for a call that a stranger passed on to a member.
     fn elsewhere(&mut self, request: &Request) -> Option<NodeId> {
-        let passable = matches!(request.ask, Ask::Command | Ask::Query { .. });
-        if !passable || request.ticket.shard == forward::GUESTS {
+        if !matches!(request.ask, Ask::Command | Ask::Query { .. }) {
             return None;
         }
-        let living = self.roster.get_mut(request.partition)?;
+        let from = self.forward.guest_of(request.ticket);
+        let Some(living) = self.roster.get_mut(request.partition) else {
+            return self.member_elsewhere(request.partition).filter(|_| from.is_none());
+        };
+        let members = living.partition.members();
+        if from.is_some_and(|from| members.iter().any(|member| member.node == from)) {
+            return None;
+        }
         let (_, leader) = living.partition.leadership();
         leader.filter(|leader| *leader != living.partition.node())
+    }
+
+    /// A founding member of a partition that was never here, one that is reached if there is one.
+    fn member_elsewhere(&self, partition: PartitionId) -> Option<NodeId> {
+        if !self.roster.is_unknown(partition) {
+            return None;
+        }
+        let here = self.settings.node;
+        let members = self.settings.placement.members(partition).map(|member| member.node);
+        let mut others = members.filter(|node| *node != here);
+        let mut reached = others.clone().filter(|node| !self.away.contains(node));
+        reached.next().or_else(|| others.next())
     }
 
     /// A call for a partition of this shard.
@@ -312,7 +347,8 @@ impl Shard {
                 return;
             }
             Ask::WatchNode => {
-                self.roster.watch(ticket, &self.settings, &mut self.effects.replies);
+                let absent = self.absent();
+                self.roster.watch(ticket, &absent, &self.settings, &mut self.effects.replies);
                 return;
             }
             Ask::Bootstrap { local, members } => {
@@ -336,6 +372,13 @@ impl Shard {
                 self.effects.replies.refuse(ticket, refusal);
             }
         }
+    }
+
+    /// Partitions of the cluster that would be this shard's, and have no replica on this node.
+    fn absent(&self) -> Vec<PartitionId> {
+        let (here, shards) = (self.settings.shard, self.settings.shards);
+        let all = self.settings.placement.partitions();
+        all.filter(|id| route::owner(*id, shards) == here && self.roster.is_unknown(*id)).collect()
     }
 
     fn take_command(

@@ -193,3 +193,5 @@ impl Disk {
 
 /// The smallest unit that disks write whole, below the sector that we ask of them.
 const TORN_BYTES: usize = 512;
+/// Rot falls into the beginning of a segment, where runs of the simulator's sizes write.
+pub const ROT_WITHIN: usize = 128 << 10;

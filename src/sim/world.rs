@@ -6,6 +6,8 @@
 //! watches what no client can see: replicas which applied the same entries are equal. Absent on
 //! purpose: gRPC (its codec has its own tests) and threads.
 
+mod clients;
+mod links;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +20,7 @@ use crate::partition::reply::{Body, Replies};
 use crate::prng::Prng;
 use crate::shard::inbox::{Ask, Delivery, DiskRoom, Letter};
 use crate::shard::outbox::{Outbox, SnapshotOut};
-use crate::sim::call::{Act, Heard, Parcel};
+use crate::sim::call::{Heard, Parcel};
 use crate::sim::client::Client;
 use crate::sim::clock::Clock;
 use crate::sim::history::History;
@@ -132,6 +134,10 @@ enum Event {
     Pace {
         node: NodeId,
     },
+    HungUp {
+        node: NodeId,
+        peer: NodeId,
+    },
     Room {
         node: NodeId,
     },
@@ -221,13 +227,13 @@ impl World {
         if !known.up {
             return;
         }
-        known.up = false;
+        (known.up, known.paused_until_ns) = (false, 0);
         known.life += 1;
-        known.paused_until_ns = 0;
         let life = known.life;
         let broken: Vec<Caller> =
             known.cores.iter_mut().flat_map(|core| core.crash(now_ns)).collect();
         self.trace.tell(now_ns, || format!("node {node} loses power"));
+        self.end_links(node);
         for caller in broken {
             let at_ns = now_ns + self.client_delay_ns();
             self.queue.push(at_ns, Event::Answer { caller, heard: Heard::Broken });
@@ -389,6 +395,7 @@ impl World {
             }
             Event::Boot { node, life } => self.start(node, life),
             Event::Mend { links } => self.net.join(&links),
+            Event::HungUp { node, peer } => self.link_ended(node, peer),
             Event::Pace { node } => self.nodes[node.0 as usize - 1].slow = 1,
             Event::Room { node } => self.tell_room(node, DiskRoom::Enough),
             Event::Heal => self.heal(),
@@ -597,82 +604,6 @@ impl World {
         });
     }
 
-    fn hung_up(&mut self, caller: Caller, partition: PartitionId) {
-        let Some((node, shard)) = self.routes.remove(&(caller.client, caller.call)) else { return };
-        self.reach(node, shard, |core| {
-            if let Some(ticket) = core.hang_up(caller) {
-                core.inbox.gone.push((partition, ticket));
-            }
-        });
-    }
-
-    fn answer(&mut self, caller: Caller, heard: Heard) {
-        if heard.is_last() {
-            self.routes.remove(&(caller.client, caller.call));
-        }
-        if caller.client == OPERATOR {
-            self.trace.tell(self.now_ns, || format!("the operator hears {heard:?}"));
-            return self.operator.heard(caller.call, &heard);
-        }
-        let place = caller.client as usize;
-        let Some(client) = self.clients.get_mut(place) else {
-            self.mail.push((caller, heard));
-            return;
-        };
-        if client.is_dead(self.now_ns) {
-            return;
-        }
-        self.trace
-            .tell(self.now_ns, || format!("client {place} hears on {}: {heard:?}", caller.call));
-        client.heard(caller.call, heard, self.now_ns, &mut self.history);
-        self.turn_client(place);
-    }
-
-    fn turn_client(&mut self, place: usize) {
-        let mut acts = Vec::new();
-        let client = &mut self.clients[place];
-        let wake_ns = client.turn(self.now_ns, &mut self.history, &mut acts);
-        let (number, partition) = (client.number, client.partition);
-        for act in acts {
-            let later_ns = self.client_delay_ns();
-            match act {
-                Act::Send(send) => {
-                    let caller = Caller { client: number, call: send.call };
-                    let shard = ShardId(self.prng.below(u64::from(self.setup.shards)) as u16);
-                    self.routes.insert((number, send.call), (send.node, shard));
-                    self.trace.tell(self.now_ns, || {
-                        format!(
-                            "client {number} sends {} to node {}: {:?}",
-                            send.call, send.node, send.ask
-                        )
-                    });
-                    let (ask, body, node) = (send.ask, send.body.into(), send.node);
-                    let event = Event::Request { caller, node, shard, partition, ask, body };
-                    self.queue.push(self.now_ns + later_ns, event);
-                }
-                Act::Hangup(call) => {
-                    let caller = Caller { client: number, call };
-                    self.queue.push(self.now_ns + later_ns, Event::Hangup { caller, partition });
-                }
-            }
-        }
-        if wake_ns < u64::MAX {
-            self.wake_client(place, wake_ns);
-        }
-    }
-
-    fn wake_client(&mut self, place: usize, at_ns: u64) {
-        let known_ns = self.wakes_ns[place];
-        if known_ns <= self.now_ns || at_ns < known_ns {
-            self.wakes_ns[place] = at_ns;
-            self.queue.push(at_ns, Event::Client { place });
-        }
-    }
-
-    fn client_delay_ns(&mut self) -> u64 {
-        CLIENT_DELAY_NS + self.prng.below(CLIENT_DELAY_NS)
-    }
-
     /// A node starts from what its disks hold.
     fn start(&mut self, id: NodeId, life: u64) {
         let now_ns = self.now_ns;
@@ -741,9 +672,6 @@ impl World {
             .extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
     }
 }
-
-/// Rot falls into the beginning of a segment, where runs of these sizes write.
-const ROT_WITHIN: usize = 128 << 10;
 
 /// The caller who founds partitions.
 const OPERATOR: u32 = u32::MAX;

@@ -39,6 +39,8 @@ pub struct Speaker {
     pub incarnation: u64,
     /// Its shards.
     pub shards: u16,
+    /// The port of its clients.
+    pub api_port: u16,
 }
 
 /// The dialler's word.
@@ -91,6 +93,8 @@ pub enum Welcome {
         incarnation: u64,
         /// Its shards.
         shards: u16,
+        /// The port of its clients.
+        api_port: u16,
         /// How much of the offered snapshot it has.
         offset: u64,
     },
@@ -122,6 +126,7 @@ impl Hello {
             to: self.to.0,
             incarnation: self.speaker.incarnation,
             shards: self.speaker.shards.into(),
+            api_port: self.speaker.api_port.into(),
             from_shard: self.from_shard.0.into(),
             to_shard: self.to_shard.0.into(),
             snapshot: offer,
@@ -147,6 +152,7 @@ impl Hello {
             node: NodeId(message.from),
             incarnation: message.incarnation,
             shards: shards(message.shards)?,
+            api_port: port(message.api_port)?,
         };
         let shard = |number: u32| u16::try_from(number).map(ShardId).map_err(|_| Strange);
         Ok(Hello {
@@ -201,12 +207,13 @@ impl Welcome {
                 version: VERSION,
                 ..peer::Welcome::default()
             },
-            Welcome::Come { speaker, incarnation, shards, offset } => peer::Welcome {
+            Welcome::Come { speaker, incarnation, shards, api_port, offset } => peer::Welcome {
                 refused: String::new(),
                 version: VERSION,
                 from: speaker.0,
                 incarnation: *incarnation,
                 shards: (*shards).into(),
+                api_port: (*api_port).into(),
                 offset: *offset,
             },
         };
@@ -224,6 +231,7 @@ impl Welcome {
             speaker: NodeId(message.from),
             incarnation: message.incarnation,
             shards: shards(message.shards)?,
+            api_port: port(message.api_port)?,
             offset: message.offset,
         })
     }
@@ -264,6 +272,11 @@ fn open(magic: u32, head: &[u8; HEAD_BYTES], body: &[u8]) -> Result<(), Strange>
     if sound { Ok(()) } else { Err(Strange) }
 }
 
+/// 0: not said.
+fn port(number: u32) -> Result<u16, Strange> {
+    u16::try_from(number).map_err(|_| Strange)
+}
+
 fn shards(number: u32) -> Result<u16, Strange> {
     let number = u16::try_from(number).map_err(|_| Strange)?;
     if number == 0 || usize::from(number) > SHARDS_MAX { Err(Strange) } else { Ok(number) }
@@ -274,7 +287,8 @@ mod tests {
     use super::*;
     use crate::prng::Prng;
 
-    const HERE: Speaker = Speaker { cluster: 7, node: NodeId(1), incarnation: 11, shards: 2 };
+    const HERE: Speaker =
+        Speaker { cluster: 7, node: NodeId(1), incarnation: 11, shards: 2, api_port: 5678 };
 
     fn hello() -> Hello {
         Hello {
@@ -308,8 +322,13 @@ mod tests {
             assert_eq!(Hello::decode(&head, body), Ok(sent));
             assert_eq!(Welcome::decode(&head, body), Err(Strange));
         }
-        let come =
-            Welcome::Come { speaker: NodeId(1), incarnation: 11, shards: 2, offset: 1 << 20 };
+        let come = Welcome::Come {
+            speaker: NodeId(1),
+            incarnation: 11,
+            shards: 2,
+            api_port: 80,
+            offset: 9,
+        };
         for sent in [come, Welcome::Refused("no".to_owned())] {
             let frame = sent.encode();
             let (head, body) = split(&frame);

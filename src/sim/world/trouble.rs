@@ -2,9 +2,10 @@
 //!
 //! Absent on purpose: which faults, and when (`fault.rs`).
 
-use super::{Event, ROT_WITHIN, World};
+use super::{Event, World};
 use crate::id::{NodeId, PartitionId};
 use crate::shard::inbox::DiskRoom;
+use crate::sim::disk::ROT_WITHIN;
 use crate::sim::fault::What;
 use crate::sim::net::Manners;
 
@@ -63,10 +64,7 @@ impl World {
                 self.tell_room(node, DiskRoom::Full);
                 self.queue.push(self.now_ns + for_ns, Event::Room { node });
             }
-            What::Rumour { node } => {
-                let peers: Vec<NodeId> = self.ids().filter(|peer| *peer != node).collect();
-                self.for_each_core(node, |core| core.inbox.lost.extend(&peers));
-            }
+            What::Rumour { node } => self.hears_of_all(node),
         }
     }
 
