@@ -11,7 +11,7 @@
 //! MEMBER and who only listens is to be made a voter, a joint configuration is to be left. So no
 //! leader needs to know what the one before it meant to do. Callers wait here until what they asked
 //! for is so. Absent on purpose: witnesses, which raft-rs does not know, and the ways that such
-//! questions take through the cluster (`shard/errands.rs`).
+//! questions take through the cluster (`shard/errand.rs`).
 
 use std::collections::BTreeSet;
 
@@ -205,6 +205,10 @@ impl Wishes {
         caught_up: impl Fn(NodeId) -> bool,
         heard: impl Fn(u64) -> bool,
     ) -> Option<Next> {
+        if standing.is_joint() && !standing.votes(standing.me) {
+            // It was elected by those before the change, and goes with it.
+            return Some(Next::HandOver(None));
+        }
         if standing.is_joint() {
             return Some(Next::Propose(standing.leave_joint()));
         }

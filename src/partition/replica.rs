@@ -166,6 +166,12 @@ impl Replica {
     /// does not fit the one before.
     pub fn apply_change(&mut self, step: &Step) -> Option<ConfState> {
         let changed = self.node.apply_conf_change(&step.change).ok();
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Leader && !raft.prs().conf().voters().contains(self.me) {
+            // It was elected while the change that takes its vote was under way. raft-rs would go
+            // on without a progress of its own, and panic.
+            raft.become_follower(raft.term, raft::INVALID_ID);
+        }
         self.pin();
         changed
     }
@@ -370,7 +376,9 @@ impl Replica {
     pub fn best_follower(&self) -> Option<u64> {
         let progress = self.node.raft.prs();
         let mut best: Option<((bool, u64), u64)> = None;
-        for id in progress.conf().voters().ids().iter().filter(|id| *id != self.me) {
+        // In a joint configuration: one of those who stay.
+        let voters = &self.log().members().voters;
+        for id in voters.iter().copied().filter(|id| *id != self.me) {
             let heard = progress.get(id).map(|progress| (progress.recent_active, progress.matched));
             let heard = heard.unwrap_or_default();
             // Ties go to the smaller id, whatever order raft keeps them in.
@@ -447,7 +455,10 @@ fn config(me: NodeId, pace: Pace, applied: Position) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message as _;
+
     use crate::partition::member::conf_state;
+    use crate::wire::peer;
 
     fn replica(seed: u64, me: u32, voters: &[u64]) -> Replica {
         let pace = Pace { seed, election_ticks: 10, heartbeat_ticks: 1 };
@@ -562,6 +573,23 @@ mod tests {
         message.set_msg_type(MessageType::MsgHeartbeat);
         let lost = LogLost { acknowledged: Position(9), last: Position(0) };
         assert_eq!(replica.receive(message), Err(lost));
+    }
+
+    #[test]
+    fn who_is_removed_leads_no_more() {
+        let mut replica = replica(1, 1, &[1]);
+        replica.campaign();
+        for (transition, kind, node) in [(0, 0, 2), (2, 1, 1)] {
+            let steps = vec![peer::MemberStep { kind, node }];
+            let change = peer::MembersChange { transition, steps, context: Bytes::new() };
+            let step = Step::decode(&change.encode_to_vec()).expect("a change");
+            replica.apply_change(&step).expect("it fits");
+            assert!(replica.is_leader(), "it votes, or did before the joint change");
+        }
+        let left = Step::decode(&[]).expect("leaves the joint configuration");
+        let conf = replica.apply_change(&left).expect("it fits");
+        assert_eq!((&conf.voters[..], replica.is_leader()), (&[2][..], false));
+        replica.tick();
     }
 
     #[test]

@@ -17,7 +17,7 @@
 //! next: `inbox.rs` and `outbox.rs`, which list all that can happen and all that may be wanted.
 
 pub mod admit;
-mod errands;
+mod errand;
 mod forward;
 pub mod inbox;
 pub mod ledger;
@@ -45,7 +45,7 @@ use crate::{
     limits::WRITES_IN_FLIGHT_MAX,
     partition::{Partition, Rules, effects::Effects},
     shard::{
-        admit::Admit, errands::Errands, forward::Forward, inbox::Inbox, letters::Letters,
+        admit::Admit, errand::Errands, forward::Forward, inbox::Inbox, letters::Letters,
         members::GuestNodes, outbox::Outbox, roster::Roster, wake::Wake,
     },
     time::{Instant, Now},

@@ -127,6 +127,11 @@ fn a_joint_configuration_is_left_by_whoever_leads() {
     let standing = Standing { conf: &conf, members: &members, me: NodeId(2) };
     let next = Wishes::default().next(&standing, |_| false, |_| true);
     assert!(matches!(next, Some(Next::Propose(step)) if step.change.leave_joint()));
+    let mut conf = conf_state(&[1, 2], &[]);
+    conf.voters_outgoing = vec![1, 2, 3];
+    let standing = Standing { conf: &conf, members: &members, me: NodeId(3) };
+    let next = Wishes::default().next(&standing, |_| false, |_| true);
+    assert_eq!(next, Some(Next::HandOver(None)), "who goes does not leave it as leader");
 }
 
 #[test]
