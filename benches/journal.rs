@@ -93,10 +93,7 @@ mod wet {
 fn journal(partitions: u32) -> Journal {
     let mut journal = Journal::resume(Layout::default(), OWNER, Resume::fresh());
     for partition in 1..=partitions {
-        journal.founded(
-            PartitionId(partition),
-            &Founding { replica: 1, members: Vec::new(), joins: false },
-        );
+        journal.founded(PartitionId(partition), &Founding { replica: 1, ..Founding::default() });
     }
     journal
 }

@@ -356,12 +356,18 @@ impl NodeConfig {
 
 impl ClusterConfig {
     /// A number that is equal when all values are, and hardly ever otherwise. It depends on the
-    /// names and values of the keys alone, so it stays the same from build to build.
+    /// names and values of the keys alone, so it stays the same from build to build; a key that is
+    /// younger than data directories counts only where it is not at its default, so that those
+    /// still open.
     #[must_use]
     pub fn digest(&self) -> u64 {
+        let plain = NodeConfig::default();
         let config = NodeConfig { cluster: self.clone(), ..NodeConfig::default() };
         let mut digest = FNV_OFFSET;
         for key in KEYS.iter().filter(|key| key.section == "cluster") {
+            if YOUNGER.contains(&key.name) && key.value(&config) == key.value(&plain) {
+                continue;
+            }
             let text = format!("{}={}\n", key.name, key.value(&config));
             for byte in text.bytes() {
                 digest = (digest ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
@@ -370,6 +376,9 @@ impl ClusterConfig {
         digest
     }
 }
+
+/// Keys of [cluster] that came after the first data directories.
+const YOUNGER: &[&str] = &["replicas", "nodes"];
 
 /// FNV-1a, 64 bits.
 const FNV_OFFSET: u64 = 0xCBF2_9CE4_8422_2325;

@@ -177,8 +177,8 @@ pub const ERRANDS_MAX: usize = 4096;
 /// Nodes that a shard remembers for a while though no group of its own names them.
 pub const GUEST_NODES_MAX: usize = 256;
 
-/// Entries that a learner may lack when it is made a voter: what a group of usual pace adds within a
-/// few round trips, so that the new quorum does not wait for it.
+/// Entries that a learner may lack when it is made a voter: what a group of usual pace adds within
+/// a few round trips, so that the new quorum does not wait for it.
 pub const LEARNER_BEHIND_MAX: u64 = 256;
 
 /// A host name, as in DNS.
@@ -339,6 +339,19 @@ pub const OPEN_NUMBERS_MAX: usize = 1 << 20;
 /// Chunks of outputs, entries of cleared maps and values of cleared multimaps that the application
 /// of one entry gives back to the allocator: about 100 ns each.
 pub const RUBBLE_PARTS_MAX: usize = 1024;
+
+/// What the timers that one entry runs may come to: one each, and one for every event that they
+/// send and every command and primitive that an ended session lets go of; about 1 us each. What is
+/// due beyond it runs with the entries that follow.
+pub const TIMERS_ENTRY_MAX: usize = 4 << 10;
+
+/// What the timers that a partition runs in one turn may come to before it leaves further entries
+/// to the next: a replica that catches up applies many at once.
+pub const TIMERS_TURN_MAX: usize = TIMERS_ENTRY_MAX;
+
+/// Events that the clearing of one structure sends, about 1 us each. A clearing that would send
+/// more ends the streams that it concerns: each has to look anew, as one that could not keep up.
+pub const CLEAR_EVENTS_MAX: usize = 4 << 10;
 
 /// Bytes of replies in one batch past which a stream is told to come back instead of being served
 /// now.

@@ -7,9 +7,12 @@
 
 mod harness;
 
+use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
+
+use ringraft::limits::VALUE_BYTES_MAX;
 
 use harness::{Node, binary, data_dir, lines, possible, send, shared, wait};
 
@@ -137,6 +140,9 @@ fn multimaps() {
         ("multimap replace mm rose white", 0, "red\nsweet\n"),
         ("multimap put mm oak tall", 0, "added\n"),
         ("multimap list mm", 0, "oak = tall\nrose = white\n"),
+        ("multimap put mm rose ", 0, "added\n"),
+        ("multimap get mm rose", 0, "\"\"\nwhite\n"),
+        ("multimap remove mm rose ", 0, "removed\n"),
         ("multimap size mm", 0, "2\n"),
         ("multimap remove mm rose red", 8, "nothing changed\n"),
         ("multimap remove mm rose white", 0, "removed\n"),
@@ -152,10 +158,57 @@ fn elections() {
     all(&[
         ("election term el", 8, ""),
         ("election evict el nobody", 0, "term 0: nobody leads\n"),
-        ("election anoint el nobody", 0, "term 0: nobody leads\n"),
-        ("election promote el nobody", 0, "term 0: nobody leads\n"),
-        ("election demote el nobody --json", 0, "{\"candidates\":[],..."),
+        ("election anoint el nobody", 8, ""),
+        ("election promote el nobody", 8, ""),
+        ("election demote el nobody --json", 8, ""),
     ]);
+}
+
+#[test]
+fn what_is_wrong_is_told_with_what_to_do() {
+    if !possible() {
+        return;
+    }
+    for (typed, status, told) in [
+        (&["counter", "incr", "wr", "--timeout", "0"][..], 2, "more than 0"),
+        (&["counter", "incr", "wr", "--session-timeout", "999ms"], 2, "1s or more"),
+        (&["election", "campaign", "wr", "", "--", "true"], 2, "CANDIDATE"),
+        (&["indexedmap", "update", "wr"], 2, "<NAME> <KEY|--index <N>> <VALUE>"),
+        (&["counter", "cas", "wr", "1", "2"], 8, "\n  it is not, or no longer, as demanded: "),
+        (&["map", "get", "wr-map", "two\nlines"], 8, "key two\\nlines not found\n"),
+    ] {
+        let mut command = Command::new(binary());
+        let output = command.args(typed).env("RINGRAFT_ENDPOINT", shared()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{typed:?}: {error}");
+        assert!(error.contains(told), "{typed:?}: {error}");
+    }
+}
+
+#[test]
+fn bytes_are_told_so_that_they_can_be_had_back() {
+    if !possible() {
+        return;
+    }
+    let put = |name: &str, value: &[u8]| {
+        let mut command = Command::new(binary());
+        command.args(["value", "set", name, "-"]).env("RINGRAFT_ENDPOINT", shared());
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // One that takes no more has said so.
+        drop(child.stdin.take().unwrap().write_all(value));
+        child.wait_with_output().unwrap()
+    };
+    assert!(put("by", &[0xFF, 0, 1]).status.success());
+    // What `base64 -d` reads: the ordinary alphabet.
+    check(shared(), ("value get by --json", 0, r#"{"name":"by","value":{"base64":"/wAB"},..."#));
+    assert!(put("by", &[b'v'; VALUE_BYTES_MAX]).status.success());
+    for more in [1, 1024, 1 << 20] {
+        let output = put("by", &vec![b'v'; VALUE_BYTES_MAX + more]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(&VALUE_BYTES_MAX.to_string()), "{error}");
+    }
 }
 
 #[test]

@@ -211,8 +211,22 @@ async fn what_is_unknown_is_told_as_the_last_generation_does() {
         let (status, _) = session.create(name, version, called).await.expect_err("no such type");
         assert_eq!(status, Said::Forbidden, "{name} {version}");
     }
-    let said = session.create("Nonsense", "v1", "d").await;
-    assert_eq!(said, Err((Said::Forbidden, "unknown primitive type".to_owned())));
+    for (name, version) in [("Nonsense", "v1"), ("Counter", "v2")] {
+        let said = session.create(name, version, "d").await;
+        assert_eq!(said, Err((Said::Forbidden, "unknown primitive type".to_owned())), "{name}");
+    }
+    for (name, version, text) in [
+        (
+            "Counter",
+            "v2",
+            "cannot create primitive of a different API version with the same type and name",
+        ),
+        ("Lock", "v2", "cannot create primitive of a different type with the same name"),
+        ("Counter/v2", "v1", "cannot create primitive of a different type with the same name"),
+    ] {
+        let said = session.create(name, version, "c").await;
+        assert_eq!(said, Err((Said::Forbidden, text.to_owned())), "{name} {version}");
+    }
     let said = session.create("Map", "v1", "c").await.expect_err("it is a counter");
     assert_eq!(said.0, Said::Forbidden);
 

@@ -104,7 +104,7 @@ const IMPURE: &[(&str, &str)] = &[
     ("Instant::now", "take `Now` as an argument"),
     ("SystemTime", "take `Now` as an argument"),
     ("thread_rng", "take a `Prng`"),
-    ("rand::", "take a `Prng`"),
+    (" rand::", "take a `Prng`"),
     ("std::fs", "bytes come in, bytes go out"),
     ("std::net", "bytes come in, bytes go out"),
     ("std::thread", "a turn has one thread"),

@@ -47,8 +47,8 @@ pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     if !flags.json {
         say(&match (missing, poor) {
             (true, _) => "a node cannot run here".to_owned(),
-            (false, 0) => "a node runs well here".to_owned(),
-            (false, poor) => format!("a node runs here; {poor} could be better"),
+            (false, 0) => "a node can run well here".to_owned(),
+            (false, poor) => format!("a node can run here; {poor} could be better"),
         });
     }
     Ok(if missing { Exit::Kernel } else { Exit::Done })

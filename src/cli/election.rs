@@ -1,5 +1,6 @@
 //! `ringraft election`: stand in an election, or watch one.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::time::sleep;
@@ -32,6 +33,7 @@ enum Command {
         /// The election.
         name: String,
         /// The name to stand under; while another stands under it, this one waits.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         candidate: String,
         #[command(flatten)]
         trailing: Trailing,
@@ -50,28 +52,32 @@ enum Command {
         /// The election.
         name: String,
     },
-    /// Make a candidate the leader; who led waits first in line.
+    /// Make a candidate the leader; who led waits first in line; exit status 8 if it does
+    /// not stand.
     #[command(after_help = "Example:\n  ringraft election anoint chair bob")]
     Anoint {
         /// The election.
         name: String,
         /// The candidate.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         candidate: String,
     },
-    /// Move a candidate one place towards the office.
+    /// Move a candidate one place towards the office; exit status 8 if it does not stand.
     #[command(after_help = "Example:\n  ringraft election promote chair bob")]
     Promote {
         /// The election.
         name: String,
         /// The candidate.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         candidate: String,
     },
-    /// Move a candidate one place away from the office.
+    /// Move a candidate one place away from the office; exit status 8 if it does not stand.
     #[command(after_help = "Example:\n  ringraft election demote chair ann")]
     Demote {
         /// The election.
         name: String,
         /// The candidate.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         candidate: String,
     },
     /// Take a candidate out, whoever entered it.
@@ -80,6 +86,7 @@ enum Command {
         /// The election.
         name: String,
         /// The candidate.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         candidate: String,
     },
 }
@@ -105,22 +112,38 @@ pub fn run(flags: &Flags) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Command::Anoint { name, candidate } => {
-            ordered(target, name, client.election(name).anoint(candidate).await)
+            let term = client.election(name).anoint(candidate).await;
+            moved(target, name, candidate, term)
         }
         Command::Promote { name, candidate } => {
-            ordered(target, name, client.election(name).promote(candidate).await)
+            let term = client.election(name).promote(candidate).await;
+            moved(target, name, candidate, term)
         }
         Command::Demote { name, candidate } => {
-            ordered(target, name, client.election(name).demote(candidate).await)
+            let term = client.election(name).demote(candidate).await;
+            moved(target, name, candidate, term)
         }
         Command::Evict { name, candidate } => {
-            ordered(target, name, client.election(name).evict(candidate).await)
+            target
+                .told(&told(name, &target.outcome(client.election(name).evict(candidate).await)?));
+            Ok(Exit::Done)
         }
     })
 }
 
-fn ordered(target: &Target, name: &str, term: Result<Term, Fault>) -> Result<Exit, Failure> {
-    target.told(&told(name, &target.outcome(term)?));
+/// The node leaves things as they are when there is no such candidate, and does not say so.
+fn moved(
+    target: &Target,
+    name: &str,
+    candidate: &str,
+    term: Result<Term, Fault>,
+) -> Result<Exit, Failure> {
+    let term = target.outcome(term)?;
+    if !stands(&term, candidate) {
+        let what = format!("{candidate} does not stand in {name}");
+        return Err(Failure::new(Exit::No, what).mend("`ringraft election term` shows who does"));
+    }
+    target.told(&told(name, &term));
     Ok(Exit::Done)
 }
 

@@ -37,6 +37,8 @@ enum Command {
     },
     /// Write an entry that is there and print it; exit status 8 if it is not.
     #[command(allow_missing_positional = true)]
+    #[command(override_usage = "ringraft indexedmap update [OPTIONS] <NAME> \
+                                <KEY|--index <N>> <VALUE>")]
     #[command(after_help = "Example:\n  ringraft indexedmap update queue job-1 wash\n  \
                             ringraft indexedmap update queue --index 1 wash")]
     Update {
@@ -54,6 +56,7 @@ enum Command {
         if_version: Option<u64>,
     },
     /// Print the value of an entry; exit status 8 if there is none.
+    #[command(override_usage = "ringraft indexedmap get [OPTIONS] <NAME> <KEY|--index <N>>")]
     #[command(after_help = "Example:\n  ringraft indexedmap get queue job-1\n  \
                             ringraft indexedmap get queue --index 1")]
     Get {
@@ -91,6 +94,7 @@ enum Command {
         index: u64,
     },
     /// Remove an entry and print it; exit status 8 if there is none.
+    #[command(override_usage = "ringraft indexedmap remove [OPTIONS] <NAME> <KEY|--index <N>>")]
     #[command(visible_alias = "del")]
     #[command(after_help = "Example:\n  ringraft indexedmap remove queue --index 1")]
     Remove {

@@ -50,10 +50,17 @@ enum Command {
 pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     match &flags.command {
         Command::Dump { dir, partition } => {
+            let mut told = false;
             for journal in journals(dir)? {
-                dump(&journal, *partition)?;
+                told |= dump(&journal, *partition)?;
             }
-            Ok(Exit::Done)
+            match partition {
+                Some(partition) if !told => {
+                    let what = format!("{}: no partition {partition} here", dir.display());
+                    Err(Failure::new(Exit::No, what))
+                }
+                _ => Ok(Exit::Done),
+            }
         }
         Command::Verify { dir } => {
             let mut whole = true;
@@ -131,18 +138,22 @@ fn refused(journal: &Found, refused: &Refused) -> Failure {
     }
 }
 
-fn dump(journal: &Found, only: Option<u32>) -> Result<(), Failure> {
+/// Whether there was any record to tell.
+fn dump(journal: &Found, only: Option<u32>) -> Result<bool, Failure> {
     say(&journal.directory.display());
+    let mut any = false;
     let told = inspect(None, &journal.segments, |item| {
         let hidden = match &item {
             Item::Record { partition, .. } => only.is_some_and(|only| only != partition.0),
             Item::Block { .. } | Item::Segment { .. } => only.is_some(),
         };
         if !hidden {
+            any |= matches!(item, Item::Record { .. });
             tell(&item);
         }
     });
-    told.map_err(|error| refused(journal, &error))
+    told.map_err(|error| refused(journal, &error))?;
+    Ok(any)
 }
 
 fn tell(item: &Item) {

@@ -106,7 +106,7 @@ pub fn run() -> ExitCode {
     match cli.dispatch() {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            note(&format_args!("ringraft: {}", failure.what));
+            note(&format_args!("ringraft: {}", line(&failure.what)));
             if let Some(mend) = &failure.mend {
                 note(&format_args!("  {mend}"));
             }
@@ -285,6 +285,19 @@ impl From<Exit> for ExitCode {
             Exit::As(status) => status,
         })
     }
+}
+
+/// What went wrong in one line, whatever the names in it hold.
+fn line(what: &str) -> String {
+    let mut line = String::with_capacity(what.len());
+    for character in what.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
 }
 
 /// One line of result.

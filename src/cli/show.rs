@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -57,8 +57,12 @@ impl Content for i64 {
 
 impl Content for Vec<String> {
     fn line(&self) -> String {
-        let values: Vec<String> = self.iter().map(|value| shown(value.as_bytes())).collect();
-        values.join(" ")
+        let values = self.iter().map(|value| match shown(value.as_bytes()) {
+            // Else one value would look like two.
+            value if value.contains(' ') && !value.starts_with('"') => format!("\"{value}\""),
+            value => value,
+        });
+        values.collect::<Vec<String>>().join(" ")
     }
 
     fn fill(&self, object: &mut Value) {
@@ -196,11 +200,12 @@ impl Target {
 /// Between two tries to watch.
 pub const AGAIN: Duration = Duration::from_millis(200);
 
-/// A value as a line can show it: as it is when that is plain text, else quoted with escapes.
+/// A value as a line can show it: as it is when that is plain text that can be seen, else quoted
+/// with escapes.
 #[must_use]
 pub fn shown(value: &[u8]) -> String {
     match std::str::from_utf8(value) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => text.to_owned(),
         _ => format!("\"{}\"", value.escape_ascii()),
     }
 }
@@ -210,7 +215,7 @@ pub fn shown(value: &[u8]) -> String {
 pub fn json_value(value: &[u8]) -> Value {
     match std::str::from_utf8(value) {
         Ok(text) => text.into(),
-        Err(_) => json!({ "base64": URL_SAFE.encode(value) }),
+        Err(_) => json!({ "base64": STANDARD.encode(value) }),
     }
 }
 
@@ -223,7 +228,7 @@ pub fn value(typed: &str) -> Result<Bytes, Failure> {
         return Ok(Bytes::from(typed.to_owned()));
     }
     let mut bytes = Vec::new();
-    let most = limits::REQUEST_BYTES_MAX as u64;
+    let most = limits::VALUE_BYTES_MAX as u64;
     let read = std::io::stdin().lock().take(most + 1).read_to_end(&mut bytes);
     read.map_err(|error| Failure::new(Exit::Failed, format!("standard input: {error}")))?;
     if bytes.len() as u64 > most {
@@ -242,6 +247,9 @@ mod tests {
         assert_eq!(shown(b"plain text"), "plain text");
         assert_eq!(shown(b"two\nlines"), "\"two\\nlines\"");
         assert_eq!(shown(&[0xFF, b'a']), "\"\\xffa\"");
+        assert_eq!(shown(b""), "\"\"");
+        let values = ["", "a b", "c"].map(str::to_owned).to_vec();
+        assert_eq!(values.line(), r#""" "a b" c"#);
     }
 
     #[test]
@@ -251,6 +259,6 @@ mod tests {
         let json = r#"{"event":"updated","key":"k","prev":{"value":1},"value":2}"#;
         assert_eq!(told.json.to_string(), json);
         let gone = Change::Removed { value: Versioned::default(), expired: true };
-        assert_eq!(Told::change(json!({}), "", &gone).line, "expired ");
+        assert_eq!(Told::change(json!({}), "", &gone).line, "expired \"\"");
     }
 }

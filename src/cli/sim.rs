@@ -4,7 +4,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Exit, Failure, say};
-use crate::sim::{Options, Report, run as simulate};
+use crate::sim::setup::Setup;
+use crate::sim::{Options, Report, run_setup};
+use crate::workload::Mix;
 
 /// What is typed.
 #[derive(Args)]
@@ -16,6 +18,10 @@ pub struct Flags {
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
+    /// Draw the world among these mixes of operations only, in this order, as a kept seed names
+    /// them; all of them unless given.
+    #[arg(long, value_name = "MIX,...", value_delimiter = ',', value_parser = mix)]
+    mixes: Vec<Mix>,
     /// Tell the run as a story, event by event.
     #[arg(long)]
     story: bool,
@@ -29,8 +35,10 @@ pub struct Flags {
 /// # Errors
 /// Never; a run that broke a promise is exit status 12.
 pub fn run(flags: &Flags) -> Result<Exit, Failure> {
+    let mixes = if flags.mixes.is_empty() { &Mix::ALL[..] } else { &flags.mixes };
     for seed in flags.seed..flags.seed.saturating_add(flags.count) {
-        let report = simulate(seed, Options { story: flags.story });
+        let setup = Setup::drawn_among(seed, mixes);
+        let report = run_setup(setup, Options { story: flags.story });
         if flags.json {
             say(&json_of(&report));
         } else {
@@ -43,9 +51,15 @@ pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+fn mix(name: &str) -> Result<Mix, String> {
+    let known = || Mix::ALL.map(Mix::name).join(", ");
+    Mix::from_name(name).ok_or_else(|| format!("there are {}", known()))
+}
+
 fn json_of(report: &Report) -> serde_json::Value {
     json!({
         "seed": report.seed,
+        "mixes": report.among,
         "wrong": report.wrong,
         "hash": format!("{:016x}", report.hash),
         "events": report.events,

@@ -18,10 +18,10 @@ pub struct Target {
     #[arg(value_name = "HOST:PORT", value_delimiter = ',')]
     pub endpoint: Vec<String>,
     /// How long to try before giving up, as 500ms, 5s or 2m.
-    #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME", global = true)]
+    #[arg(long, default_value = "5s", value_parser = lifetime, value_name = "TIME", global = true)]
     pub timeout: Duration,
-    /// How long the cluster keeps what this client holds when it falls silent.
-    #[arg(long, default_value = "15s", value_parser = duration, value_name = "TIME", global = true)]
+    /// How long the cluster keeps what this client holds when it falls silent; 1s or more.
+    #[arg(long, default_value = "15s", value_parser = silence, value_name = "TIME", global = true)]
     pub session_timeout: Duration,
     /// The partitions' ids separated by commas, all of them, when the node is not to be asked.
     #[arg(long, env = "RINGRAFT_PARTITION_IDS", value_delimiter = ',', global = true)]
@@ -91,7 +91,7 @@ impl Target {
         let options = Options {
             endpoints: self.endpoint.clone(),
             patience: self.timeout,
-            session_timeout: self.session_timeout.max(Duration::from_secs(1)),
+            session_timeout: self.session_timeout,
             partitions: self.partition_ids.iter().copied().collect::<BTreeSet<u32>>(),
             dialect: self.dialect,
             namespace: self.namespace.clone(),
@@ -106,7 +106,10 @@ impl Target {
         let endpoints = self.endpoint.join(",");
         match &fault {
             Fault::Unreachable { endpoint, .. } if endpoint.is_empty() => {
-                failure(Exit::Unreachable)
+                failure(Exit::Unreachable).mend(format_args!(
+                    "does the node run, and is {endpoints} where its clients come in? \
+                     `ringraft serve` says where: clients"
+                ))
             }
             Fault::Unreachable { .. } => failure(Exit::Unreachable)
                 .mend("start one with `ringraft serve`, or name another with --endpoint HOST:PORT"),
@@ -118,6 +121,9 @@ impl Target {
             Fault::SessionLost => failure(Exit::Lost)
                 .mend("the node did not hear from this client for --session-timeout: begin again"),
             Fault::Status { code: UNAVAILABLE, .. } => failure(Exit::Unreachable),
+            Fault::Refused { status: Status::Conflict, .. } => {
+                failure(Exit::No).mend("it is not, or no longer, as demanded: look at it again")
+            }
             Fault::Refused { status, .. } if is_no(*status) => failure(Exit::No),
             Fault::Status { .. } | Fault::Refused { .. } => failure(Exit::Refused),
             Fault::Interrupted { .. } | Fault::Gap => {
@@ -145,7 +151,7 @@ const UNAVAILABLE: u32 = 14;
 
 /// Answers that say no, without anything being wrong.
 fn is_no(status: Status) -> bool {
-    matches!(status, Status::NotFound | Status::AlreadyExists | Status::Conflict)
+    matches!(status, Status::NotFound | Status::AlreadyExists)
 }
 
 /// The signals that ask a process to end.
@@ -204,7 +210,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Says what is allowed.
 pub fn lifetime(text: &str) -> Result<Duration, String> {
     let span = duration(text)?;
-    if span.is_zero() { Err("0 is no time to live".to_owned()) } else { Ok(span) }
+    if span.is_zero() { Err("it must be more than 0".to_owned()) } else { Ok(span) }
+}
+
+/// A session's timeout. Shorter ones end while the network hiccups.
+fn silence(text: &str) -> Result<Duration, String> {
+    let span = duration(text)?;
+    if span < Duration::from_secs(1) { Err("it must be 1s or more".to_owned()) } else { Ok(span) }
 }
 
 fn dialect(text: &str) -> Result<Dialect, String> {

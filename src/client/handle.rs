@@ -353,6 +353,12 @@ macro_rules! primitive {
             }
         }
 
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_tuple(stringify!($name)).field(&self.name()).finish()
+            }
+        }
+
         impl $name {
             /// Its name.
             #[must_use]

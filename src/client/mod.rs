@@ -55,6 +55,7 @@ pub mod value;
 mod way;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -173,6 +174,12 @@ impl Client {
         work: impl Future<Output = Result<T, Fault>> + Send + 'static,
     ) -> Result<T, Fault> {
         self.shared.background.run(work).await
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("layout", self.layout()).finish_non_exhaustive()
     }
 }
 

@@ -162,6 +162,13 @@ fn another_listener_has_a_dialect_and_an_address() {
 }
 
 #[test]
+fn keys_that_came_later_leave_the_digest_of_directories_as_it_was() {
+    let mut config = NodeConfig::default();
+    config.cluster.election = Span::millis(1_000);
+    assert_eq!(config.cluster.digest(), 0xE325_680B_EFB5_81F4, "made before there were nodes");
+}
+
+#[test]
 fn the_digest_tells_clusters_apart_and_ignores_the_node() {
     let base = NodeConfig::default();
     let mut other = base.clone();

@@ -116,13 +116,15 @@ impl Dialect {
 const SET_ADD: u8 = 3;
 const SET_REMOVE: u8 = 4;
 
-/// `PrimitiveSpec.service` for what rsm calls `name` of `version`; empty, which names no type, for
-/// a type that there is not. So one primitive is the same in all dialects.
+/// `PrimitiveSpec.service` for what rsm calls `name` of `version`, so that one primitive is the
+/// same in all dialects. Empty, which names no type, for a type that there is not; of one that
+/// there is in another version, what the state machine knows as that
+/// (`primitive::other_version`).
 #[must_use]
 pub fn service_of(name: &str, version: &str) -> String {
-    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-    match kind.filter(|_| version == "v1") {
-        Some(kind) => primitive::service_of(kind),
+    match Kind::ALL.into_iter().find(|kind| kind.name() == name) {
+        Some(kind) if version == "v1" => primitive::service_of(kind),
+        Some(_) => format!("{name}/{version}"),
         None => String::new(),
     }
 }

@@ -226,8 +226,8 @@ const COUNTER_MAP: &[Method] = {
         query(CounterMap, "Get", 7, shape::KEY),
         command(CounterMap, "Remove", 8, shape::KEY_AT_2_NUMBER),
         command(CounterMap, "Clear", 9, shape::EMPTY).lone(),
-        command(CounterMap, "Lock", 10, shape::KEYS_TIME),
-        command(CounterMap, "Unlock", 11, shape::KEY),
+        command(CounterMap, "Lock", 10, shape::KEYS_TIME).lone(),
+        command(CounterMap, "Unlock", 11, shape::KEY).lone(),
         query(CounterMap, "Entries", 12, shape::NUMBER).lone().streams(),
         command(CounterMap, "Events", 13, shape::KEY).lone().streams(),
     ]
@@ -287,8 +287,8 @@ const RSM_MAP: &[Method] = {
         query(Map, "Get", 5, shape::KEY),
         command(Map, "Remove", 6, shape::KEY_NUMBER),
         command(Map, "Clear", 7, shape::EMPTY).lone(),
-        command(Map, "Lock", 8, shape::KEYS_TIME),
-        command(Map, "Unlock", 9, shape::KEY),
+        command(Map, "Lock", 8, shape::KEYS_TIME).lone(),
+        command(Map, "Unlock", 9, shape::KEY).lone(),
         query(Map, "Entries", 10, shape::NUMBER).lone().streams(),
         command(Map, "Events", 11, shape::KEY).lone().streams(),
         command(Map, "Prepare", 12, shape::NUMBERED_CHANGES),
@@ -378,7 +378,7 @@ impl Method {
         self
     }
 
-    /// Its empty input means something.
+    /// Its empty input means something, or no input does.
     const fn lone(mut self) -> Method {
         self.what = match self.what {
             What::Command(operation) => {
@@ -431,6 +431,13 @@ mod tests {
         }
         for service in &SERVICES {
             for method in service.methods {
+                // Not supported, whatever the request names (primitives.md 2.2, 2.7).
+                if let What::Command(operation) = method.what
+                    && matches!(operation.kind, Kind::Map | Kind::CounterMap)
+                    && matches!(method.name, "Lock" | "Unlock")
+                {
+                    assert_eq!(operation.absent, Absent::Empty);
+                }
                 let path = format!("/{}/{}", service.name, method.name);
                 let found = find(path.as_bytes()).expect("every method is found by its path");
                 assert!(std::ptr::eq(get(found), method), "{path}");

@@ -179,9 +179,14 @@ impl Machine {
         let kind = kind_of_service(spec.service);
         let id = match known {
             Some(id) => {
-                let same = self.primitives.get(&id).is_some_and(|it| Some(it.kind) == kind);
-                if !same {
-                    let text = "cannot create primitive of a different type with the same name";
+                let is = self.primitives.get(&id).map(|it| it.kind);
+                if is != kind {
+                    let text = if is == primitive::other_version(spec.service) {
+                        "cannot create primitive of a different API version with the same type and \
+                         name"
+                    } else {
+                        "cannot create primitive of a different type with the same name"
+                    };
                     return self.fail(Status::Forbidden, text);
                 }
                 id
@@ -440,7 +445,8 @@ impl<'a> Spec<'a> {
         }
         let [service, namespace, name] = texts;
         if namespace.len() > NAME_BYTES_MAX || name.len() > NAME_BYTES_MAX {
-            return Err("the name is too long");
+            const { assert!(NAME_BYTES_MAX == 1024) };
+            return Err("the name or its namespace is longer than 1024 bytes");
         }
         Ok(Spec { service, namespace, name })
     }

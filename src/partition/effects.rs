@@ -26,8 +26,8 @@ pub struct Effects {
     pub records: Vec<(PartitionId, Record)>,
     /// To peers, with this turn's bundles.
     pub messages: Vec<(PartitionId, Message)>,
-    /// Snapshots to peers, on their own stream. Each is a `MsgSnapshot` with its state, and everyone
-    /// who belongs to the group there.
+    /// Snapshots to peers, on their own stream. Each is a `MsgSnapshot` with its state, and
+    /// everyone who belongs to the group there.
     pub snapshots: Vec<(PartitionId, Message, Vec<Member>)>,
     /// Partitions whose members changed, and who belongs to them no more.
     pub changed: Vec<(PartitionId, Vec<Member>)>,

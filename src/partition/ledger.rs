@@ -49,6 +49,9 @@ pub struct Ledger {
     pub bytes: usize,
     /// Bytes of events that streams keep; the same on every replica.
     pub streams_bytes: usize,
+    /// What the entry at hand has done beside its commands' own work: timers run, events sent,
+    /// commands and primitives that ended sessions let go of. The same on every replica.
+    pub work: usize,
 }
 
 /// Whether a listener goes on.
@@ -91,6 +94,7 @@ impl Ledger {
             rubble: Rubble::default(),
             bytes: 0,
             streams_bytes: 0,
+            work: 0,
         }
     }
 
@@ -166,8 +170,18 @@ impl Ledger {
 
     /// Sends an event to a listener and keeps it until it is acknowledged.
     pub fn emit(&mut self, to: CallId, event: &Bytes, replies: &mut Replies) -> Flow {
+        self.put(to, Some(event), replies)
+    }
+
+    /// Ends the stream of a listener that would be sent too much.
+    pub fn overflow(&mut self, to: CallId, replies: &mut Replies) {
+        self.put(to, None, replies);
+    }
+
+    fn put(&mut self, to: CallId, event: Option<&Bytes>, replies: &mut Replies) -> Flow {
+        self.work += 1;
         let (index, bounds) = (self.index, &self.bounds);
-        let cost = EVENT_BYTES + event.len();
+        let cost = EVENT_BYTES + event.map_or(0, Bytes::len);
         let room = self.streams_bytes + cost <= bounds.streams_bytes_max;
         let Some((session, call)) = call_mut(&mut self.sessions, to.session, to.sequence) else {
             return Flow::Ended;
@@ -177,10 +191,11 @@ impl Ledger {
         };
         let before = stream.bytes;
         let short = stream.bytes + cost <= bounds.stream_bytes_max;
-        let fits = room && (short || stream.outputs.is_empty());
-        let (status, bytes) = match fits {
-            true => (Status::Ok, event.clone()),
-            false => (Status::Unavailable, Bytes::from_static(OVERFLOW.as_bytes())),
+        let event = event.filter(|_| room && (short || stream.outputs.is_empty()));
+        let fits = event.is_some();
+        let (status, bytes) = match event {
+            Some(event) => (Status::Ok, event.clone()),
+            None => (Status::Unavailable, Bytes::from_static(OVERFLOW.as_bytes())),
         };
         let number = stream.push(Event { index, status, bytes: bytes.clone() });
         stream.ended = !fits;

@@ -8,17 +8,20 @@
 //!
 //! The machine is a pure function of the entries applied: callers and watchers are told on the way
 //! and change nothing. It counts one per command: a tick, which only moves time, does not count, so
-//! events that a tick causes carry the index of the last command. A command that cannot be
-//! understood counts and changes nothing. Nothing that an entry holds can make it panic; what it
-//! asserts is about itself. Absent on purpose: raft, disks, clocks. Next: `command.rs` for commands
-//! of sessions, `query.rs` for reads, `snapshot.rs`.
+//! events that a tick causes carry the index of the last command. An entry runs a bounded number of
+//! timers (limits.rs), so that a million lifetimes that end together do not make one long turn:
+//! what is left is overdue and runs, in the same order, with the entries that follow, of which the
+//! leader sees to it that there are some. Until then commands find what it would have removed.
+//! A command that cannot be understood counts and changes nothing. Nothing that an entry holds can
+//! make it panic; what it asserts is about itself. Absent on purpose: raft, disks, clocks. Next:
+//! `command.rs` for commands of sessions, `query.rs` for reads, `snapshot.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{
     Index, Kind, PartitionId, Position, PrimitiveId, Sequence, SessionId, Term, Ticket,
 };
-use crate::limits::Bounds;
+use crate::limits::{Bounds, TIMERS_ENTRY_MAX};
 use crate::partition::entry::{self, Input};
 use crate::partition::ledger::{Ledger, Why};
 use crate::partition::primitive::{CallId, Context, Primitive};
@@ -89,7 +92,7 @@ impl Machine {
     /// Applies one committed entry. `callers[i]` is the local caller of its i-th command; an empty
     /// slice says that none is here. When `term` is above that of the last stamped entry, every
     /// session counts as heard of now: no session dies of a change of leader (design.md, decision
-    /// 12).
+    /// 12). The result is what the timers that it ran came to, at most about `TIMERS_ENTRY_MAX`.
     pub fn apply(
         &mut self,
         position: Position,
@@ -97,16 +100,16 @@ impl Machine {
         data: &[u8],
         callers: &[Option<Ticket>],
         replies: &mut Replies,
-    ) {
+    ) -> usize {
         assert!(position > self.position, "{position} is applied after {}", self.position);
         self.position = position;
-        let mut number = 0;
+        let (mut number, mut timers) = (0, 0);
         for command in entry::commands(data) {
             if command.input != Input::Tick {
                 self.ledger.index = self.ledger.index.next();
             }
             if let Some(stamp) = command.stamp {
-                self.advance(stamp, term, replies);
+                timers += self.advance(stamp, term, TIMERS_ENTRY_MAX - timers, replies);
             }
             if command.input != Input::Tick {
                 let caller = callers.get(number).copied().flatten();
@@ -118,6 +121,7 @@ impl Machine {
             replies.refuse(*ticket, malformed("the entry is broken"));
         }
         self.ledger.tidy();
+        timers
     }
 
     /// The caller hung up. Its command goes on, its watch ends.
@@ -149,7 +153,8 @@ impl Machine {
     #[must_use]
     pub fn next_timer(&self) -> Option<LogTime> {
         if self.ledger.sweeping.is_empty() {
-            // A timer that was overdue when it was armed fires at the first later stamp.
+            // What is overdue, left by an entry that had too many or armed so late, runs at the
+            // first later stamp.
             return self.ledger.schedule.next().map(|due| due.max(self.ledger.time.after(Span(1))));
         }
         Some(self.ledger.time)
@@ -192,20 +197,27 @@ impl Machine {
         snapshot::read(partition, bounds, bytes)
     }
 
-    /// Moves log time to `stamp` and runs every timer due by then. Time never goes back.
-    fn advance(&mut self, stamp: LogTime, term: Term, replies: &mut Replies) {
+    /// Moves log time to `stamp` and runs the timers due by then, as long as they come to less than
+    /// `most`; the rest are overdue, and first in line at the next stamp. Time never goes back: an
+    /// overdue timer runs at the time that it is. Returns what they came to, `most` at the most.
+    fn advance(&mut self, stamp: LogTime, term: Term, most: usize, replies: &mut Replies) -> usize {
         if term > self.term {
             self.term = term;
             self.ledger.grace = (self.ledger.time.max(stamp), self.ledger.index);
         }
         if stamp <= self.ledger.time {
-            return;
+            return 0;
         }
-        while let Some((due, timer)) = self.ledger.schedule.pop_due(stamp) {
+        self.ledger.work = 0;
+        while self.ledger.work < most
+            && let Some((due, timer)) = self.ledger.schedule.pop_due(stamp)
+        {
+            self.ledger.work += 1;
             self.ledger.time = self.ledger.time.max(due);
             self.fire(timer, replies);
         }
         self.ledger.time = stamp;
+        self.ledger.work.min(most)
     }
 
     fn fire(&mut self, timer: Timer, replies: &mut Replies) {
@@ -333,6 +345,7 @@ impl Machine {
         };
         let (due, created) = session.due;
         let calls: Vec<Sequence> = session.calls.keys().copied().collect();
+        self.ledger.work += calls.len() + session.opened.len();
         self.ledger.schedule.disarm(due, created, Timer::Session(id));
         for sequence in calls {
             self.cancel(id, sequence, Why::Forgotten, replies);

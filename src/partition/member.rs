@@ -11,7 +11,7 @@
 //! MEMBER and who only listens is to be made a voter, a joint configuration is to be left. So no
 //! leader needs to know what the one before it meant to do. Callers wait here until what they asked
 //! for is so. Absent on purpose: witnesses, which raft-rs does not know, and the ways that such
-//! questions take through the cluster (`shard/errand.rs`).
+//! questions take through the cluster (`shard/errands.rs`).
 
 use std::collections::BTreeSet;
 
@@ -197,16 +197,24 @@ impl Wishes {
         self.list.retain(|wish| !gone.contains(&wish.ticket));
     }
 
-    /// What is to be done next; `caught_up` says whether a learner has nearly all of the log.
+    /// What is to be done next; `caught_up` says whether a learner has nearly all of the log, and
+    /// `heard` whether a voter was heard of lately.
     pub fn next(
         &self,
         standing: &Standing<'_>,
         caught_up: impl Fn(NodeId) -> bool,
+        heard: impl Fn(u64) -> bool,
     ) -> Option<Next> {
         if standing.is_joint() {
             return Some(Next::Propose(standing.leave_joint()));
         }
-        let wished = self.list.iter().find_map(|wish| standing.towards(&wish.change));
+        // Those who stay decide from then on: without a majority of them nothing would go on.
+        let safe = |next: &Next| match next {
+            Next::Propose(step) => standing.keeps_majority(step, &heard),
+            Next::HandOver(_) => true,
+        };
+        let steps = self.list.iter().filter_map(|wish| standing.towards(&wish.change));
+        let wished = steps.into_iter().find(safe);
         wished.or_else(|| standing.promotion(caught_up).map(Next::Propose))
     }
 }
@@ -324,6 +332,18 @@ impl Standing<'_> {
         };
         let member = self.members.iter().find(due)?;
         Some(joint(ConfChangeType::AddNode, member.node, self.members.to_vec()))
+    }
+
+    /// Whether a majority of those who vote after a step was heard of.
+    fn keeps_majority(&self, step: &Step, heard: impl Fn(u64) -> bool) -> bool {
+        let goes = |id: u64| {
+            step.change.changes.iter().any(|single| {
+                single.node_id == id && single.get_change_type() != ConfChangeType::AddNode
+            })
+        };
+        let stay: Vec<u64> = self.conf.voters.iter().copied().filter(|id| !goes(*id)).collect();
+        let there = stay.iter().filter(|id| **id == u64::from(self.me.0) || heard(**id)).count();
+        stay.len() == self.conf.voters.len() || 2 * there > stay.len()
     }
 
     fn leave_joint(&self) -> Step {

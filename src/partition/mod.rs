@@ -27,6 +27,8 @@ pub mod effects;
 pub mod entry;
 pub mod finished;
 pub mod kept;
+#[cfg(test)]
+mod large;
 pub mod ledger;
 pub mod log;
 pub mod machine;
@@ -545,6 +547,12 @@ impl Partition {
         }
     }
 
+    /// Whether it leads, and another one could.
+    #[must_use]
+    pub fn can_hand_over(&self) -> bool {
+        self.is_leader() && self.replica.best_follower().is_some()
+    }
+
     /// A member says that the change at `position` removed this replica.
     pub fn dismissed(&mut self, position: Position) {
         let newer = position > self.replica.log().members_at();
@@ -734,10 +742,16 @@ impl Partition {
         }
     }
 
-    /// The clock of the term that this replica leads in, started on first use.
+    /// The clock of the term that this replica leads in, started on first use and held until the
+    /// first stamp of the term is applied.
     fn start_clock(&mut self, now: Now, rules: &Rules) {
         let term = self.replica.term();
-        if self.clock.is_some_and(|clock| clock.term() == term) {
+        if let Some(clock) = &mut self.clock
+            && clock.term() == term
+        {
+            if self.machine.term < term {
+                clock.hold(now);
+            }
             return;
         }
         let entries = self.replica.log().backwards();

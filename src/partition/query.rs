@@ -51,29 +51,34 @@ impl Machine {
                 let (stays, place) = (asked == Asked::Watching, Place::Listing(None));
                 let watch = Watch { ticket, session, sequence, stays, place };
                 let name = self.ledger.watches.add(primitive, watch);
-                self.list(name, &mut out, LISTING_BYTES_MAX, replies);
+                let allowance_bytes = self.ledger.watches.allowance_bytes();
+                let spent = self.list(name, &mut out, allowance_bytes, replies);
+                self.ledger.watches.handed_out(spent);
             }
         }
         self.scratch = out;
     }
 
-    /// Whether listings wait for `more`.
+    /// Whether listings go on with the next `more`.
     #[must_use]
     pub fn has_more(&self) -> bool {
         self.ledger.watches.is_listing()
     }
 
-    /// Hands out the next pieces of listings, in turn, a bounded number of bytes.
+    /// Hands out the next pieces of listings, in turn: what those that began since the last call
+    /// have left of a bounded number of bytes.
     pub fn more(&mut self, replies: &mut Replies) {
         let mut out = std::mem::take(&mut self.scratch);
-        let mut left = LISTING_BYTES_MAX;
-        while left > 0
-            && let Some(name) = self.ledger.watches.next_listing()
-        {
-            let before = replies.bytes.len();
-            self.list(name, &mut out, left.min(LISTING_BYTES_MAX / 8), replies);
-            left = left.saturating_sub(replies.bytes.len() - before + 1);
+        loop {
+            let left = self.ledger.watches.allowance_bytes();
+            if left == 0 {
+                break;
+            }
+            let Some(name) = self.ledger.watches.next_listing() else { break };
+            let spent = self.list(name, &mut out, left.min(LISTING_BYTES_MAX / 8), replies);
+            self.ledger.watches.handed_out(spent);
         }
+        self.ledger.watches.replenish();
         self.scratch = out;
     }
 
@@ -105,20 +110,26 @@ impl Machine {
         }
     }
 
-    /// One piece of a listing.
-    fn list(&mut self, name: Name, out: &mut Vec<u8>, budget_bytes: usize, replies: &mut Replies) {
+    /// One piece of a listing; what it took.
+    fn list(
+        &mut self,
+        name: Name,
+        out: &mut Vec<u8>,
+        budget_bytes: usize,
+        replies: &mut Replies,
+    ) -> usize {
         let index = self.ledger.index;
         let (Some(watch), Some(instance)) =
             (self.ledger.watches.get_mut(name), self.primitives.get(&name.0))
         else {
-            return;
+            return 0;
         };
         let Place::Listing(at) = &mut watch.place else {
-            return;
+            return 0;
         };
         let ticket = watch.ticket;
-        let mut left = budget_bytes;
-        while left > 0 {
+        let mut spent = ITEM_BYTES;
+        while spent < budget_bytes {
             out.clear();
             let Some(key) = instance.state.list(at.as_deref(), out) else {
                 watch.place = Place::Live;
@@ -126,16 +137,17 @@ impl Machine {
                     self.ledger.watches.forget(name);
                     replies.end(ticket);
                 }
-                return;
+                return spent;
             };
             if !deliver(replies, ticket, index, 0, Status::Ok, out, false) {
                 self.ledger.watches.forget(name);
-                return;
+                return spent;
             }
-            left = left.saturating_sub(out.len() + ITEM_BYTES);
+            spent += out.len() + ITEM_BYTES;
             *at = Some(key);
         }
         self.ledger.watches.again(name);
+        spent
     }
 }
 

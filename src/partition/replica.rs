@@ -343,6 +343,12 @@ impl Replica {
         })
     }
 
+    /// Whether this leader heard of a member lately.
+    #[must_use]
+    pub fn hears(&self, peer: u64) -> bool {
+        self.node.raft.prs().get(peer).is_some_and(|progress| progress.recent_active)
+    }
+
     /// Whether leadership is being handed over.
     #[must_use]
     pub fn is_handing_over(&self) -> bool {

@@ -6,9 +6,11 @@
 //! replica that was restored from a snapshot runs them as one that was not. Whoever holds a timer
 //! keeps its due time and creation, so cancelling is a removal by key: a cancelled timer is not in
 //! the queue and cannot run, not even when the timer just before it cancels it (core.md D29).
+//! The timers of a primitive are in a queue of their own, of which only the first stands in the
+//! queue of all: a primitive that is cleared of a million entries cancels their timers at once.
 //! Absent on purpose: callbacks and clocks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{Index, PrimitiveId, Sequence, SessionId};
 use crate::time::LogTime;
@@ -27,8 +29,15 @@ pub enum Timer {
 /// Every armed timer of a partition. All operations take time logarithmic in their number.
 #[derive(Clone, Default, Debug)]
 pub struct Schedule {
+    /// All timers but those of primitives, and of each primitive the first.
     queue: BTreeSet<(LogTime, Index, Timer)>,
+    /// Those of each primitive that has any.
+    owned: BTreeMap<PrimitiveId, Owned>,
+    count: usize,
 }
+
+/// Timers of one primitive, by due time, creation and token.
+pub type Owned = BTreeMap<(LogTime, Index, u64), ()>;
 
 impl Schedule {
     /// Arms a timer. `created` is the index of the command that does so.
@@ -39,21 +48,48 @@ impl Schedule {
 
     /// Arms a timer that comes from outside; `false` when there is such a one already.
     pub fn try_arm(&mut self, due: LogTime, created: Index, timer: Timer) -> bool {
-        self.queue.insert((due, created, timer))
+        let new = match timer {
+            Timer::Session(_) | Timer::Deadline(..) => self.queue.insert((due, created, timer)),
+            Timer::Primitive(primitive, token) => {
+                let owned = self.owned.entry(primitive).or_default();
+                let before = first_of(owned);
+                let new = owned.insert((due, created, token), ()).is_none();
+                let after = first_of(owned);
+                self.stand_in(primitive, before, after);
+                new
+            }
+        };
+        self.count += usize::from(new);
+        new
     }
 
     /// Cancels a timer that was armed with exactly these; it is no error when it has run already.
     pub fn disarm(&mut self, due: LogTime, created: Index, timer: Timer) {
-        self.queue.remove(&(due, created, timer));
+        let found = match timer {
+            Timer::Session(_) | Timer::Deadline(..) => self.queue.remove(&(due, created, timer)),
+            Timer::Primitive(primitive, token) => self.take(primitive, (due, created, token)),
+        };
+        self.count -= usize::from(found);
+    }
+
+    /// Cancels all timers of a primitive. They are handed out because freeing many takes long.
+    pub fn disarm_all(&mut self, primitive: PrimitiveId) -> Owned {
+        let Some(owned) = self.owned.remove(&primitive) else {
+            return Owned::new();
+        };
+        self.stand_in(primitive, first_of(&owned), None);
+        self.count -= owned.len();
+        owned
     }
 
     /// Takes the first timer that is due at `until`, with its due time.
     pub fn pop_due(&mut self, until: LogTime) -> Option<(LogTime, Timer)> {
-        let (due, _, _) = *self.queue.first()?;
+        let (due, created, timer) = *self.queue.first()?;
         if due > until {
             return None;
         }
-        self.queue.pop_first().map(|(due, _, timer)| (due, timer))
+        self.disarm(due, created, timer);
+        Some((due, timer))
     }
 
     /// When the first timer is due.
@@ -65,19 +101,54 @@ impl Schedule {
     /// How many timers are armed.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.count
     }
 
     /// Whether no timer is armed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.count == 0
     }
+
+    fn take(&mut self, primitive: PrimitiveId, place: Place) -> bool {
+        let Some(owned) = self.owned.get_mut(&primitive) else {
+            return false;
+        };
+        let before = first_of(owned);
+        let found = owned.remove(&place).is_some();
+        let after = first_of(owned);
+        if owned.is_empty() {
+            self.owned.remove(&primitive);
+        }
+        self.stand_in(primitive, before, after);
+        found
+    }
+
+    /// Another timer, or none any more, is the first of a primitive.
+    fn stand_in(&mut self, primitive: PrimitiveId, before: Option<Place>, after: Option<Place>) {
+        if before == after {
+            return;
+        }
+        if let Some((due, created, token)) = before {
+            let stood = self.queue.remove(&(due, created, Timer::Primitive(primitive, token)));
+            assert!(stood, "the first timer of {primitive} did not stand for it");
+        }
+        if let Some((due, created, token)) = after {
+            self.queue.insert((due, created, Timer::Primitive(primitive, token)));
+        }
+    }
+}
+
+type Place = (LogTime, Index, u64);
+
+fn first_of(owned: &Owned) -> Option<Place> {
+    owned.first_key_value().map(|(place, ())| *place)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prng::Prng;
 
     fn ttl(token: u64) -> Timer {
         Timer::Primitive(PrimitiveId(1), token)
@@ -113,6 +184,52 @@ mod tests {
             Some((LogTime(10), Timer::Session(SessionId(1)))),
         );
         assert!(schedule.is_empty());
+    }
+
+    #[test]
+    fn timers_of_many_primitives_run_as_from_one_queue() {
+        for seed in 0..20 {
+            let mut prng = Prng::new(seed);
+            let (mut schedule, mut model) = (Schedule::default(), BTreeSet::new());
+            for created in 1..400 {
+                let (due, id) = (LogTime(prng.below(40)), prng.between(1, 3));
+                let timer = match prng.below(4) {
+                    0 => Timer::Session(SessionId(id)),
+                    1 => Timer::Deadline(SessionId(id), Sequence(prng.below(3))),
+                    _ => Timer::Primitive(PrimitiveId(id), prng.below(3)),
+                };
+                match prng.below(12) {
+                    0..7 => {
+                        schedule.arm(due, Index(created), timer);
+                        model.insert((due, Index(created), timer));
+                    }
+                    7..9 => {
+                        let at = prng.below(model.len() as u64 + 1) as usize;
+                        let known = model.iter().nth(at).copied();
+                        let (due, created, timer) = known.unwrap_or((due, Index(created), timer));
+                        schedule.disarm(due, created, timer);
+                        model.remove(&(due, created, timer));
+                    }
+                    9 if prng.chance(100) => {
+                        let gone = schedule.disarm_all(PrimitiveId(id)).len();
+                        let of = |timer| matches!(timer, Timer::Primitive(of, _) if of.0 == id);
+                        let before = model.len();
+                        model.retain(|(_, _, timer)| !of(*timer));
+                        assert_eq!(gone, before - model.len(), "seed {seed}");
+                    }
+                    _ => {
+                        let first = model.first().copied().filter(|first| first.0 <= due);
+                        if let Some(first) = first {
+                            model.remove(&first);
+                        }
+                        let first = first.map(|(due, _, timer)| (due, timer));
+                        assert_eq!(schedule.pop_due(due), first, "seed {seed}");
+                    }
+                }
+                assert_eq!(schedule.len(), model.len(), "seed {seed}");
+                assert_eq!(schedule.next(), model.first().map(|first| first.0), "seed {seed}");
+            }
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     id::{NodeId, Position, Term, Ticket},
-    limits::APPLY_TURN_BYTES_MAX,
+    limits::{APPLY_TURN_BYTES_MAX, TIMERS_TURN_MAX},
     time::{Instant, Now, Span},
 };
 
@@ -181,7 +181,8 @@ impl Partition {
         if self.replica.is_changing() || self.replica.is_handing_over() {
             return;
         }
-        match self.wishes.next(&standing, |node| self.replica.has_caught_up(node)) {
+        let caught_up = |node| self.replica.has_caught_up(node);
+        match self.wishes.next(&standing, caught_up, |id| self.replica.hears(id)) {
             // When raft does not take it now, the next settlement tries again.
             Some(Next::Propose(step)) => drop(self.replica.propose_change(&step)),
             Some(Next::HandOver(Some(to))) => self.replica.transfer(u64::from(to.0)),
@@ -295,8 +296,11 @@ impl Partition {
 
     /// Applies what is committed, as far as one turn goes.
     fn apply(&mut self, now: Now, effects: &mut Effects) -> Result<(), Panicked> {
-        let mut bytes = 0;
-        while bytes < APPLY_TURN_BYTES_MAX && !self.capturing.pauses_apply() {
+        let (mut bytes, mut timers) = (0, 0);
+        while bytes < APPLY_TURN_BYTES_MAX
+            && timers < TIMERS_TURN_MAX
+            && !self.capturing.pauses_apply()
+        {
             let Some(entry) = self.committed.front() else { break };
             if changes_members(entry) && !self.is_commit_durable(entry.index, effects) {
                 break;
@@ -306,7 +310,7 @@ impl Partition {
             if changes_members(&entry) {
                 self.apply_change(&entry, now, effects);
             } else {
-                self.apply_entry(&entry, effects)?;
+                timers += self.apply_entry(&entry, effects)?;
             }
         }
         if !self.capturing.is_undurable() && self.applied > self.replica.told_applied() {
@@ -385,18 +389,20 @@ impl Partition {
         }
     }
 
-    fn apply_entry(&mut self, entry: &Entry, effects: &mut Effects) -> Result<(), Panicked> {
+    /// Returns what the timers that it ran came to.
+    fn apply_entry(&mut self, entry: &Entry, effects: &mut Effects) -> Result<usize, Panicked> {
         let (position, term) = (Position(entry.index), Term(entry.term));
         assert_eq!(position, self.applied.next(), "entries are applied in their order");
         assert_eq!(entry.get_entry_type(), EntryType::EntryNormal, "no other kind is proposed");
         let callers = self.callers_of(position, term, effects);
+        let mut timers = 0;
         if !entry.data.is_empty() {
             let (machine, replies) = (&mut self.machine, &mut effects.replies);
             let said = replies.list.len();
             #[cfg(test)]
             let poison = self.poison;
             let works = guarded(|| {
-                machine.apply(position, term, &entry.data, &callers, replies);
+                timers = machine.apply(position, term, &entry.data, &callers, replies);
                 #[cfg(test)]
                 assert_ne!(poison, Some(position), "poisoned");
             });
@@ -405,12 +411,12 @@ impl Partition {
                 for ticket in callers.iter().flatten() {
                     replies.refuse(*ticket, Refusal::Unavailable(HALTED));
                 }
-                return works;
+                return Err(Panicked);
             }
         }
         self.capturing.applied(entry.data.len());
         self.applied = position;
-        Ok(())
+        Ok(timers)
     }
 
     /// Who waits here for the commands of an entry; nobody when it was proposed elsewhere.
@@ -452,7 +458,7 @@ impl Partition {
             }
         });
         works?;
-        if machine.has_more() { guarded(|| machine.more(replies)) } else { Ok(()) }
+        guarded(|| machine.more(replies))
     }
 
     fn capture(&mut self, rules: &Rules, effects: &mut Effects) -> Result<(), Panicked> {

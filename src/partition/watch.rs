@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::id::{Index, PrimitiveId, SessionId, Ticket};
-use crate::limits::{REPLIES_BYTES_MAX, REPLIES_MAX};
+use crate::limits::{CLEAR_EVENTS_MAX, LISTING_BYTES_MAX, REPLIES_BYTES_MAX, REPLIES_MAX};
 use crate::partition::reply::{Refusal, Replies, Status};
 
 /// Everything that watches or lists here.
@@ -21,6 +21,8 @@ pub struct Watches {
     by_session: BTreeSet<(SessionId, Name)>,
     /// Those that still list, in the order in which they get their next piece.
     listing: VecDeque<Name>,
+    /// Bytes that listings have handed out since the line was served last.
+    handed_out_bytes: usize,
     arrivals: u64,
 }
 
@@ -86,6 +88,23 @@ impl Watches {
         for name in flooded {
             self.forget(name);
         }
+    }
+
+    /// `count` changes of `primitive` come at once. Whether somebody is to be told of each; where
+    /// that would be too much, its watchers are refused instead and look anew.
+    pub fn brace(&mut self, primitive: PrimitiveId, count: usize, replies: &mut Replies) -> bool {
+        let here = self.all.range((primitive, 0)..=(primitive, u64::MAX));
+        let here = here.filter(|(_, watch)| watch.stays);
+        let names: Vec<Name> = here.map(|(name, _)| *name).collect();
+        if names.len().saturating_mul(count) <= CLEAR_EVENTS_MAX {
+            return !names.is_empty();
+        }
+        for name in names {
+            if let Some(watch) = self.forget(name) {
+                replies.refuse(watch.ticket, Refusal::Unavailable("too many events at once"));
+            }
+        }
+        false
     }
 
     /// Whether anybody watches `primitive`.
@@ -160,6 +179,22 @@ impl Watches {
         self.by_ticket.clear();
         self.by_session.clear();
         self.listing.clear();
+    }
+
+    /// What listings may still hand out before the line is served again.
+    #[must_use]
+    pub fn allowance_bytes(&self) -> usize {
+        LISTING_BYTES_MAX.saturating_sub(self.handed_out_bytes)
+    }
+
+    /// A listing has handed out so much.
+    pub fn handed_out(&mut self, bytes: usize) {
+        self.handed_out_bytes += bytes;
+    }
+
+    /// The line is served: what was handed out before is forgotten.
+    pub fn replenish(&mut self) {
+        self.handed_out_bytes = 0;
     }
 
     /// Whether one lists.

@@ -36,6 +36,9 @@ use crate::time::{Instant, Now, Span};
 /// The slot of the node's own orders, for whose answers nobody waits.
 pub const NOBODY: u32 = u32::MAX;
 
+/// How long a node that ends waits for another one to lead: some round trips, or an election.
+const HAND_OVER: Span = Span::secs(1);
+
 /// How long a core that ends waits for its writes.
 const LANDING: Span = Span::millis(500);
 
@@ -62,6 +65,8 @@ pub struct Pump {
     drained: Option<Sender<ShardId>>,
     listeners: Vec<glommio::Task<()>>,
     timer: Option<(Instant, Timer)>,
+    /// Until when the node waits for others to lead what it leads; set when it begins to drain.
+    hands_over_until: Option<Instant>,
     /// When to offer again what found a full lane.
     retry: Option<Instant>,
 }
@@ -157,6 +162,7 @@ impl Pump {
             drained: Some(drained),
             listeners: Vec::new(),
             timer: None,
+            hands_over_until: None,
             retry: None,
         }
     }
@@ -281,13 +287,23 @@ impl Pump {
             self.listeners.clear();
             self.front.borrow_mut().drain();
             self.front.borrow_mut().flush();
+            self.hands_over_until = Some(self.clock.monotonic().after(HAND_OVER));
+            // Others lead from now on, so that nobody waits for an election when this node is gone.
+            self.inbox.drains = true;
+            self.cycle();
         }
         if self.front.borrow().is_empty()
+            && !self.hands_over()
             && let Some(drained) = self.drained.take()
         {
             // Nobody listens when the node has given up waiting for this.
             let _ = drained.send(self.shard);
         }
+    }
+
+    fn hands_over(&self) -> bool {
+        let now = self.clock.monotonic();
+        self.outbox.leads && self.hands_over_until.is_some_and(|until| now < until)
     }
 
     fn poll_work(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -310,6 +326,7 @@ impl Pump {
         let is_drained = self.stop.phase() >= Phase::Drain
             && self.listeners.is_empty()
             && self.drained.is_some()
+            && !self.hands_over()
             && front.is_empty();
         let is_asked = front.has_requests() || self.mesh.bell().is_rung();
         let is_disk_free = self.disk.in_flight() < WRITES_IN_FLIGHT_MAX;

@@ -85,6 +85,8 @@ struct Out {
     ticket: Ticket,
     partition: PartitionId,
     to: Way,
+    /// It wants another leader, whoever that is.
+    unseats: bool,
 }
 
 #[derive(Debug)]
@@ -160,7 +162,8 @@ impl Forward {
             wish,
         };
         self.posts.entry(to).or_default().calls.push(call);
-        self.out.insert(number, Out { ticket, partition, to });
+        let unseats = matches!(request.ask, Ask::Change { change: Change::Lead(None), .. });
+        self.out.insert(number, Out { ticket, partition, to, unseats });
         self.numbers.insert(ticket, number);
         Ok(())
     }
@@ -196,6 +199,13 @@ impl Forward {
 
     /// No leader of this partition is there any more, or another one.
     pub fn moved(&mut self, partition: PartitionId, replies: &mut Replies) {
+        let unseats = |out: &Out| out.partition == partition && out.unseats;
+        let numbers = self.out.iter().filter(|(_, out)| unseats(out)).map(|(number, _)| *number);
+        for number in numbers.collect::<Vec<_>>() {
+            let out = self.out.remove(&number).expect("it was just seen");
+            self.numbers.remove(&out.ticket);
+            replies.done(out.ticket);
+        }
         self.refuse(replies, MOVED, |out| out.partition == partition);
     }
 
@@ -408,34 +418,6 @@ impl Forward {
     }
 }
 
-/// Cuts a post into pieces that are not too large, in its order. Who is gone stands in the last one,
-/// after all calls.
-fn cut(post: Post, mut each: impl FnMut(Post)) {
-    let Post { calls, answers, gone, missed, notices, .. } = post;
-    let mut piece = Post { missed, notices, ..Post::default() };
-    let mut bytes = 0;
-    let mut room = |piece: &mut Post, more: usize, each: &mut dyn FnMut(Post)| {
-        if bytes > 0 && bytes + more > POST_BYTES_MAX {
-            each(std::mem::take(piece));
-            bytes = 0;
-        }
-        bytes += more;
-    };
-    for answer in answers {
-        room(&mut piece, answer.bytes.len() + HEAD_BYTES, &mut each);
-        piece.answers.push(answer);
-    }
-    for call in calls {
-        room(&mut piece, call.body.len() + HEAD_BYTES, &mut each);
-        piece.calls.push(call);
-    }
-    piece.gone = gone;
-    each(piece);
-}
-
-/// What a call or an answer takes beside its bytes, at most.
-const HEAD_BYTES: usize = 64;
-
 /// A change as links have it.
 fn wish(change: &Change, passed: bool, asks: Option<&Member>) -> peer::MemberWish {
     let mut wish = peer::MemberWish { passed, ..peer::MemberWish::default() };
@@ -460,6 +442,34 @@ fn wished(wish: &peer::MemberWish) -> Option<(Change, bool)> {
     };
     Some((change, wish.passed))
 }
+
+/// Cuts a post into pieces that are not too large, in its order. Who is gone stands in the last one,
+/// after all calls.
+fn cut(post: Post, mut each: impl FnMut(Post)) {
+    let Post { calls, answers, gone, missed, notices, .. } = post;
+    let mut piece = Post { missed, ..Post::default() };
+    let mut bytes = 0;
+    let mut room = |piece: &mut Post, more: usize, each: &mut dyn FnMut(Post)| {
+        if bytes > 0 && bytes + more > POST_BYTES_MAX {
+            each(std::mem::take(piece));
+            bytes = 0;
+        }
+        bytes += more;
+    };
+    for answer in answers {
+        room(&mut piece, answer.bytes.len() + HEAD_BYTES, &mut each);
+        piece.answers.push(answer);
+    }
+    for call in calls {
+        room(&mut piece, call.body.len() + HEAD_BYTES, &mut each);
+        piece.calls.push(call);
+    }
+    (piece.gone, piece.notices) = (gone, notices);
+    each(piece);
+}
+
+/// What a call or an answer takes beside its bytes, at most.
+const HEAD_BYTES: usize = 64;
 
 /// The numbers of statuses between nodes: their places here.
 const STATUSES: [Status; 15] = [

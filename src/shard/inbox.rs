@@ -42,6 +42,8 @@ pub struct Inbox {
     pub durable: Option<Mark>,
     /// Buffers of blocks that are written, for the journal to fill again.
     pub spent: Vec<Aligned>,
+    /// The node is to end: what is led here is handed over.
+    pub drains: bool,
     /// Whether the disk still takes new segments; `None`: as before.
     pub disk: Option<DiskRoom>,
 }

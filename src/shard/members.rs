@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Shard,
-    errand::{Ended, Goal},
+    errands::{Ended, Goal},
     inbox::{Ask, Change, Contact, Member, Request, Requests},
     ledger,
     roster::{self, Founding},

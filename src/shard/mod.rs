@@ -17,7 +17,7 @@
 //! next: `inbox.rs` and `outbox.rs`, which list all that can happen and all that may be wanted.
 
 pub mod admit;
-mod errand;
+mod errands;
 mod forward;
 pub mod inbox;
 pub mod ledger;
@@ -45,7 +45,7 @@ use crate::{
     limits::WRITES_IN_FLIGHT_MAX,
     partition::{Partition, Rules, effects::Effects},
     shard::{
-        admit::Admit, errand::Errands, forward::Forward, inbox::Inbox, letters::Letters,
+        admit::Admit, errands::Errands, forward::Forward, inbox::Inbox, letters::Letters,
         members::GuestNodes, outbox::Outbox, roster::Roster, wake::Wake,
     },
     time::{Instant, Now},
@@ -85,6 +85,8 @@ pub struct Shard {
     peer_shards: BTreeMap<NodeId, u16>,
     /// Peers that could not be reached of late.
     away: BTreeSet<NodeId>,
+    /// The node is to end.
+    drains: bool,
     /// The nodes that partitions here know have changed.
     moved: bool,
     stats: Stats,
@@ -148,6 +150,7 @@ impl Shard {
             segments_seen: 0,
             peer_shards: BTreeMap::new(),
             away: BTreeSet::new(),
+            drains: false,
             moved: true,
             stats: Stats::default(),
         };
@@ -221,8 +224,12 @@ impl Shard {
             }
         }
         if self.next_tick.is_some_and(|at| at <= now.monotonic) {
+            let drains = self.drains;
             for living in self.roster.iter_mut().filter(|living| living.partition.needs_ticks()) {
                 living.partition.tick();
+                if drains {
+                    living.partition.hand_over();
+                }
                 if !living.touched {
                     living.touched = true;
                     self.touched.push(living.partition.id());

@@ -27,6 +27,8 @@ pub struct Outbox {
     pub book: Option<Vec<Contact>>,
     /// For the callers of this core.
     pub replies: Replies,
+    /// The node is to end, and leads here what others can lead.
+    pub leads: bool,
     /// Take the next turn at this time even when nothing happens.
     pub wake: Option<Instant>,
     /// Whether requests may come; when `Full`, connections do not reopen their windows.

@@ -9,7 +9,7 @@ use crate::{
     id::{Mark, NodeId, PartitionId, Position, ShardId},
     journal::Order,
     limits::BUNDLE_BYTES_MAX,
-    partition::{member, reply::Happening},
+    partition::{Partition, member, reply::Happening},
     time::Now,
     wire::bundle,
 };
@@ -34,6 +34,7 @@ impl Shard {
         self.letters.take_foreign(self.settings.shard, replies);
         self.letters.seal(&mut outbox.letters);
         std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
+        outbox.leads = self.drains && self.partitions().any(Partition::can_hand_over);
         outbox.admission = self.admit.admission();
         let wakes = self.wake.earliest().into_iter().chain(self.next_tick);
         outbox.wake = wakes.chain(self.errands.wake()).chain(self.guest_nodes.earliest()).min();

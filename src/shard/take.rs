@@ -17,6 +17,7 @@ use super::{
 use crate::{
     id::{Index, Mark, NodeId, PartitionId, ShardId, Ticket},
     partition::{
+        Partition,
         member::{self, Group},
         reply::{Event, Happening, Refusal},
     },
@@ -29,6 +30,15 @@ impl Shard {
     pub(super) fn take(&mut self, inbox: &mut Inbox, now: Now, outbox: &mut Outbox) {
         self.take_disk(inbox, outbox);
         self.take_peers(inbox, now);
+        if std::mem::take(&mut inbox.drains) {
+            self.drains = true;
+            // At once, not with the next tick.
+            for living in self.roster.iter_mut() {
+                living.partition.hand_over();
+            }
+            let all: Vec<PartitionId> = self.partitions().map(Partition::id).collect();
+            all.into_iter().for_each(|id| self.touch(id));
+        }
         for (_, letter) in inbox.letters.drain(..) {
             self.take_letter(letter, now);
         }
@@ -135,8 +145,10 @@ impl Shard {
         self.hang_up_all(guests);
         self.away.insert(peer);
         let id = u64::from(peer.0);
-        for living in self.roster.iter_mut().filter(|living| living.partition.is_leader()) {
-            if !member::everyone(living.partition.conf()).contains(&id) {
+        for living in self.roster.iter_mut() {
+            let sends = living.partition.is_leader()
+                && member::everyone(living.partition.conf()).contains(&id);
+            if !sends {
                 continue;
             }
             living.partition.lost(peer);
@@ -171,15 +183,6 @@ impl Shard {
         self.take_post(peer, post, now);
     }
 
-    fn broken_frame(&mut self, peer: NodeId) {
-        self.stats.frames_broken += 1;
-        let broken = self.stats.frames_broken;
-        // Whoever sends such things sends many.
-        if broken.is_power_of_two() {
-            tracing::warn!(node = peer.0, broken, "a peer sent what cannot be read");
-        }
-    }
-
     fn take_message(&mut self, id: PartitionId, peer: NodeId, message: Message) {
         let Some(living) = self.member_of(id, peer) else { return };
         if let Some(at) = living.partition.stranger(peer, &message) {
@@ -187,6 +190,15 @@ impl Shard {
         }
         living.partition.receive(message);
         self.touch(id);
+    }
+
+    fn broken_frame(&mut self, peer: NodeId) {
+        self.stats.frames_broken += 1;
+        let broken = self.stats.frames_broken;
+        // Whoever sends such things sends many.
+        if broken.is_power_of_two() {
+            tracing::warn!(node = peer.0, broken, "a peer sent what cannot be read");
+        }
     }
 
     /// Calls that a peer passed on, and answers to those that were passed on to it.
@@ -290,8 +302,12 @@ impl Shard {
     /// knows, or which has no replica here: then a member is asked, who knows. What was passed on
     /// once stays, but for a call that a stranger passed on to a member.
     fn elsewhere(&mut self, request: &Request) -> Option<NodeId> {
+        let living = self.roster.get_mut(request.partition);
+        if living.as_ref().is_some_and(|living| living.partition.is_leader()) {
+            return None;
+        }
         let from = self.forward.guest_of(request.ticket);
-        let Some(living) = self.roster.get_mut(request.partition) else {
+        let Some(living) = living else {
             return self.member_elsewhere(request.partition).filter(|_| from.is_none());
         };
         let members = living.partition.members();
@@ -299,7 +315,8 @@ impl Shard {
             return None;
         }
         let (_, leader) = living.partition.leadership();
-        leader.filter(|leader| *leader != living.partition.node())
+        // Whoever it came from does not lead, or it would not have passed it on.
+        leader.filter(|node| *node != living.partition.node() && Some(*node) != from)
     }
 
     /// A founding member of a partition that was never here, one that is reached if there is one.
@@ -344,7 +361,6 @@ impl Shard {
             Ask::Change { change, passed } => self.take_change(request, change, *passed, now),
         };
         match taken {
-            Ok(()) if matches!(request.ask, Ask::Command | Ask::Query { .. }) => {}
             Ok(()) => self.touch(request.partition),
             Err(refusal) => {
                 self.stats.refused += 1;
@@ -367,13 +383,10 @@ impl Shard {
         now: Now,
     ) -> Result<(), Refusal> {
         let body = requests.body(request);
-        let living = match self.roster.find(request.partition) {
-            Ok(living) if living.partition.is_leader() => living,
-            _ => match self.elsewhere(request) {
-                Some(to) => return self.pass_on(to, requests, request, now),
-                None => self.roster.find(request.partition)?,
-            },
-        };
+        if let Some(to) = self.elsewhere(request) {
+            return self.pass_on(to, requests, request, now);
+        }
+        let living = self.roster.find(request.partition)?;
         let state_bytes = living.partition.state_bytes();
         let quota = self.settings.state_bytes_max;
         let lane = self.admit.check(admit::sort(body), body.len(), state_bytes, quota)?;
@@ -383,7 +396,6 @@ impl Shard {
         self.admit.moved(living.load, load);
         living.load = load;
         self.stats.commands += 1;
-        self.touch(request.partition);
         Ok(())
     }
 
@@ -394,17 +406,13 @@ impl Shard {
         at_least: Index,
         now: Now,
     ) -> Result<(), Refusal> {
-        let living = match self.roster.find(request.partition) {
-            Ok(living) if living.partition.is_leader() => living,
-            _ => match self.elsewhere(request) {
-                Some(to) => return self.pass_on(to, requests, request, now),
-                None => self.roster.find(request.partition)?,
-            },
-        };
+        if let Some(to) = self.elsewhere(request) {
+            return self.pass_on(to, requests, request, now);
+        }
+        let living = self.roster.find(request.partition)?;
         let (ticket, body, rules) = (request.ticket, requests.body(request), &self.rules);
         living.partition.query(ticket, request.deadline, at_least, body, now, rules)?;
         self.stats.queries += 1;
-        self.touch(request.partition);
         Ok(())
     }
 

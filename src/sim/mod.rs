@@ -42,6 +42,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use setup::Setup;
 use world::World;
 
+use crate::workload::Mix;
+
 /// How a run is looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -54,6 +56,8 @@ pub struct Options {
 pub struct Report {
     /// Its seed.
     pub seed: u64,
+    /// The mixes it was drawn among, when those are not all: what `--mixes` takes.
+    pub among: Option<String>,
     /// Everything that the seed drew, as text.
     pub drawn: String,
     /// What is wrong; empty when all is well.
@@ -82,14 +86,18 @@ pub fn run(seed: u64, options: Options) -> Report {
 #[must_use]
 pub fn run_setup(setup: Setup, options: Options) -> Report {
     let (seed, drawn) = (setup.seed, setup.to_string());
+    let among = (setup.mixes != Mix::ALL).then(|| {
+        let names: Vec<&str> = setup.mixes.iter().map(|mix| mix.name()).collect();
+        names.join(",")
+    });
     let ran = catch_unwind(AssertUnwindSafe(|| live(setup, options)));
     match ran {
-        Ok(report) => Report { drawn, ..report },
+        Ok(report) => Report { among, drawn, ..report },
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             let wrong = vec![format!("panic: {}", text.unwrap_or_default())];
-            Report { drawn, wrong, ..Report::empty(seed) }
+            Report { among, drawn, wrong, ..Report::empty(seed) }
         }
     }
 }
@@ -104,6 +112,7 @@ impl Report {
     fn empty(seed: u64) -> Report {
         Report {
             seed,
+            among: None,
             drawn: String::new(),
             wrong: Vec::new(),
             hash: 0,
@@ -135,7 +144,9 @@ impl fmt::Display for Report {
             writeln!(f, "WRONG: {what}")?;
         }
         if !self.is_fine() {
-            writeln!(f, "again: cargo run --release -- sim --seed {}", self.seed)?;
+            let among = self.among.iter().map(|mixes| format!(" --mixes {mixes}"));
+            let among: String = among.collect();
+            writeln!(f, "again: cargo run --release -- sim --seed {}{among}", self.seed)?;
         }
         Ok(())
     }

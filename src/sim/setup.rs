@@ -17,6 +17,8 @@ use crate::workload::Mix;
 pub struct Setup {
     /// The seed it was drawn from.
     pub seed: u64,
+    /// The mixes it was drawn among, in their order.
+    pub mixes: Vec<Mix>,
     /// Nodes, 1 to 5; each founds every partition.
     pub nodes: u32,
     /// Nodes beside them, which may join.
@@ -62,6 +64,13 @@ impl Setup {
     /// What `seed` stands for.
     #[must_use]
     pub fn drawn(seed: u64) -> Setup {
+        Setup::drawn_among(seed, &Mix::ALL)
+    }
+
+    /// What `seed` stands for among these mixes. A seed that is kept names them: a new mix would
+    /// make another world of it.
+    #[must_use]
+    pub fn drawn_among(seed: u64, mixes: &[Mix]) -> Setup {
         let mut prng = Prng::new(seed);
         let nodes: u32 = *prng.pick(&[1, 1, 2, 3, 3, 3, 3, 3, 4, 5]);
         let shards = 1 + prng.below(3) as u16;
@@ -70,7 +79,7 @@ impl Setup {
         let plan = Plan::drawn(&mut prng.fork(1), nodes, heals_ns);
         let tuning = Tuning::drawn(&mut prng.fork(2));
         let mut of_clients = prng.fork(3);
-        let themes = themes(&mut of_clients);
+        let themes = themes(&mut of_clients, mixes);
         let crowd = of_clients.chance(700);
         let count = 1 + of_clients.below(5);
         let mut clients = Vec::new();
@@ -87,7 +96,7 @@ impl Setup {
         // Somebody must be left to show progress.
         clients[0].dies_ns = u64::MAX;
         let mut setup = Setup { clients, tuning, plan, ..Setup::calm(nodes, shards, partitions) };
-        setup.seed = seed;
+        (setup.seed, setup.mixes) = (seed, mixes.to_vec());
         let rots = setup.plan.faults.iter().any(|fault| matches!(fault.what, What::Rot { .. }));
         let mut of_members = prng.fork(4);
         if !rots && of_members.chance(MEMBERS) {
@@ -109,6 +118,7 @@ impl Setup {
         let (plan, tuning) = (Plan::calm(0), Tuning::roomy());
         Setup {
             seed: 1,
+            mixes: Mix::ALL.to_vec(),
             nodes,
             spares: 0,
             acts: Vec::new(),
@@ -187,11 +197,11 @@ const MEMBERS: u64 = 500;
 const DUELS: u64 = 300;
 
 /// What the clients of a world work on, together.
-fn themes(prng: &mut Prng) -> Vec<(Mix, String)> {
+fn themes(prng: &mut Prng, mixes: &[Mix]) -> Vec<(Mix, String)> {
     let count = 1 + prng.below(3);
     (0..count)
         .map(|_| {
-            let mix = *prng.pick(&Mix::ALL);
+            let mix = *prng.pick(mixes);
             (mix, format!("{}-{}", mix.name(), prng.below(2)))
         })
         .collect()

@@ -37,7 +37,7 @@ use prost::Message;
 use crate::id::{Index, Kind, NodeId, PartitionId, ShardId};
 use crate::partition::primitive::{has_keyed_events, member};
 use crate::partition::reply::{Elsewhere, Event, Refusal, Status};
-use crate::shard::inbox::{Ask, DiskRoom, Member, Role};
+use crate::shard::inbox::{Ask, Change, DiskRoom, Member, Role};
 use crate::sim::call::{Heard, Parcel};
 use crate::sim::fault::What;
 use crate::sim::node::Caller;
@@ -154,6 +154,8 @@ impl Story {
             "crash" | "start" | "pause" | "cut" | "mute" | "deaf" | "heal" | "step" | "slow"
             | "full" | "room" => self.fault(&words)?,
             "found" => self.found(&words)?,
+            "join" | "dismiss" | "lead" => self.change(&words)?,
+            "members" => self.say_members(words.number(1)?),
             "watch" => {
                 let node = words.number(1)?;
                 let partition = words.number_named("partition", 0)?;
@@ -188,28 +190,47 @@ impl Story {
         tuning.segment_bytes = words.number_named("segment", tuning.segment_bytes >> 10)? << 10;
         tuning.block_bytes_max = tuning.block_bytes_max.min(tuning.segment_bytes / 4);
         setup.seed = words.number_named("seed", 1)?;
+        setup.spares = words.number_named("spares", 0)?;
         self.world = Some(World::new(setup, false));
         self.run(Span::secs(2));
         Ok(())
     }
 
     fn found(&mut self, words: &Words<'_>) -> Result<(), String> {
-        let members = words.named("members").unwrap_or("1").split(',');
-        let members = members.filter(|word| !word.is_empty()).map(|word| {
-            let (node, role) = word.split_once(':').unwrap_or((word, "member"));
-            let role = match role {
-                "observer" => Role::Observer,
-                "witness" => Role::Witness,
-                _ => Role::Member,
-            };
-            let node = node.parse().map_err(|_| format!("{node} is no node"))?;
-            Ok(Member { node: NodeId(node), host: format!("node-{node}"), port: 5679, role })
-        });
-        let members = members.collect::<Result<Vec<_>, String>>()?;
+        let members = members(words)?;
         let node = words.number_named("node", 1)?;
         let ask = Ask::Bootstrap { local: NodeId(node), members };
         self.operate("operator", words.number(1)?, node, Purpose::Keep, ask);
         Ok(())
+    }
+
+    /// `join 1 node=4 members=1,4:observer`, `dismiss 1 3 node=2`, `lead 1 3`, `lead 1`.
+    fn change(&mut self, words: &Words<'_>) -> Result<(), String> {
+        let node = words.number_named("node", 1)?;
+        let change = match words.word(0)? {
+            "dismiss" => Change::Dismiss(NodeId(words.number(2)?)),
+            "lead" => Change::Lead(words.number(2).ok().map(NodeId)),
+            _ => {
+                let ask = Ask::Join { local: NodeId(node), members: members(words)? };
+                self.operate("operator", words.number(1)?, node, Purpose::Keep, ask);
+                return Ok(());
+            }
+        };
+        let ask = Ask::Change { change, passed: false };
+        self.operate("operator", words.number(1)?, node, Purpose::Keep, ask);
+        Ok(())
+    }
+
+    /// Whom each replica takes for the members of a partition.
+    fn say_members(&mut self, partition: u32) {
+        let partition = PartitionId(partition);
+        for id in 1..=self.world().nodes.len() as u32 {
+            let known = self.world().members_at(NodeId(id), partition);
+            if !known.is_empty() {
+                let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+                self.say(&format!("node {id} knows {}", known.join(" ")));
+            }
+        }
     }
 
     /// What an operator asks of a node.
@@ -395,8 +416,7 @@ impl Story {
     }
 
     fn say_replicas(&mut self) {
-        let nodes = self.world().setup.nodes;
-        for id in 1..=nodes {
+        for id in 1..=self.world().nodes.len() as u32 {
             for standing in self.world().replicas(NodeId(id)) {
                 let line = format!(
                     "node {id}, partition {}: index {}, log from {}",
@@ -511,6 +531,22 @@ impl Story {
     fn say(&mut self, line: &str) {
         let _ = writeln!(self.said, "{line}");
     }
+}
+
+/// The members that a line names: `members=1,2:observer`.
+fn members(words: &Words<'_>) -> Result<Vec<Member>, String> {
+    let members = words.named("members").unwrap_or("1").split(',');
+    let members = members.filter(|word| !word.is_empty()).map(|word| {
+        let (node, role) = word.split_once(':').unwrap_or((word, "member"));
+        let role = match role {
+            "observer" => Role::Observer,
+            "witness" => Role::Witness,
+            _ => Role::Member,
+        };
+        let node = node.parse().map_err(|_| format!("{node} is no node"))?;
+        Ok(Member { node: NodeId(node), host: format!("node-{node}"), port: 5679, role })
+    });
+    members.collect()
 }
 
 /// What is said of something heard; nothing of a primitive that opened.

@@ -6,8 +6,10 @@
 //! watches what no client can see: replicas which applied the same entries are equal. Absent on
 //! purpose: gRPC (its codec has its own tests) and threads.
 
+mod clients;
 mod event;
 mod links;
+mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -20,12 +22,11 @@ use crate::partition::reply::{Body, Replies};
 use crate::prng::Prng;
 use crate::shard::inbox::{Ask, DiskRoom};
 use crate::shard::outbox::Outbox;
-use crate::sim::call::{Act, Heard, Parcel};
+use crate::sim::call::{Heard, Parcel};
 use crate::sim::client::Client;
 use crate::sim::clock::Clock;
-use crate::sim::fault::What;
 use crate::sim::history::History;
-use crate::sim::net::{Manners, Net};
+use crate::sim::net::Net;
 use crate::sim::node::{Caller, Core, Node};
 use crate::sim::operator::{Act as Wanted, Operator, Wish};
 use crate::sim::queue::Queue;
@@ -170,80 +171,6 @@ impl World {
         self.queue.push(self.now_ns, Event::Boot { node, life });
     }
 
-    /// A fault happens now.
-    pub fn strike(&mut self, what: What) {
-        let what = what.aimed(self.leader(PartitionId(1)).map_or(NodeId(1), |(node, _)| node));
-        self.trace.tell(self.now_ns, || format!("{what:?}"));
-        match what {
-            What::Crash { node, down_ns } => self.crash(node, Some(down_ns)),
-            What::Rot { node, down_ns, bits } => {
-                self.crash(node, Some(down_ns));
-                let known = &mut self.nodes[node.0 as usize - 1];
-                known.rotten = true;
-                for _ in 0..bits {
-                    let place = self.prng.below(known.cores.len() as u64) as usize;
-                    known.cores[place].disk.rot(crate::sim::disk::ROT_WITHIN);
-                }
-            }
-            What::Destroy { node } => {
-                self.crash(node, None);
-                self.nodes[node.0 as usize - 1].destroyed = true;
-            }
-            What::Blackout { down_ns } => {
-                for id in self.ids() {
-                    let later_ns = self.prng.below(50_000_000);
-                    self.crash(id, Some(down_ns + later_ns));
-                }
-            }
-            What::Pause { node, for_ns } => {
-                let until_ns = self.now_ns + for_ns;
-                let node = &mut self.nodes[node.0 as usize - 1];
-                node.paused_until_ns = node.paused_until_ns.max(until_ns);
-            }
-            What::Cut { links, for_ns } => {
-                for (from, to) in &links {
-                    self.net.cut(*from, *to);
-                }
-                self.queue.push(self.now_ns + for_ns, Event::Mend { links });
-            }
-            What::Alone { node, hears, speaks, for_ns } => {
-                let peers = self.ids().filter(|peer| *peer != node);
-                let links: Vec<_> = peers
-                    .flat_map(|peer| [(hears, (peer, node)), (speaks, (node, peer))])
-                    .filter(|(open, _)| !open)
-                    .map(|(_, link)| link)
-                    .collect();
-                self.strike(What::Cut { links, for_ns });
-            }
-            What::Step { node, by_ns } => self.nodes[node.0 as usize - 1].clock.step(by_ns),
-            What::Slow { node, factor, for_ns } => {
-                self.nodes[node.0 as usize - 1].slow = factor;
-                self.queue.push(self.now_ns + for_ns, Event::Pace { node });
-            }
-            What::Full { node, for_ns } => {
-                self.tell_room(node, DiskRoom::Full);
-                self.queue.push(self.now_ns + for_ns, Event::Room { node });
-            }
-            What::Rumour { node } => self.hears_of_all(node),
-        }
-    }
-
-    /// Everything is mended: links carry, disks are quick and have room, clocks run, nodes start.
-    pub fn heal(&mut self) {
-        self.trace.tell(self.now_ns, || "everything is mended".to_owned());
-        self.net.mend();
-        self.net.manners = Manners::calm();
-        for id in self.ids() {
-            let node = &mut self.nodes[id.0 as usize - 1];
-            node.paused_until_ns = 0;
-            node.slow = 1;
-            if !node.up {
-                self.boot(id);
-            }
-            self.tell_room(id, DiskRoom::Enough);
-        }
-    }
-
     /// The partitions that a node has, with how far each is and its state's digest.
     #[must_use]
     pub fn replicas(&self, node: NodeId) -> Vec<shell::Standing> {
@@ -265,10 +192,18 @@ impl World {
         (1..=self.setup.nodes + self.setup.spares).map(NodeId)
     }
 
+    /// Everyone who belongs to a partition, as a node's replica has it.
+    #[must_use]
+    pub fn members_at(&self, node: NodeId, of: PartitionId) -> BTreeSet<NodeId> {
+        let cores = &self.nodes[node.0 as usize - 1].cores;
+        let shards = cores.iter().filter_map(|core| core.shard.as_ref());
+        shards.flat_map(|shard| shell::members(shard, of)).collect()
+    }
+
     /// Everyone who belongs to a partition, as its leader has it; everyone there is without one.
     fn members(&self, partition: PartitionId) -> BTreeSet<NodeId> {
         match self.leader(partition) {
-            Some((leader, _)) => shell_members(self, leader, partition),
+            Some((leader, _)) => self.members_at(leader, partition),
             None => self.ids().collect(),
         }
     }
@@ -299,7 +234,7 @@ impl World {
         let mut text = String::new();
         for id in self.ids() {
             for standing in self.replicas(id) {
-                let members = shell_members(self, id, standing.partition);
+                let members = self.members_at(id, standing.partition);
                 let _ = writeln!(text, "  node {id}: {standing}, members {members:?}");
             }
         }
@@ -567,82 +502,6 @@ impl World {
         });
     }
 
-    fn hung_up(&mut self, caller: Caller, partition: PartitionId) {
-        let Some((node, shard)) = self.routes.remove(&(caller.client, caller.call)) else { return };
-        self.reach(node, shard, |core| {
-            if let Some(ticket) = core.hang_up(caller) {
-                core.inbox.gone.push((partition, ticket));
-            }
-        });
-    }
-
-    fn answer(&mut self, caller: Caller, heard: Heard) {
-        if heard.is_last() {
-            self.routes.remove(&(caller.client, caller.call));
-        }
-        if caller.client == OPERATOR {
-            self.trace.tell(self.now_ns, || format!("the operator hears {heard:?}"));
-            return self.operator.heard(caller.call, &heard);
-        }
-        let place = caller.client as usize;
-        let Some(client) = self.clients.get_mut(place) else {
-            self.mail.push((caller, heard));
-            return;
-        };
-        if client.is_dead(self.now_ns) {
-            return;
-        }
-        self.trace
-            .tell(self.now_ns, || format!("client {place} hears on {}: {heard:?}", caller.call));
-        client.heard(caller.call, heard, self.now_ns, &mut self.history);
-        self.turn_client(place);
-    }
-
-    fn turn_client(&mut self, place: usize) {
-        let mut acts = Vec::new();
-        let client = &mut self.clients[place];
-        let wake_ns = client.turn(self.now_ns, &mut self.history, &mut acts);
-        let (number, partition) = (client.number, client.partition);
-        for act in acts {
-            let later_ns = self.client_delay_ns();
-            match act {
-                Act::Send(send) => {
-                    let caller = Caller { client: number, call: send.call };
-                    let shard = ShardId(self.prng.below(u64::from(self.setup.shards)) as u16);
-                    self.routes.insert((number, send.call), (send.node, shard));
-                    self.trace.tell(self.now_ns, || {
-                        format!(
-                            "client {number} sends {} to node {}: {:?}",
-                            send.call, send.node, send.ask
-                        )
-                    });
-                    let (ask, body, node) = (send.ask, send.body.into(), send.node);
-                    let event = Event::Request { caller, node, shard, partition, ask, body };
-                    self.queue.push(self.now_ns + later_ns, event);
-                }
-                Act::Hangup(call) => {
-                    let caller = Caller { client: number, call };
-                    self.queue.push(self.now_ns + later_ns, Event::Hangup { caller, partition });
-                }
-            }
-        }
-        if wake_ns < u64::MAX {
-            self.wake_client(place, wake_ns);
-        }
-    }
-
-    fn wake_client(&mut self, place: usize, at_ns: u64) {
-        let known_ns = self.wakes_ns[place];
-        if known_ns <= self.now_ns || at_ns < known_ns {
-            self.wakes_ns[place] = at_ns;
-            self.queue.push(at_ns, Event::Client { place });
-        }
-    }
-
-    fn client_delay_ns(&mut self) -> u64 {
-        CLIENT_DELAY_NS + self.prng.below(CLIENT_DELAY_NS)
-    }
-
     /// A node starts from what its disks hold.
     fn start(&mut self, id: NodeId, life: u64) {
         let now_ns = self.now_ns;
@@ -710,11 +569,6 @@ impl World {
         self.wrong
             .extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
     }
-}
-
-fn shell_members(world: &World, node: NodeId, of: PartitionId) -> BTreeSet<NodeId> {
-    let cores = &world.nodes[node.0 as usize - 1].cores;
-    cores.iter().flat_map(|core| core.shard.iter()).flat_map(|it| shell::members(it, of)).collect()
 }
 
 /// The caller who founds partitions.

@@ -51,17 +51,6 @@ impl Proxy {
         self.inner.changed.notify_all();
     }
 
-    pub fn cut(&self, cut: bool) {
-        let mut state = self.inner.state.lock().unwrap();
-        state.cut = cut;
-        if cut {
-            for socket in state.sockets.drain(..) {
-                let _ = socket.shutdown(Shutdown::Both);
-            }
-        }
-        self.inner.changed.notify_all();
-    }
-
     pub fn cut_at(&self, bytes: usize) {
         self.inner.state.lock().unwrap().cut_at = Some(bytes);
     }

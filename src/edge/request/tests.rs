@@ -126,9 +126,16 @@ fn a_spec_of_the_rsm_dialect_becomes_the_documented_one() {
         };
         assert_eq!(created(Some(spec(kind.name(), "v1"))), Some(documented));
     }
-    for (name, version) in [("Map", "v2"), ("Map", ""), ("map", "v1"), ("", "v1"), ("List", "v1")] {
+    for (name, version, service) in [
+        ("Map", "v2", "Map/v2"),
+        ("Map", "", "Map/"),
+        ("map", "v1", ""),
+        ("", "v1", ""),
+        ("List", "v1", ""),
+    ] {
         let created = created(Some(spec(name, version))).expect("a spec");
-        assert_eq!((&created.service[..], &created.name[..]), ("", "things"), "{name} {version}");
+        let found = (&created.service[..], &created.name[..]);
+        assert_eq!(found, (service, "things"), "{name} {version}");
     }
     assert_eq!(created(None), None);
 

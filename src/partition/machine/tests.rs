@@ -186,6 +186,10 @@ fn primitives_are_found_by_name_and_kind() {
     };
     let wrong = "cannot create primitive of a different type with the same name";
     forbidden(&rig.run(create(other, 3, Kind::Lock, "hits")), wrong);
+    forbidden(&rig.run(create_named(other, 11, "Lock/v2", "hits")), wrong);
+    let newer = "cannot create primitive of a different API version with the same type and name";
+    forbidden(&rig.run(create_named(other, 12, "Counter/v2", "hits")), newer);
+    forbidden(&rig.run(create_named(other, 13, "Counter/v2", "x")), "unknown primitive type");
     forbidden(&rig.run(create_named(other, 4, "nonsense", "x")), "unknown primitive type");
     let list = create_named(other, 5, "atomix.runtime.list.v1.List", "x");
     forbidden(&rig.run(list), "unknown primitive type");

@@ -1,3 +1,5 @@
+//! What a leader does about its members, without a log: each wish to its end, step by step.
+
 use super::*;
 use crate::id::ShardId;
 
@@ -26,7 +28,7 @@ fn driven(
     loop {
         let standing = Standing { conf, members, me: NodeId(me) };
         wishes.answer(&standing, Instant(0), &mut replies);
-        let Some(next) = wishes.next(&standing, |_| true) else { break };
+        let Some(next) = wishes.next(&standing, |_| true, |_| true) else { break };
         let Next::Propose(step) = next else {
             steps.push(format!("{next:?}"));
             break;
@@ -123,7 +125,7 @@ fn a_joint_configuration_is_left_by_whoever_leads() {
     conf.voters_outgoing = vec![1, 2, 3];
     let members: Vec<_> = three().into_iter().chain([member(4, Role::Member)]).collect();
     let standing = Standing { conf: &conf, members: &members, me: NodeId(2) };
-    let next = Wishes::default().next(&standing, |_| false);
+    let next = Wishes::default().next(&standing, |_| false, |_| true);
     assert!(matches!(next, Some(Next::Propose(step)) if step.change.leave_joint()));
 }
 
@@ -146,12 +148,22 @@ fn what_can_never_be_is_refused() {
 }
 
 #[test]
+fn nobody_goes_while_those_who_stay_are_no_majority() {
+    let (conf, members) = (conf_state(&[1, 2, 3], &[]), three());
+    let standing = Standing { conf: &conf, members: &members, me: NodeId(1) };
+    let mut wishes = Wishes::default();
+    wishes.add(ticket(), Change::Dismiss(NodeId(3)), None).expect("room");
+    assert_eq!(wishes.next(&standing, |_| true, |id| id == 3), None, "2 is not there");
+    assert!(wishes.next(&standing, |_| true, |id| id == 2).is_some());
+}
+
+#[test]
 fn a_learner_far_behind_is_not_made_a_voter() {
     let conf = conf_state(&[1], &[2]);
     let members = vec![member(1, Role::Member), member(2, Role::Member)];
     let standing = Standing { conf: &conf, members: &members, me: NodeId(1) };
-    assert_eq!(Wishes::default().next(&standing, |_| false), None);
-    assert!(Wishes::default().next(&standing, |_| true).is_some());
+    assert_eq!(Wishes::default().next(&standing, |_| false, |_| true), None);
+    assert!(Wishes::default().next(&standing, |_| true, |_| true).is_some());
 }
 
 #[test]

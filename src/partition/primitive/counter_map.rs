@@ -190,9 +190,15 @@ impl CounterMap {
     fn clear(&mut self, cx: &mut Context<'_>) -> Answer {
         let counts = std::mem::take(&mut self.counts);
         let bytes = std::mem::take(&mut self.counts_bytes);
-        if !self.listeners.is_empty() {
+        if self.listeners.brace(cx, counts.len()) {
             for (key, value) in &counts {
                 self.tell_removed(cx, key, *value);
+            }
+        } else {
+            for key in self.listeners.heeded() {
+                if let Some(value) = counts.get(&key) {
+                    self.tell_removed(cx, &key, *value);
+                }
             }
         }
         // Freeing a large map takes longer than a turn may.

@@ -8,7 +8,7 @@
 //! that is another entry's, with the reference's FAULT (I-08), which clients see. Absent on
 //! purpose: moving an entry.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
@@ -31,8 +31,6 @@ pub struct IndexedMap {
     /// By index.
     entries: BTreeMap<u64, Entry>,
     by_key: BTreeMap<Arc<str>, u64>,
-    /// Indexes of entries with a TTL.
-    expiring: BTreeSet<u64>,
     listeners: Listeners,
     /// Memory that entries hold.
     entries_bytes: usize,
@@ -229,11 +227,9 @@ impl IndexedMap {
         self.entries_bytes = self.entries_bytes + entry.bytes() - before;
         if let Some(due) = old.expire {
             cx.disarm(due, old.version, index);
-            self.expiring.remove(&index);
         }
         if let Some(due) = expire {
             cx.arm(due, version, index);
-            self.expiring.insert(index);
         }
         self.listeners.publish(cx, &entry.key, |out| {
             put_changed(out, &entry.key, index, 4, |out| {
@@ -288,20 +284,22 @@ impl IndexedMap {
 
     fn clear(&mut self, cx: &mut Context<'_>) -> Answer {
         let entries = std::mem::take(&mut self.entries);
-        for index in std::mem::take(&mut self.expiring) {
-            let entry = entries.get(&index);
-            if let Some((due, version)) = entry.and_then(|it| Some((it.expire?, it.version))) {
-                cx.disarm(due, version, index);
-            }
-        }
+        let by_key = std::mem::take(&mut self.by_key);
+        cx.disarm_all();
         let bytes = std::mem::take(&mut self.entries_bytes);
-        if !self.listeners.is_empty() || cx.watched() {
+        if self.listeners.brace(cx, entries.len()) | cx.brace(entries.len()) {
             for (index, entry) in &entries {
                 self.removed(cx, *index, entry, false);
             }
+        } else {
+            for key in self.listeners.heeded() {
+                if let Some(index) = by_key.get(&*key) {
+                    self.removed(cx, *index, &entries[index], false);
+                }
+            }
         }
         // Freeing a large map takes longer than a turn may.
-        cx.ledger.rubble.take(std::mem::take(&mut self.by_key), 0);
+        cx.ledger.rubble.take(by_key, 0);
         cx.ledger.rubble.take(entries, bytes);
         Answer::Done(Status::Ok)
     }
@@ -357,9 +355,6 @@ impl IndexedMap {
 
     fn link(&mut self, index: u64, entry: Entry) {
         self.entries_bytes += entry.bytes();
-        if entry.expire.is_some() {
-            self.expiring.insert(index);
-        }
         self.by_key.insert(Arc::clone(&entry.key), index);
         self.entries.insert(index, entry);
     }
@@ -367,7 +362,6 @@ impl IndexedMap {
     fn unlink(&mut self, index: u64) -> Option<Entry> {
         let entry = self.entries.remove(&index)?;
         self.entries_bytes -= entry.bytes();
-        self.expiring.remove(&index);
         self.by_key.remove(&entry.key);
         Some(entry)
     }

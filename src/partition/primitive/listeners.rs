@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::id::{Index, Sequence, SessionId};
+use crate::limits::CLEAR_EVENTS_MAX;
 use crate::partition::ledger::Flow;
 use crate::partition::primitive::{Answer, CallId, Context, Place};
 use crate::partition::snapshot::{Broken, Restoring};
@@ -86,6 +87,26 @@ impl Listeners {
         for index in lost {
             self.unlisten(index);
         }
+    }
+
+    /// `count` keys are about to go at once. Whether somebody listens to all of them; where that
+    /// would be too much, these streams end.
+    pub fn brace(&mut self, cx: &mut Context<'_>, count: usize) -> bool {
+        if self.everywhere.len().saturating_mul(count) <= CLEAR_EVENTS_MAX {
+            return !self.everywhere.is_empty();
+        }
+        let flooded: Vec<CallId> = self.everywhere.values().copied().collect();
+        for listener in flooded {
+            cx.overflow(listener);
+            self.unlisten(listener.index);
+        }
+        false
+    }
+
+    /// The keys that have listeners of their own.
+    #[must_use]
+    pub fn heeded(&self) -> Vec<Box<str>> {
+        self.by_key.keys().cloned().collect()
     }
 
     /// Writes the next listener behind `place.index`: the kind's listener message (1 `index`,

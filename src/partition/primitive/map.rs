@@ -246,20 +246,21 @@ impl Map {
             return cx.fail(Status::Conflict, text);
         }
         let entries = std::mem::take(&mut self.entries);
-        for (token, key) in std::mem::take(&mut self.expiring) {
-            if let Some(entry) = entries.get(&key)
-                && let Some(due) = entry.expire
-            {
-                cx.disarm(due, entry.index, token);
-            }
-        }
+        cx.disarm_all();
         let bytes = std::mem::take(&mut self.entries_bytes);
-        if !self.listeners.is_empty() || cx.watched() {
+        if self.listeners.brace(cx, entries.len()) | cx.brace(entries.len()) {
             for (key, entry) in &entries {
                 self.removed(cx, key, entry, false);
             }
+        } else {
+            for key in self.listeners.heeded() {
+                if let Some(entry) = entries.get(&key) {
+                    self.removed(cx, &key, entry, false);
+                }
+            }
         }
-        // Freeing a large map takes longer than a turn may.
+        // Freeing a large map takes longer than a turn may. Its memory is counted as one.
+        cx.ledger.rubble.take(std::mem::take(&mut self.expiring), 0);
         cx.ledger.rubble.take(entries, bytes);
         Answer::Done(Status::Ok)
     }
@@ -408,7 +409,8 @@ enum Objection {
 }
 
 impl Objection {
-    /// The failed output (the texts are the reference's, the word `remove` of Update too).
+    /// The failed output. The texts are the reference's: the word `remove` of Update is that of
+    /// 2022, the word `update` of Put that of 2023, which was the first to compare there.
     fn answer(self, cx: &mut Context<'_>, step: &Step<'_>) -> Answer {
         let (key, wanted) = (step.key, step.input.prev_index);
         let mut fail = |status, text: fmt::Arguments<'_>| cx.fail(status, text);
@@ -422,7 +424,7 @@ impl Objection {
                 fail(Status::AlreadyExists, format_args!("key '{key}' already exists"))
             }
             Objection::Differs(found) => {
-                let word = if step.tag == PUT { "put" } else { "remove" };
+                let word = if step.tag == PUT { "update" } else { "remove" };
                 let text = format_args!("entry index {found} does not match {word} index {wanted}");
                 fail(Status::Conflict, text)
             }

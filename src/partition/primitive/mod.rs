@@ -361,9 +361,20 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Cancels all timers of this primitive.
+    pub fn disarm_all(&mut self) {
+        let timers = self.ledger.schedule.disarm_all(self.primitive);
+        self.ledger.rubble.take(timers, 0);
+    }
+
     /// Sends an event to a listener. `Ended`: the listener could not keep up and is none any more.
     pub fn emit(&mut self, to: CallId, event: &Bytes) -> Flow {
         self.ledger.emit(to, event, self.replies)
+    }
+
+    /// Ends the stream of a listener that would be sent too much.
+    pub fn overflow(&mut self, to: CallId) {
+        self.ledger.overflow(to, self.replies);
     }
 
     /// Gives a waiting command its one output.
@@ -375,6 +386,11 @@ impl Context<'_> {
     pub fn tell(&mut self, key: Option<&str>, output: &[u8]) {
         let index = self.ledger.index;
         self.ledger.watches.tell(self.primitive, key, index, output, self.replies);
+    }
+
+    /// Prepares watchers for so many changes at once (`Watches::brace`).
+    pub fn brace(&mut self, count: usize) -> bool {
+        self.ledger.watches.brace(self.primitive, count, self.replies)
     }
 
     /// Whether anybody watches this primitive.
@@ -405,6 +421,14 @@ pub fn kind_of_service(service: &str) -> Option<Kind> {
         .find_map(|package| service.strip_prefix(package))?;
     let (package, name) = name.split_once(".v1.")?;
     Kind::ALL.into_iter().find(|kind| kind.name() == name && package_of(*kind) == package)
+}
+
+/// The kind of which `service` names a version that there is not: `Counter/v2`, as the edge writes
+/// it. Clients are told so when a primitive of that kind has the name (primitives.md 7.3).
+#[must_use]
+pub fn other_version(service: &str) -> Option<Kind> {
+    let (name, _) = service.split_once('/')?;
+    Kind::ALL.into_iter().find(|kind| kind.name() == name)
 }
 
 /// Whether a kind's events are about a key, which `EventsInput` and `Event` have in field 1.

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::limits::{REQUEST_ITEMS_MAX, VALUES_BYTES_MAX, VALUES_MAX};
+use crate::limits::{CLEAR_EVENTS_MAX, REQUEST_ITEMS_MAX, VALUES_BYTES_MAX, VALUES_MAX};
 use crate::partition::primitive::listeners::Listeners;
 use crate::partition::primitive::{
     Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, not_utf8, undecodable,
@@ -316,17 +316,32 @@ impl MultiMap {
     fn clear(&mut self, cx: &mut Context<'_>) -> Answer {
         let keys = std::mem::take(&mut self.keys);
         let bytes = std::mem::take(&mut self.held_bytes);
-        if !self.listeners.is_empty() || cx.watched() {
+        let values = match keys.len() {
+            // No key is without values.
+            many if many > CLEAR_EVENTS_MAX || self.listeners.is_empty() => many,
+            _ => keys.values().map(|values| values.set.len()).sum(),
+        };
+        if self.listeners.brace(cx, values) | cx.brace(keys.len()) {
             for (key, values) in &keys {
-                for value in &values.set {
-                    self.announce(cx, key, REMOVED, value);
+                self.cleared(cx, key, values);
+            }
+        } else {
+            for key in self.listeners.heeded() {
+                if let Some(values) = keys.get(&key) {
+                    self.cleared(cx, &key, values);
                 }
-                self.tell(cx, key);
             }
         }
         // Freeing a large multimap takes longer than a turn may.
         cx.ledger.rubble.take_nested(keys, bytes);
         Answer::Done(Status::Ok)
+    }
+
+    fn cleared(&mut self, cx: &mut Context<'_>, key: &str, values: &Values) {
+        for value in &values.set {
+            self.announce(cx, key, REMOVED, value);
+        }
+        self.tell(cx, key);
     }
 
     /// Whether every key may have the values that these add to it.

@@ -202,19 +202,14 @@ impl Set {
     fn clear(&mut self, cx: &mut Context<'_>) -> Answer {
         let elements = std::mem::take(&mut self.elements);
         let bytes = std::mem::take(&mut self.elements_bytes);
-        let expiring = std::mem::take(&mut self.expiring);
-        for (added, element) in &expiring {
-            if let Some(Lifetime { due, .. }) = elements.get(element).copied().flatten() {
-                cx.disarm(due, *added, added.0);
-            }
-        }
-        if !self.listeners.is_empty() {
+        cx.disarm_all();
+        if self.listeners.brace(cx, elements.len()) {
             for element in elements.keys() {
                 self.tell_removed(cx, element, false);
             }
         }
         // Freeing a large set takes longer than a turn may. Its memory is counted as one.
-        cx.ledger.rubble.take(expiring, 0);
+        cx.ledger.rubble.take(std::mem::take(&mut self.expiring), 0);
         cx.ledger.rubble.take(elements, bytes);
         Answer::Done(Status::Ok)
     }

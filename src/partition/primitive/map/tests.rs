@@ -150,9 +150,9 @@ fn operations_do_what_the_specification_says() {
 fn put_honours_the_version_before_it_compares_bytes() {
     let mut store = Store::new();
     store.put("k", "v");
-    let text = "entry index 3 does not match put index 9";
+    let text = "entry index 3 does not match update index 9";
     store.fails(&put("k", b"v", None, 9), Status::Conflict, text);
-    let text = "entry index 0 does not match put index 9";
+    let text = "entry index 0 does not match update index 9";
     store.fails(&put("new", b"v", None, 9), Status::Conflict, text);
     assert_eq!(ok(&store.run(&put("k", b"v", None, 3))), number(3));
     assert_eq!(ok(&store.run(&put("k", b"w", None, 3))).len(), 9);

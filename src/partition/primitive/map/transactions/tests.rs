@@ -202,7 +202,7 @@ fn what_stands_against_one_operation_stands_against_all() {
         (&[op(INSERT, "k", "1", 0)], Status::AlreadyExists, "key 'k' already exists"),
         (&[op(UPDATE, "x", "1", 0)], Status::NotFound, "key 'x' not found"),
         (&[op(REMOVE, "x", "", 0)], Status::NotFound, "key 'x' not found"),
-        (&[op(PUT, "x", "1", 9)], Status::Conflict, "entry index 0 does not match put index 9"),
+        (&[op(PUT, "x", "1", 9)], Status::Conflict, "entry index 0 does not match update index 9"),
         (
             &[op(UPDATE, "k", "1", 9)],
             Status::Conflict,

@@ -40,6 +40,10 @@ const PATIENCE: Span = Span::secs(60);
 /// How long a leave waits for a leader: without one it cannot be, and its caller can do something.
 const LEADERLESS: Span = Span::secs(10);
 
+/// How much longer a leave waits for a leader that does not let this node go: it does when a
+/// majority of the others is there.
+const HELD: Span = Span::secs(20);
+
 /// Something that is wanted.
 #[derive(Debug)]
 pub(super) struct Errand {
@@ -114,9 +118,14 @@ impl Errand {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return Some(Refusal::Deadline);
         }
-        let over = !led && self.patience <= now;
+        let over = match self.goal {
+            Goal::Join(_) => !led && self.patience <= now,
+            Goal::Leave(_) if led => self.patience.after(HELD) <= now,
+            Goal::Leave(_) => self.patience <= now,
+        };
         over.then_some(Refusal::Unavailable(match self.goal {
             Goal::Join(_) => NOBODY_ADMITS,
+            Goal::Leave(_) if led => TOO_FEW_STAY,
             Goal::Leave(_) => NOBODY_LETS_GO,
         }))
     }
@@ -254,6 +263,9 @@ fn is_final(refusal: &Refusal) -> bool {
     }
 }
 
-const NOBODY_ADMITS: &str = "no member that leads the group was found: is a majority of it up, and are the addresses right?";
+const NOBODY_ADMITS: &str = "no member that leads the group was found: is a majority of it up, and \
+                             are the addresses right?";
+const TOO_FEW_STAY: &str = "too few of the group's other members are up: without this node they \
+                            would be no majority; start them, then leave";
 const NOBODY_LETS_GO: &str = "the group has no leader, so nobody can let this node go: start its \
                               other members until a majority is up, then leave";
