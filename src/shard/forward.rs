@@ -76,8 +76,8 @@ struct Sent {
     heard: u64,
     /// Since when nothing more was heard than that, while some were not.
     since: Option<Instant>,
-    /// It does not hear; all calls that were out are refused.
-    deaf: bool,
+    /// It did not hear, and calls are refused until it does or this passes: then one may try.
+    deaf_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -136,7 +136,8 @@ impl Forward {
         asks: Option<&Member>,
         now: Now,
     ) -> Result<(), Refusal> {
-        if self.sent.get(&to).is_some_and(|sent| sent.deaf) {
+        let deaf_until = self.sent.get(&to).and_then(|sent| sent.deaf_until);
+        if deaf_until.is_some_and(|until| now.monotonic < until) {
             return Err(Refusal::Unavailable(DEAF));
         }
         if self.out.len() >= CALLS_PASSED_ON_MAX {
@@ -222,10 +223,11 @@ impl Forward {
     /// Time passes. Who does not hear for too long counts as not reached.
     pub fn look(&mut self, now: Now, replies: &mut Replies) -> Vec<(PartitionId, Ticket)> {
         let mut deaf = BTreeSet::new();
-        for (way, sent) in self.sent.iter_mut().filter(|(_, sent)| !sent.deaf) {
+        for (way, sent) in &mut self.sent {
             let late = |since: Instant| now.monotonic.since(since) >= self.patience;
             if sent.since.is_some_and(late) {
-                sent.deaf = true;
+                sent.since = None;
+                sent.deaf_until = Some(now.monotonic.after(self.patience));
                 deaf.insert(*way);
             }
         }
@@ -334,7 +336,11 @@ impl Forward {
         {
             sent.heard = heard;
             sent.since = (heard < sent.posts).then_some(now.monotonic);
-            sent.deaf &= sent.since.is_some();
+            sent.deaf_until = None;
+        }
+        if !post.is_empty() {
+            // Who sent it is told that it came, also when nothing else is to be said.
+            self.posts.entry(way).or_default();
         }
         let before = self.heard.insert(way, (life, posts));
         let missing = posts - u64::from(!post.is_empty()).min(posts);
