@@ -602,17 +602,6 @@ async fn groups_are_founded_watched_and_left() {
 }
 
 #[tokio::test]
-async fn joining_is_refused_until_it_is_built() {
-    let Some(session) = session().await else { return };
-    let path = "/atomix.multiraft.v1.Node/Join";
-    let request = JoinRequest { group: Some(group(1, &[1])) };
-    let status = session.caller.unary::<_, JoinResponse>(path, request).await;
-    let status = status.expect_err("not built");
-    assert_eq!(status.code(), Code::Unimplemented);
-    assert!(status.message().contains("Bootstrap"), "says what to do instead: {status}");
-}
-
-#[tokio::test]
 async fn a_listener_of_the_released_dialect_numbers_results_its_own_way() {
     if !harness::possible() {
         return;

@@ -187,7 +187,8 @@ async fn a_lost_node_is_replaced_by_another() {
     assert_eq!(refused.code(), Code::Unavailable, "{refused}");
     assert!(refused.message().contains("start its other members"), "{refused}");
     nodes.restart(2);
-    assert_eq!(nodes.add(4).await, 2);
+    // What was asked may still come true, as after every UNAVAILABLE; the group goes on either way.
+    assert_eq!(nodes.add(1).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,8 +85,8 @@ struct Out {
     ticket: Ticket,
     partition: PartitionId,
     to: Way,
-    /// It wants another leader, whoever that is.
-    unseats: bool,
+    /// It wants another leader: this one, or whoever comes.
+    seats: Option<Option<NodeId>>,
 }
 
 #[derive(Debug)]
@@ -162,8 +162,11 @@ impl Forward {
             wish,
         };
         self.posts.entry(to).or_default().calls.push(call);
-        let unseats = matches!(request.ask, Ask::Change { change: Change::Lead(None), .. });
-        self.out.insert(number, Out { ticket, partition, to, unseats });
+        let seats = match &request.ask {
+            Ask::Change { change: Change::Lead(to), .. } => Some(*to),
+            _ => None,
+        };
+        self.out.insert(number, Out { ticket, partition, to, seats });
         self.numbers.insert(ticket, number);
         Ok(())
     }
@@ -197,16 +200,21 @@ impl Forward {
         }
     }
 
-    /// No leader of this partition is there any more, or another one.
-    pub fn moved(&mut self, partition: PartitionId, replies: &mut Replies) {
-        let unseats = |out: &Out| out.partition == partition && out.unseats;
-        let numbers = self.out.iter().filter(|(_, out)| unseats(out)).map(|(number, _)| *number);
+    /// No leader of this partition is there any more, or another one. Who wanted that is told so.
+    pub fn moved(&mut self, partition: PartitionId, leader: Option<NodeId>, replies: &mut Replies) {
+        let seated = |out: &Out| {
+            let wanted = out.seats.is_some_and(|to| to.is_none_or(|to| leader == Some(to)));
+            out.partition == partition && wanted && leader.is_some_and(|now| now != out.to.0)
+        };
+        let numbers = self.out.iter().filter(|(_, out)| seated(out)).map(|(number, _)| *number);
         for number in numbers.collect::<Vec<_>>() {
             let out = self.out.remove(&number).expect("it was just seen");
             self.numbers.remove(&out.ticket);
             replies.done(out.ticket);
         }
-        self.refuse(replies, MOVED, |out| out.partition == partition);
+        // Who wants one waits while there is none: the vote is under way.
+        let waits = |out: &Out| out.seats.is_some() && leader.is_none();
+        self.refuse(replies, MOVED, |out| out.partition == partition && !waits(out));
     }
 
     /// A peer is not reached, or lost some of what it was sent. Returns the tickets of its guests

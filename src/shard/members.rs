@@ -123,7 +123,7 @@ impl Shard {
             let removed = living.partition.is_removed();
             self.touch(id);
             if removed {
-                self.forward.moved(id, &mut self.effects.replies);
+                self.forward.moved(id, None, &mut self.effects.replies);
                 self.set_tick(now);
             }
         }
@@ -194,7 +194,7 @@ impl Shard {
             return self.asked.push(ticket);
         };
         self.moved = true;
-        self.forward.moved(id, &mut self.effects.replies);
+        self.forward.moved(id, None, &mut self.effects.replies);
         living.partition.leave(&mut self.effects.replies);
         let _ = living.partition.settle(now, &self.rules, &mut self.effects);
         // Its last messages leave; what it would record goes with it.

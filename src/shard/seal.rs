@@ -18,8 +18,8 @@ impl Shard {
     /// Fills the outbox.
     pub(super) fn seal(&mut self, now: Now, outbox: &mut Outbox) {
         for event in &self.effects.events {
-            if let Happening::LeaderUpdated { .. } = event.what {
-                self.forward.moved(event.partition, &mut self.effects.replies);
+            if let Happening::LeaderUpdated { leader, .. } = event.what {
+                self.forward.moved(event.partition, leader, &mut self.effects.replies);
             }
         }
         self.take_changes(now);
