@@ -1,5 +1,5 @@
-//! Links between real nodes: strangers on the peer port, peers that are refused, ways that break in
-//! one direction or in both, snapshots that are cut, and calls that go through a follower meanwhile.
+//! Links between real nodes: strangers on the peer port, peers that are refused, ways that break
+//! in one direction or in both, snapshots that are cut, and calls through a follower meanwhile.
 #![cfg(feature = "io")]
 #![allow(clippy::unwrap_used)]
 

@@ -221,8 +221,8 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded() {
-        let mut sending = Sending::default();
-        sending.bytes = SNAPSHOTS_WAITING_BYTES_MAX - 10;
+        let bytes = SNAPSHOTS_WAITING_BYTES_MAX - 10;
+        let mut sending = Sending { bytes, ..Sending::default() };
         assert_eq!(sending.add(snapshot(2, 1, 1, 11)), None);
         assert_eq!(sending.add(snapshot(2, 1, 1, 10)), Some(true));
         assert_eq!(sending.add(snapshot(2, 1, 2, 10)), Some(false), "it takes the other's room");

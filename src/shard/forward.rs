@@ -451,8 +451,8 @@ fn wished(wish: &peer::MemberWish) -> Option<(Change, bool)> {
     Some((change, wish.passed))
 }
 
-/// Cuts a post into pieces that are not too large, in its order. Who is gone stands in the last one,
-/// after all calls.
+/// Cuts a post into pieces that are not too large, in its order. Who is gone stands in the last
+/// one, after all calls.
 fn cut(post: Post, mut each: impl FnMut(Post)) {
     let Post { calls, answers, gone, missed, notices, .. } = post;
     let mut piece = Post { missed, ..Post::default() };

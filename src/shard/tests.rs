@@ -588,11 +588,7 @@ fn storm(seed: u64) -> (usize, usize) {
     for _ in 0..10 {
         world.settle();
     }
-    for node in 0..3 {
-        let stats = world.stats(node);
-        let left = (stats.passed_now, stats.guests_now);
-        assert_eq!(left, (0, 0), "seed {seed}: calls are left over at {node}");
-    }
+    assert_eq!(forwarding::counts(&world), [(0, 0); 3], "seed {seed}: calls are left over");
     let mut answered = 0;
     for id in ids {
         let digests = world.digests(id);

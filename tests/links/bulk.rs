@@ -15,9 +15,10 @@ async fn a_snapshot_that_is_cut_goes_on_where_it_was() {
     if !possible() {
         return;
     }
+    let rate = 64 << 20;
     let config = format!(
-        "{}snapshot_entries = 16\nretain_entries = 0\n[peer]\nsnapshot_bytes_per_second = 67108864\n",
-        CONFIG
+        "{CONFIG}snapshot_entries = 16\nretain_entries = 0\n\
+         [peer]\nsnapshot_bytes_per_second = {rate}\n"
     );
     let mut nodes = Nodes::start_with(&[1, 1, 1], &config);
     let to_third = Proxy::to(&nodes.places[2].peer);

@@ -17,7 +17,8 @@ fn waits(world: &mut World, at: usize) -> Ticket {
     world.ask(at, P, Ask::Query { at_least: Index(1_000_000) }, &body)
 }
 
-fn counts(world: &World) -> Vec<(u64, u64)> {
+/// Calls passed on and guests, at each node.
+pub fn counts(world: &World) -> Vec<(u64, u64)> {
     (0..3).map(|at| (world.stats(at).passed_now, world.stats(at).guests_now)).collect()
 }
 
