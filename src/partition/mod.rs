@@ -6,8 +6,6 @@
 //!                   Replica (raft) ─ committed entries ─► Machine (state)
 //! ```
 //!
-//! # Contract
-//!
 //! A partition touched in a turn settles exactly once, after its last fact; it says nothing before,
 //! but for refusing what it does not take. What depends on the disk stays in here until `durable`
 //! names the turn that recorded it. A command is applied only when it is committed, and answered
@@ -16,9 +14,8 @@
 //! A panic of the state machine halts this partition on this node: its callers are told to go on
 //! elsewhere, it says nothing any more, and the others do not notice (design.md, decision 7).
 //!
-//! Read next: `settle.rs` for the order within a settlement, `replica.rs` for raft's rules,
-//! `machine.rs` for what an entry does, `capture.rs` for snapshots. Absent on purpose: the journal
-//! and every byte format.
+//! Read next: `settle.rs`, `replica.rs` for raft's rules, `machine.rs` for what an entry does.
+//! Absent on purpose: the journal and every byte format.
 
 pub mod capture;
 pub mod clock;
