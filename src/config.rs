@@ -66,6 +66,8 @@ pub struct NodeConfig {
     pub snapshot_bytes: u64,
     /// Entries kept before a snapshot for followers that are a little behind.
     pub retain_entries: u64,
+    /// Bytes of snapshots that one shard sends to peers in a second.
+    pub snapshot_rate: u64,
     /// Client connections at a time; each shard has an equal share.
     pub connections_max: u32,
     /// Calls at a time on one connection.
@@ -191,6 +193,7 @@ impl Default for NodeConfig {
             snapshot_entries: 0,
             snapshot_bytes: 0,
             retain_entries: 0,
+            snapshot_rate: 0,
             connections_max: 0,
             streams_max: 0,
             keepalive: Span::ZERO,
@@ -353,12 +356,18 @@ impl NodeConfig {
 
 impl ClusterConfig {
     /// A number that is equal when all values are, and hardly ever otherwise. It depends on the
-    /// names and values of the keys alone, so it stays the same from build to build.
+    /// names and values of the keys alone, so it stays the same from build to build; a key that is
+    /// younger than data directories counts only where it is not at its default, so that those
+    /// still open.
     #[must_use]
     pub fn digest(&self) -> u64 {
+        let plain = NodeConfig::default();
         let config = NodeConfig { cluster: self.clone(), ..NodeConfig::default() };
         let mut digest = FNV_OFFSET;
         for key in KEYS.iter().filter(|key| key.section == "cluster") {
+            if YOUNGER.contains(&key.name) && key.value(&config) == key.value(&plain) {
+                continue;
+            }
             let text = format!("{}={}\n", key.name, key.value(&config));
             for byte in text.bytes() {
                 digest = (digest ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
@@ -367,6 +376,9 @@ impl ClusterConfig {
         digest
     }
 }
+
+/// Keys of [cluster] that came after the first data directories.
+const YOUNGER: &[&str] = &["replicas", "nodes"];
 
 /// FNV-1a, 64 bits.
 const FNV_OFFSET: u64 = 0xCBF2_9CE4_8422_2325;

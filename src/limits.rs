@@ -48,6 +48,9 @@ pub const APPLY_TURN_BYTES_MAX: usize = 2 * ENTRY_BYTES_MAX;
 /// told, as if the link had lost them.
 pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
 
+/// Calls and answers that one bundle carries beside raft's messages; what is more goes in another.
+pub const POST_BYTES_MAX: usize = BUNDLE_BYTES_MAX / 2;
+
 /// Read rounds that wait for their quorum in one partition; past it queries join the next one.
 pub const READ_ROUNDS_MAX: usize = 64;
 
@@ -69,12 +72,30 @@ pub const HELLO_BYTES_MAX: usize = 4096;
 /// Connections on the peer port that have not said who they are.
 pub const PEER_GREETINGS_MAX: usize = 256;
 
+/// Links from peers' cores to one core: 15 peers of 64 cores.
+pub const PEER_LINKS_MAX: usize = 1024;
+
+/// Nodes whose data is remembered; more than that were never members of anything.
+pub const PEERS_KNOWN_MAX: usize = 4096;
+
 /// Snapshots that one core receives at once.
 pub const SNAPSHOTS_IN_PARTS_MAX: usize = 8;
 
-/// How fast one core sends snapshots: a tenth of what a 25 Gbit/s link and a disk for it take, so
-/// that bundles keep their latency.
+/// Their bytes together, those of which nothing has come yet included.
+pub const SNAPSHOTS_IN_PARTS_BYTES_MAX: usize = 2 * SNAPSHOT_BYTES_MAX;
+
+/// Snapshots that one core is to send; past it raft is told at once that they did not arrive.
+pub const SNAPSHOTS_WAITING_BYTES_MAX: usize = 2 * SNAPSHOT_BYTES_MAX;
+
+/// How fast one core sends snapshots unless configured otherwise: a tenth of what a 25 Gbit/s link
+/// and a disk for it take, so that bundles keep their latency.
 pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 256 << 20;
+
+/// The slowest that may be configured: a snapshot of 64 MiB in a minute.
+pub const SNAPSHOT_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
+
+/// The fastest: past what any link of today takes, which is as good as no bound.
+pub const SNAPSHOT_BYTES_PER_SECOND_MAX: u64 = 64 << 30;
 
 /// One whole snapshot on its way to a peer or into memory.
 pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
@@ -94,6 +115,8 @@ const _: () = {
     assert!(ENTRY_BYTES_MAX <= RAFT_MESSAGE_BYTES_MAX);
     assert!(RAFT_MESSAGE_BYTES_MAX < BUNDLE_BYTES_MAX);
     assert!(BUNDLE_BYTES_MAX < u32::MAX as usize);
+    // Receivers take twice a bundle: messages that fill one, a post, and the headers of both.
+    assert!(BUNDLE_BYTES_MAX + POST_BYTES_MAX + 4 * REQUEST_BYTES_MAX < 2 * BUNDLE_BYTES_MAX);
     assert!(PARTITION_TURN_BYTES_MAX <= PARTITION_IN_FLIGHT_BYTES_MAX);
     // A partition that is given all it may have does not starve the next turn's entry.
     assert!(APPLY_TURN_BYTES_MAX >= ENTRY_BYTES_MAX);
@@ -326,9 +349,9 @@ pub const TIMERS_ENTRY_MAX: usize = 4 << 10;
 /// to the next: a replica that catches up applies many at once.
 pub const TIMERS_TURN_MAX: usize = TIMERS_ENTRY_MAX;
 
-/// Events that the clearing of one structure sends, about 150 ns each. A clearing that would send
+/// Events that the clearing of one structure sends, about 1 us each. A clearing that would send
 /// more ends the streams that it concerns: each has to look anew, as one that could not keep up.
-pub const CLEAR_EVENTS_MAX: usize = 32 << 10;
+pub const CLEAR_EVENTS_MAX: usize = 4 << 10;
 
 /// Bytes of replies in one batch past which a stream is told to come back instead of being served
 /// now.

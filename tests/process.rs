@@ -515,7 +515,7 @@ fn what_is_typed_wrong_is_told_with_what_would_do() {
         (&["serve", "--partitions", "many"], 2, "--partitions many: not a whole number"),
         (&["serve", "--listen", "5678"], 2, "HOST:PORT"),
         (&["serve", "--nonsense"], 2, "--nonsense"),
-        (&["cuonter"], 2, "some similar subcommands exist: 'countermap', 'counter'"),
+        (&["cuonter"], 2, "some similar subcommands exist: 'cluster', 'countermap', 'counter'"),
         (&["log", "dump", "/no/such/directory"], 8, "/no/such/directory"),
         (&["map", "put", "m", "k", "v", "--ttl", "soon"], 2, "write it as 500ms, 5s, 2m or 1h"),
     ] {
@@ -612,6 +612,8 @@ fn a_journal_can_be_told_and_checked() {
     ] {
         assert!(told.contains(word), "no {word:?} in\n{told}");
     }
+    let absent = plain(&["log", "dump", &data, "--partition", "77"]);
+    assert_eq!(absent.status.code(), Some(8), "{}", text(&absent));
     let verified = plain(&["log", "verify", &data]);
     assert_eq!(verified.status.code(), Some(0), "{}", text(&verified));
     assert!(text(&verified).contains("whole"));

@@ -29,12 +29,12 @@ const KEPT: [(u64, &[Mix], &str); 9] = [
         "a follower behind the log waited for ever: its snapshot was off the shelf at once",
     ),
     (5144, &Mix::ALL, "who was being removed was elected, and led without belonging"),
-    (22, &FIRST, "shows a leader that answers reads without asking a quorum"),
     (67, &FIRST, "shows a leader that answers reads without asking a quorum"),
-    (118, &FIRST, "shows a leader that answers reads without asking a quorum"),
-    (35, &FIRST, "shows answers that leave before they are durable"),
-    (83, &FIRST, "shows answers that leave before they are durable"),
-    (114, &FIRST, "shows answers that leave before they are durable"),
+    (178, &FIRST, "shows a leader that answers reads without asking a quorum"),
+    (227, &FIRST, "shows a leader that answers reads without asking a quorum"),
+    (236, &FIRST, "shows answers that leave before they are durable"),
+    (290, &FIRST, "shows answers that leave before they are durable"),
+    (320, &FIRST, "shows answers that leave before they are durable"),
 ];
 
 /// The mixes of the first kinds.

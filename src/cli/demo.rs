@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::look;
-use super::target::Stop;
+use super::target::{DEFAULT_ENDPOINT, Stop};
 use super::{Exit, Failure, note, say};
 
 /// What is typed.
@@ -99,7 +99,7 @@ impl Demo<'_> {
 
     async fn run(&mut self) -> Result<Exit, Failure> {
         for node in 1..=self.flags.nodes {
-            let child = self.start(node)?;
+            let child = self.start(node, Stdio::piped())?;
             self.running.insert(node, child);
         }
         for node in 1..=self.flags.nodes {
@@ -115,7 +115,7 @@ impl Demo<'_> {
         }
     }
 
-    fn start(&self, node: u16) -> Result<Child, Failure> {
+    fn start(&self, node: u16, banner: Stdio) -> Result<Child, Failure> {
         let program = std::env::current_exe();
         let program = program.map_err(|error| Failure::new(Exit::Failed, error))?;
         let mut command = Command::new(program);
@@ -129,7 +129,7 @@ impl Demo<'_> {
         }
         // In a group of its own, so that an interrupt from the terminal reaches this process alone.
         command.process_group(0).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(banner).stderr(self.log(node)?);
         command.spawn().map_err(|error| Failure::new(Exit::Failed, error))
     }
 
@@ -148,9 +148,25 @@ impl Demo<'_> {
         };
         match timeout(START_MAX, serves).await {
             Ok(true) => Ok(()),
-            _ => Err(Failure::new(Exit::Failed, format!("node {node} did not start"))
-                .mend("are its ports taken? choose others with --port")),
+            _ => {
+                let said = std::fs::read_to_string(self.log_path(node)).unwrap_or_default();
+                let what = format!("node {node} did not start: {}", said.trim_end());
+                let mend = "when its ports are taken, choose others with --port";
+                Err(Failure::new(Exit::Failed, what).mend(mend))
+            }
         }
+    }
+
+    fn log_path(&self, node: u16) -> PathBuf {
+        self.dir.join(format!("node-{node}.log"))
+    }
+
+    /// What a node says beside its banner would tear the table.
+    fn log(&self, node: u16) -> Result<Stdio, Failure> {
+        let path = self.log_path(node);
+        let file = std::fs::File::create(&path);
+        let failed = |error| Failure::new(Exit::DataDir, format!("{}: {error}", path.display()));
+        Ok(file.map_err(failed)?.into())
     }
 
     /// Starts again, a little later, what has ended.
@@ -167,9 +183,7 @@ impl Demo<'_> {
             self.ended.iter().filter(|(_, at)| **at <= now).map(|(node, _)| *node).collect();
         for node in due {
             self.ended.remove(&node);
-            let mut child = self.start(node)?;
-            // Nobody reads its banner, which is shorter than a pipe's buffer.
-            drop(child.stdout.take());
+            let child = self.start(node, Stdio::null())?;
             self.running.insert(node, child);
         }
         Ok(())
@@ -178,11 +192,15 @@ impl Demo<'_> {
     /// A terminal shows the newest alone, a pipe what has changed.
     fn show(&mut self, view: &look::View) {
         let mut text = view.table();
-        text.push_str("\ntry    ringraft counter incr visits\n");
+        let (first, mut there) = (self.api(1), String::new());
+        if first != DEFAULT_ENDPOINT {
+            there = format!(" --endpoint {first}");
+        }
+        text.push_str(&format!("\ntry    ringraft counter incr visits{there}\n"));
         let pids: Vec<String> =
             self.running.values().filter_map(Child::id).map(|id| id.to_string()).collect();
         text.push_str(&format!("       kill -9 {}\n", pids.join(" | ")));
-        text.push_str("       ringraft cluster watch\nend    Ctrl-C");
+        text.push_str(&format!("       ringraft cluster watch{there}\nend    Ctrl-C"));
         if text == self.shown {
             return;
         }

@@ -154,6 +154,16 @@ pub const KEYS: &[Key] = &[
         |c, n| c.retain_entries = n,
     ),
     number(
+        "peer",
+        "snapshot_bytes_per_second",
+        BYTES,
+        limits::SNAPSHOT_BYTES_PER_SECOND,
+        limits::SNAPSHOT_BYTES_PER_SECOND_MIN,
+        limits::SNAPSHOT_BYTES_PER_SECOND_MAX,
+        |c| c.snapshot_rate,
+        |c, n| c.snapshot_rate = n,
+    ),
+    number(
         "connection",
         "connections_max",
         "connections",

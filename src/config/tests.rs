@@ -71,7 +71,7 @@ fn mistakes_are_all_told_with_their_lines() {
             "line 2: id: out of bounds; allowed: 1 to 4294967295",
             "line 3: unknown key shard in [node]; known are id, data_dir, listen, peer_listen, \
              shards, dialect, listen_also, trace, drain_ms",
-            "line 5: unknown table [raft]; known are node, journal, connection, cluster",
+            "line 5: unknown table [raft]; known are node, journal, peer, connection, cluster",
             "line 9: partitions: not a whole number; allowed: 0 to 4096 partitions",
         ]
     );
@@ -159,6 +159,13 @@ fn another_listener_has_a_dialect_and_an_address() {
         let fault = config.set("node.listen_also", "--listen-also", bad).expect_err(bad);
         assert!(fault.to_string().contains("DIALECT=HOST:PORT"), "{fault}");
     }
+}
+
+#[test]
+fn keys_that_came_later_leave_the_digest_of_directories_as_it_was() {
+    let mut config = NodeConfig::default();
+    config.cluster.election = Span::millis(1_000);
+    assert_eq!(config.cluster.digest(), 0xE325_680B_EFB5_81F4, "made before there were nodes");
 }
 
 #[test]

@@ -116,9 +116,10 @@ impl Dialect {
 const SET_ADD: u8 = 3;
 const SET_REMOVE: u8 = 4;
 
-/// `PrimitiveSpec.service` for what rsm calls `name` of `version`, so that one primitive is the same
-/// in all dialects. Empty, which names no type, for a type that there is not; of one that there is
-/// in another version, what the state machine knows as that (`primitive::other_version`).
+/// `PrimitiveSpec.service` for what rsm calls `name` of `version`, so that one primitive is the
+/// same in all dialects. Empty, which names no type, for a type that there is not; of one that
+/// there is in another version, what the state machine knows as that
+/// (`primitive::other_version`).
 #[must_use]
 pub fn service_of(name: &str, version: &str) -> String {
     match Kind::ALL.into_iter().find(|kind| kind.name() == name) {

@@ -38,6 +38,13 @@ impl Clock {
         self.term
     }
 
+    /// Shows its start until now. The leader holds its clock while the state has not come to the
+    /// term yet: a session has its whole timeout from the first stamp of a term on, and must not
+    /// spend it waiting for a long log to be applied.
+    pub fn hold(&mut self, now: Now) {
+        self.at = now.monotonic;
+    }
+
     /// What it shows: the stamp of an entry that is proposed now.
     #[must_use]
     pub fn read(&self, now: Now) -> LogTime {
@@ -72,6 +79,14 @@ mod tests {
         assert_eq!(clock.read(now(150, 9_000_000)), LogTime(5_050));
         assert_eq!(clock.read(now(160, 0)), LogTime(5_060));
         assert_eq!(clock.instant_of(LogTime(5_060)), Instant(160));
+    }
+
+    #[test]
+    fn a_clock_that_is_held_stands() {
+        let mut clock = Clock::start(Term(1), LogTime(0), now(100, 5_000), Span(10));
+        clock.hold(now(900, 0));
+        assert_eq!(clock.read(now(900, 0)), LogTime(5_000));
+        assert_eq!(clock.read(now(907, 0)), LogTime(5_007));
     }
 
     #[test]

@@ -9,12 +9,12 @@
 //! The machine is a pure function of the entries applied: callers and watchers are told on the way
 //! and change nothing. It counts one per command: a tick, which only moves time, does not count, so
 //! events that a tick causes carry the index of the last command. An entry runs a bounded number of
-//! timers (limits.rs), so that a million lifetimes that end together do not make one long turn: what
-//! is left is overdue and runs, in the same order, with the entries that follow, for which the
-//! leader sees to it that there are some. Until then commands find what it would have removed. A command that cannot be
-//! understood counts and changes nothing. Nothing that an entry holds can make it panic; what it
-//! asserts is about itself. Absent on purpose: raft, disks, clocks. Next: `command.rs` for commands
-//! of sessions, `query.rs` for reads, `snapshot.rs`.
+//! timers (limits.rs), so that a million lifetimes that end together do not make one long turn:
+//! what is left is overdue and runs, in the same order, with the entries that follow, of which the
+//! leader sees to it that there are some. Until then commands find what it would have removed.
+//! A command that cannot be understood counts and changes nothing. Nothing that an entry holds can
+//! make it panic; what it asserts is about itself. Absent on purpose: raft, disks, clocks. Next:
+//! `command.rs` for commands of sessions, `query.rs` for reads, `snapshot.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -102,6 +102,33 @@ fn a_session_expires_by_a_tick_that_the_leader_proposes() {
 }
 
 #[test]
+fn a_long_recovery_takes_nothing_from_a_sessions_timeout() {
+    let mut one = One::new();
+    one.round();
+    one.propose(1, Lane::Ordinary).expect("it leads");
+    one.round();
+    let disk = std::mem::take(&mut one.disk);
+    one.partition = Partition::recover(&group(), &one.rules, disk).expect("it is whole");
+    let pass = |one: &mut One, span| {
+        one.now.monotonic = one.now.monotonic.after(span);
+        one.now.wall = one.now.wall.after(span);
+    };
+    // The leader of a new term, with a log to apply that takes longer than the session's timeout.
+    one.settle();
+    assert!(one.partition.is_leader());
+    pass(&mut one, Span::secs(20));
+    one.settle();
+    pass(&mut one, Span::secs(20));
+    one.durable();
+    let wake = one.settle().expect("the session is there, and waits for its end");
+    let span = wake.since(one.now.monotonic);
+    assert!(span >= Span::secs(29), "it has its whole timeout, not {span}");
+    one.now.monotonic = wake;
+    one.round();
+    assert_eq!(one.settle(), None, "and not more than that");
+}
+
+#[test]
 fn a_snapshot_is_due_after_so_many_entries_and_pauses_what_it_must() {
     let mut one = One::new();
     one.rules.snapshot_entries = 20;
@@ -145,6 +172,8 @@ struct One {
     budget: usize,
     /// Snapshots that became whole.
     ended: Vec<Position>,
+    /// What a crash would leave.
+    disk: Recovered,
 }
 
 impl One {
@@ -158,6 +187,7 @@ impl One {
             turn: 0,
             budget: 1 << 20,
             ended: Vec::new(),
+            disk: Recovered::default(),
         }
     }
 
@@ -173,6 +203,13 @@ impl One {
         self.effects.records.clear();
         self.effects.begin(self.turn, self.budget);
         let wake = self.partition.settle(self.now, &self.rules, &mut self.effects);
+        for (_, record) in &self.effects.records {
+            match record {
+                Record::Entries(entries) => self.disk.entries.extend(entries.iter().cloned()),
+                Record::State(hard) => self.disk.hard = hard.clone(),
+                Record::SnapshotBegin(_) | Record::SnapshotSlice(_) | Record::SnapshotEnd(_) => {}
+            }
+        }
         self.ended.extend(self.effects.records.iter().filter_map(|(_, record)| match record {
             Record::SnapshotEnd(facts) => Some(facts.position),
             Record::Entries(_)

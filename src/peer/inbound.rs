@@ -7,20 +7,22 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 use glommio::net::TcpListener;
 
-use super::{PATIENCE, Shared, read_word, within, write_all};
-use crate::id::{NodeId, PartitionId};
+use super::frames::Frames;
+use super::{PATIENCE, Shared, read_body, read_exact, within, write_all};
+use crate::id::{NodeId, PartitionId, ShardId};
 use crate::limits::{
-    BUNDLE_BYTES_MAX, PEER_GREETINGS_MAX, SNAPSHOT_BYTES_MAX, SNAPSHOTS_IN_PARTS_MAX,
+    PEER_GREETINGS_MAX, PEER_LINKS_MAX, SNAPSHOT_BYTES_MAX, SNAPSHOTS_IN_PARTS_BYTES_MAX,
+    SNAPSHOTS_IN_PARTS_MAX,
 };
 use crate::runtime::tcp::Socket;
 use crate::shard::inbox::LinkNews;
-use crate::wire::hello::{Cargo, Hello, Offer, Welcome};
+use crate::wire::hello::{Cargo, HEAD_BYTES, Hello, Offer, Welcome, stranger};
 
 /// Snapshots that have come in part.
 pub type Partials = BTreeMap<(NodeId, PartitionId), Partial>;
@@ -32,8 +34,59 @@ pub struct Partial {
     bytes: BytesMut,
     /// When its last octets came, or it was begun.
     at: Instant,
-    /// A connection fills it.
-    filling: bool,
+    /// The connection that fills it; another one that comes takes it over.
+    filled_by: Option<u64>,
+}
+
+/// Links that carry bundles to this core, at most one from each core of each peer: a new one means
+/// that the peer gave the old one up, whether or not we know that already.
+#[derive(Default, Debug)]
+pub struct Links {
+    up: BTreeMap<(NodeId, ShardId), Inbound>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Inbound {
+    number: u64,
+    incarnation: u64,
+    reader: Option<Waker>,
+}
+
+impl Links {
+    /// Who speaks here now, each with its incarnation.
+    pub fn speakers(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        self.up.iter().map(|((node, _), link)| (*node, link.incarnation))
+    }
+
+    /// A new link, which takes the place of an old one: its number, and whether there was one.
+    fn add(&mut self, key: (NodeId, ShardId), incarnation: u64) -> Option<(u64, bool)> {
+        if self.up.len() >= PEER_LINKS_MAX && !self.up.contains_key(&key) {
+            return None;
+        }
+        let number = self.number();
+        let old = self.up.insert(key, Inbound { number, incarnation, reader: None });
+        let replaced = old.is_some();
+        if let Some(reader) = old.and_then(|old| old.reader) {
+            reader.wake();
+        }
+        Some((number, replaced))
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// The link, while no other took its place.
+    fn get_mut(&mut self, key: (NodeId, ShardId), number: u64) -> Option<&mut Inbound> {
+        self.up.get_mut(&key).filter(|link| link.number == number)
+    }
+
+    /// It ended; `false` when another one had taken its place.
+    fn remove(&mut self, key: (NodeId, ShardId), number: u64) -> bool {
+        self.get_mut(key, number).is_some() && self.up.remove(&key).is_some()
+    }
 }
 
 /// Accepts until the task is dropped.
@@ -53,7 +106,9 @@ pub async fn accept(listener: TcpListener, shared: Shared) {
             // The kernel tells the peer; it comes again.
             Ok(stream) => drop(stream),
             Err(error) => {
-                tracing::warn!(%error, "no peer can be accepted");
+                if shared.borrow().told().is_news(&format!("accept {error}")) {
+                    tracing::warn!(%error, "no peer can be accepted");
+                }
                 glommio::timer::sleep(PAUSE).await;
             }
         }
@@ -62,21 +117,33 @@ pub async fn accept(listener: TcpListener, shared: Shared) {
 
 /// Hears who it is and hands the socket to the core that it is for.
 async fn greet(shared: &Shared, mut socket: Socket) {
-    let heard = within(PATIENCE, async {
-        let (head, body) = read_word(&mut socket).await?;
-        Hello::decode(&head, &body).map_err(|_| "it does not speak our protocol".to_owned())
+    let mut heard = false;
+    let word = within(PATIENCE, async {
+        let mut head = [0; HEAD_BYTES];
+        read_exact(&mut socket, &mut head[..1]).await?;
+        heard = true;
+        read_exact(&mut socket, &mut head[1..]).await?;
+        let body = read_body(&mut socket, &head).await?;
+        Hello::decode(&head, &body).map_err(|_| STRANGE.to_owned())
     });
-    // Probes hang up without a word, and strangers would not understand an answer.
-    let Ok(hello) = heard.await else { return };
+    let hello = match word.await {
+        Ok(hello) => hello,
+        Err(reason) => {
+            // Probes hang up without a word; strangers would not understand an answer.
+            let host = socket.peer_address().map_or_else(String::new, |it| it.ip().to_string());
+            if heard && shared.borrow().told().is_news(&format!("stranger {host} {reason}")) {
+                tracing::warn!(host, "a stranger on the peer port is let go: {reason}");
+            }
+            return;
+        }
+    };
     let refusal = {
         let peers = shared.borrow();
         let known = peers.known.get(hello.speaker.node);
         hello.refusal(&peers.here, known)
     };
     if let Some(reason) = refusal {
-        tracing::warn!(node = hello.speaker.node.0, "a peer is refused: {reason}");
-        let _ = within(PATIENCE, write_all(&mut socket, &Welcome::Refused(reason).encode())).await;
-        return;
+        return refuse(shared, hello.speaker.node, reason, &mut socket).await;
     }
     let (shard, here, shards) = {
         let peers = shared.borrow();
@@ -101,20 +168,27 @@ pub fn arrive(shared: &Shared, hello: Hello, fd: OwnedFd) {
     glommio::spawn_local(async move { welcome(shared, hello, Socket::adopt(fd)).await }).detach();
 }
 
-async fn welcome(shared: Shared, hello: Hello, socket: Socket) {
+/// Says why not, here and there.
+async fn refuse(shared: &Shared, node: NodeId, reason: String, socket: &mut Socket) {
+    if shared.borrow().told().is_news(&format!("refused {node} {reason}")) {
+        tracing::warn!(node = node.0, "a peer is refused: {reason}");
+    }
+    let _ = within(PATIENCE, write_all(socket, &Welcome::Refused(reason).encode())).await;
+}
+
+async fn welcome(shared: Shared, hello: Hello, mut socket: Socket) {
     let from = hello.speaker.node;
-    shared.borrow().known.note(from, hello.speaker.incarnation);
+    let incarnation = hello.speaker.incarnation;
+    // Two of one id may have greeted at the same time.
+    let known = shared.borrow().known.note(from, incarnation);
+    if let Some(reason) = stranger(from, incarnation, known) {
+        return refuse(&shared, from, reason, &mut socket).await;
+    }
     shared.borrow().is_alive(from);
     let ended = match hello.cargo {
-        Cargo::Bundles => {
-            let ended = take_bundles(&shared, &hello, socket).await;
-            shared.borrow_mut().heard.hung_up.push(from);
-            ended
-        }
+        Cargo::Bundles => take_bundles(&shared, &hello, socket).await,
         Cargo::Snapshot(offer) => take_snapshot(&shared, from, offer, socket).await,
     };
-    // What it was to answer may have been on its way.
-    shared.borrow_mut().lose(from);
     if let Err(reason) = ended {
         tracing::debug!(node = from.0, "a peer's link ended: {reason}");
     }
@@ -133,38 +207,66 @@ fn come(shared: &Shared, offset: u64) -> Welcome {
 
 async fn take_bundles(shared: &Shared, hello: &Hello, mut socket: Socket) -> Result<(), String> {
     let from = hello.speaker.node;
-    within(PATIENCE, write_all(&mut socket, &come(shared, 0).encode())).await?;
-    let mut buffer = BytesMut::new();
-    let mut piece = vec![0; READ_BYTES];
-    loop {
-        while let Some(bundle) = next_frame(&mut buffer)? {
-            let mut peers = shared.borrow_mut();
-            peers.heard.bytes += bundle.len();
-            peers.heard.bundles.push((from, bundle));
-            peers.ring();
-        }
-        until_room(shared).await;
-        match poll_fn(|context| socket.poll_read(context, &mut piece)).await {
-            Ok(0) => return Err("it hung up".to_owned()),
-            Ok(octets) => buffer.extend_from_slice(&piece[..octets]),
-            Err(error) => return Err(error.to_string()),
-        }
+    let key = (from, hello.from_shard);
+    let added = shared.borrow_mut().inbound.add(key, hello.speaker.incarnation);
+    let Some((number, replaced)) = added else {
+        let reason = format!("node {} has too many links", shared.borrow().here.node);
+        refuse(shared, from, reason.clone(), &mut socket).await;
+        return Err(reason);
+    };
+    if replaced {
+        // What was still to come the old way may not come.
+        shared.borrow_mut().lose(from);
     }
+    let ended = read_bundles(shared, key, number, &mut socket).await;
+    let mut peers = shared.borrow_mut();
+    if peers.inbound.remove(key, number) {
+        peers.heard.hung_up.push(from);
+        // What it was to answer may have been on its way.
+        peers.lose(from);
+    }
+    if let Err(reason) = &ended
+        && reason.contains(TOO_MUCH)
+        && peers.told().is_news(&format!("bundles {from} {reason}"))
+    {
+        tracing::warn!(node = from.0, "a peer's link is closed: {reason}");
+    }
+    ended
 }
 
-/// The next whole frame of a stream of them, each behind its length.
-fn next_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, String> {
-    let Some(length) = buffer.first_chunk::<4>() else { return Ok(None) };
-    let length = u32::from_le_bytes(*length) as usize;
-    if length > 2 * BUNDLE_BYTES_MAX {
-        return Err(format!("a bundle of {length} bytes"));
+async fn read_bundles(
+    shared: &Shared,
+    key: (NodeId, ShardId),
+    number: u64,
+    socket: &mut Socket,
+) -> Result<(), String> {
+    within(PATIENCE, write_all(socket, &come(shared, 0).encode())).await?;
+    let mut frames = Frames::default();
+    loop {
+        until_room(shared).await;
+        poll_fn(|context| {
+            let mut peers = shared.borrow_mut();
+            let Some(link) = peers.inbound.get_mut(key, number) else {
+                return Poll::Ready(Err("another one took its place".to_owned()));
+            };
+            link.reader = Some(context.waker().clone());
+            let mut piece = std::mem::take(&mut peers.scratch);
+            piece.resize(READ_BYTES, 0);
+            let read = socket.poll_read(context, &mut piece);
+            let taken = read.map(|read| match read {
+                Ok(0) => Err("it hung up".to_owned()),
+                Ok(octets) => frames.take(&piece[..octets], |bundle| {
+                    peers.heard.bytes += bundle.len();
+                    peers.heard.bundles.push((key.0, bundle));
+                    peers.ring();
+                }),
+                Err(error) => Err(error.to_string()),
+            });
+            peers.scratch = piece;
+            taken
+        })
+        .await?;
     }
-    if buffer.len() < 4 + length {
-        return Ok(None);
-    }
-    buffer.advance(4);
-    // A copy of its own: a slice would keep the whole of what was read alive.
-    Ok(Some(buffer.split_to(length).freeze()))
 }
 
 /// Waits while the shard has more than enough to look at.
@@ -187,11 +289,10 @@ async fn take_snapshot(
     mut socket: Socket,
 ) -> Result<(), String> {
     let key = (from, offer.partition);
-    let offset = match begin(shared, key, offer) {
-        Ok(offset) => offset,
+    let (number, offset) = match begin(shared, key, offer) {
+        Ok(begun) => begun,
         Err(reason) => {
-            let refused = Welcome::Refused(reason.clone()).encode();
-            within(PATIENCE, write_all(&mut socket, &refused)).await?;
+            refuse(shared, from, reason.clone(), &mut socket).await;
             return Err(reason);
         }
     };
@@ -199,11 +300,11 @@ async fn take_snapshot(
     let news =
         |up| LinkNews { node: from, address: address.clone(), snapshot: true, up, api_port: 0 };
     shared.borrow_mut().note(news(Some(0)));
-    let filled = fill(shared, key, offset, &mut socket).await;
-    if let Err(reason) = filled.and_then(|()| finish(shared, key, offer)) {
+    let filled = fill(shared, key, number, offset, &mut socket).await;
+    if let Err(reason) = filled.and_then(|()| finish(shared, key, number, offer)) {
         let mut peers = shared.borrow_mut();
-        if let Some(partial) = peers.partials.get_mut(&key) {
-            (partial.filling, partial.at) = (false, Instant::now());
+        if let Ok(partial) = own(&mut peers.partials, key, number) {
+            (partial.filled_by, partial.at) = (None, Instant::now());
         }
         peers.note(news(None));
         return Err(reason);
@@ -212,10 +313,26 @@ async fn take_snapshot(
     within(PATIENCE, write_all(&mut socket, &all)).await
 }
 
+/// The snapshot that this connection fills, while no other has taken it over.
+fn own(
+    partials: &mut Partials,
+    key: (NodeId, PartitionId),
+    number: u64,
+) -> Result<&mut Partial, String> {
+    let partial = partials.get_mut(&key).filter(|partial| partial.filled_by == Some(number));
+    partial.ok_or_else(|| "another one took its place".to_owned())
+}
+
 /// Hands a snapshot that has come whole to the shard.
-fn finish(shared: &Shared, key: (NodeId, PartitionId), offer: Offer) -> Result<(), String> {
+fn finish(
+    shared: &Shared,
+    key: (NodeId, PartitionId),
+    number: u64,
+    offer: Offer,
+) -> Result<(), String> {
     let mut peers = shared.borrow_mut();
-    let partial = peers.partials.remove(&key).ok_or("it was given up")?;
+    own(&mut peers.partials, key, number)?;
+    let partial = peers.partials.remove(&key).expect("it was just seen");
     let bytes = partial.bytes.freeze();
     if crc32c::crc32c(&bytes) != offer.checksum {
         return Err("it was changed on the way".to_owned());
@@ -225,32 +342,37 @@ fn finish(shared: &Shared, key: (NodeId, PartitionId), offer: Offer) -> Result<(
     Ok(())
 }
 
-/// Makes room for a snapshot, or finds what came of it before a cut.
-fn begin(shared: &Shared, key: (NodeId, PartitionId), offer: Offer) -> Result<u64, String> {
+/// Makes room for a snapshot, or finds what came of it before a cut: the connection's number and
+/// how much is there.
+fn begin(shared: &Shared, key: (NodeId, PartitionId), offer: Offer) -> Result<(u64, u64), String> {
     let mut peers = shared.borrow_mut();
     if offer.bytes == 0 || offer.bytes > SNAPSHOT_BYTES_MAX as u64 {
         return Err(format!("a snapshot of {} bytes is not taken", offer.bytes));
     }
     let now = Instant::now();
-    peers.partials.retain(|_, partial| partial.filling || now - partial.at < KEEP_PARTIAL);
-    if let Some(partial) = peers.partials.get_mut(&key).filter(|partial| partial.offer == offer) {
-        if partial.filling {
-            return Err("this snapshot is on its way already".to_owned());
-        }
-        partial.filling = true;
-        return Ok(partial.bytes.len() as u64);
+    let number = peers.inbound.number();
+    let partials = &mut peers.partials;
+    partials.retain(|_, partial| partial.filled_by.is_some() || now - partial.at < KEEP_PARTIAL);
+    if let Some(partial) = partials.get_mut(&key).filter(|partial| partial.offer == offer) {
+        partial.filled_by = Some(number);
+        return Ok((number, partial.bytes.len() as u64));
     }
-    if peers.partials.len() >= SNAPSHOTS_IN_PARTS_MAX && !peers.partials.contains_key(&key) {
+    let others = partials.iter().filter(|(other, _)| **other != key);
+    let (count, bytes) =
+        others.fold((0, 0), |(count, bytes), (_, other)| (count + 1, bytes + other.offer.bytes));
+    let full = bytes + offer.bytes > SNAPSHOTS_IN_PARTS_BYTES_MAX as u64;
+    if count >= SNAPSHOTS_IN_PARTS_MAX || full {
         return Err("too many snapshots are on their way here".to_owned());
     }
-    let partial = Partial { offer, bytes: BytesMut::new(), at: now, filling: true };
-    peers.partials.insert(key, partial);
-    Ok(0)
+    let partial = Partial { offer, bytes: BytesMut::new(), at: now, filled_by: Some(number) };
+    partials.insert(key, partial);
+    Ok((number, 0))
 }
 
 async fn fill(
     shared: &Shared,
     key: (NodeId, PartitionId),
+    number: u64,
     offset: u64,
     socket: &mut Socket,
 ) -> Result<(), String> {
@@ -258,8 +380,8 @@ async fn fill(
     let mut piece = vec![0; READ_BYTES];
     loop {
         let left = {
-            let peers = shared.borrow();
-            let partial = peers.partials.get(&key).ok_or("it was given up")?;
+            let mut peers = shared.borrow_mut();
+            let partial = own(&mut peers.partials, key, number)?;
             partial.offer.bytes as usize - partial.bytes.len()
         };
         if left == 0 {
@@ -275,11 +397,12 @@ async fn fill(
             return Err("it hung up".to_owned());
         }
         let mut peers = shared.borrow_mut();
-        let partial = peers.partials.get_mut(&key).ok_or("it was given up")?;
-        partial.bytes.extend_from_slice(&piece[..octets]);
+        own(&mut peers.partials, key, number)?.bytes.extend_from_slice(&piece[..octets]);
     }
 }
 
+const STRANGE: &str = "it does not speak our protocol";
+const TOO_MUCH: &str = "a bundle of";
 const READ_BYTES: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_millis(50);
 const SILENCE: Duration = Duration::from_secs(10);

@@ -11,11 +11,14 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::told::Told;
 use crate::id::{NodeId, ShardId};
+use crate::limits::PEERS_KNOWN_MAX;
 
 /// What all cores of a node remember of its peers.
 #[derive(Debug)]
 pub struct Known {
+    told: Told,
     path: PathBuf,
     inner: Mutex<Inner>,
 }
@@ -41,7 +44,13 @@ impl Known {
             io::Error::new(io::ErrorKind::InvalidData, format!("{FILE} cannot be read"))
         })?;
         let inner = Inner { incarnations, members: BTreeMap::new(), shards };
-        Ok(Known { path, inner: Mutex::new(inner) })
+        Ok(Known { told: Told::default(), path, inner: Mutex::new(inner) })
+    }
+
+    /// What was said of peers lately.
+    #[must_use]
+    pub fn told(&self) -> &Told {
+        &self.told
     }
 
     /// The incarnation under which this node was here.
@@ -55,6 +64,13 @@ impl Known {
         let mut inner = self.lock();
         if let Some(known) = inner.incarnations.get(&node) {
             return Some(*known);
+        }
+        if inner.incarnations.len() >= PEERS_KNOWN_MAX {
+            let line = "more peers were here than can be remembered";
+            if self.told.is_news(line) {
+                tracing::error!("{line}");
+            }
+            return None;
         }
         inner.incarnations.insert(node, incarnation);
         self.save(&inner);
@@ -90,7 +106,10 @@ impl Known {
                 writeln!(file, "{node} {incarnation:016x}")?;
             }
             file.sync_all()?;
-            fs::rename(&beside, &self.path)
+            fs::rename(&beside, &self.path)?;
+            // The name is on disk only with its directory.
+            let directory = self.path.parent().unwrap_or(Path::new("."));
+            File::open(directory)?.sync_all()
         })();
         if let Err(error) = written {
             tracing::error!(path = %self.path.display(), %error, "peers cannot be remembered");

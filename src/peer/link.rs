@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::FutureExt;
@@ -166,7 +166,8 @@ pub fn dial(peers: Peers, contact: Contact, shard: ShardId, prng: Prng) -> Share
 
 async fn live(peers: Peers, link: Shared, shard: ShardId, mut prng: Prng) {
     let contact = link.borrow().contact.clone();
-    let (mut failures, mut told) = (0, String::new());
+    let mut failures = 0;
+    let mut said = None;
     while !link.borrow().closed {
         let greeted = connect(&peers, &contact, shard, Cargo::Bundles).await;
         let reason = match greeted {
@@ -175,14 +176,20 @@ async fn live(peers: Peers, link: Shared, shard: ShardId, mut prng: Prng) {
                 // for them.
                 begin(&peers, &link, &contact, greeted);
                 end(&peers, &link, &contact);
-                peers.borrow_mut().links.remove(&(contact.node, shard));
+                let mut peers = peers.borrow_mut();
+                peers.links.retain(|_, other| !Rc::ptr_eq(other, &link));
+                peers.lose(contact.node);
                 return;
             }
             Ok(greeted) => {
-                (failures, told) = (0, String::new());
+                let since = Instant::now();
                 begin(&peers, &link, &contact, greeted);
                 let reason = poll_fn(|context| link.borrow_mut().poll(context)).await;
                 end(&peers, &link, &contact);
+                if since.elapsed() >= STEADY {
+                    failures = 0;
+                    said.take().iter().for_each(|line: &String| peers.borrow().told().passed(line));
+                }
                 reason
             }
             Err(reason) => reason,
@@ -190,11 +197,12 @@ async fn live(peers: Peers, link: Shared, shard: ShardId, mut prng: Prng) {
         if link.borrow().closed {
             return;
         }
-        if reason != told {
-            let (node, address) = (contact.node, contact.address());
-            tracing::warn!(node = node.0, %address, "no link to the peer: {reason}");
-            told = reason;
+        let (node, address) = (contact.node.0, contact.address());
+        let line = format!("link {node} {address} {reason}");
+        if peers.borrow().told().is_news(&line) {
+            tracing::warn!(node, %address, "no link to the peer: {reason}");
         }
+        said = Some(line);
         peers.borrow_mut().lose(contact.node);
         failures += 1;
         pause(&link, backoff(failures, &mut prng)).await;
@@ -238,10 +246,7 @@ pub async fn connect(
     shard: ShardId,
     cargo: Cargo,
 ) -> Result<Greeted, String> {
-    let address = within(PATIENCE, resolve(contact)).await?;
-    let dialled =
-        async { TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}")) };
-    let mut socket = Socket::linked(within(PATIENCE, dialled).await?);
+    let mut socket = open(contact).await?;
     let (hello, known) = {
         let peers = peers.borrow();
         let hello = Hello {
@@ -250,6 +255,7 @@ pub async fn connect(
             to: contact.node,
             from_shard: peers.shard,
             to_shard: shard,
+            knows: peers.known.get(contact.node).unwrap_or(0),
             cargo,
         };
         (hello, peers.known.clone())
@@ -273,6 +279,21 @@ pub async fn connect(
     }
 }
 
+/// Dials one address after the other.
+async fn open(contact: &Contact) -> Result<Socket, String> {
+    let mut reason = String::new();
+    for address in resolve(contact).await? {
+        let dialled = async {
+            TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))
+        };
+        match within(PATIENCE, dialled).await {
+            Ok(stream) => return Ok(Socket::linked(stream)),
+            Err(failure) => reason = failure,
+        }
+    }
+    Err(reason)
+}
+
 /// Waits before the next dial, less when the peer is heard of.
 async fn pause(link: &Shared, time: Duration) {
     let hurried = poll_fn(|context| {
@@ -292,6 +313,9 @@ fn backoff(failures: u32, prng: &mut Prng) -> Duration {
     let most = (FIRST_MS << failures.min(10)).min(LAST_MS);
     Duration::from_millis(most / 2 + prng.below(most / 2 + 1))
 }
+
+/// A link that lasted so long works: when it breaks, it is dialled as one that never did.
+const STEADY: Duration = Duration::from_secs(2);
 
 const FIRST_MS: u64 = 25;
 const LAST_MS: u64 = 1000;

@@ -13,13 +13,15 @@
 //! bundles hold, and encryption: peers belong on a network of their own.
 
 mod bulk;
+mod frames;
 mod inbound;
 pub mod known;
 mod link;
+mod told;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,9 +37,9 @@ use crate::peer::known::Known;
 use crate::prng::Prng;
 use crate::runtime::tcp::Socket;
 use crate::shard::inbox::{Contact, Delivery, Inbox, LinkNews};
-use crate::shard::outbox::SnapshotOut;
 use crate::wire::hello::{self, HEAD_BYTES, Hello, Speaker};
 
+pub use bulk::send_snapshot;
 pub use inbound::{accept, arrive};
 
 /// One core's links.
@@ -50,9 +52,11 @@ pub struct Peers {
     /// Where the nodes are that this core's partitions know.
     book: BTreeMap<NodeId, Contact>,
     links: BTreeMap<(NodeId, ShardId), link::Shared>,
-    snapshots: VecDeque<SnapshotOut>,
-    sending: bool,
+    sending: bulk::Sending,
+    inbound: inbound::Links,
     partials: inbound::Partials,
+    /// What links read into, one after the other.
+    scratch: Vec<u8>,
     heard: Heard,
     /// Wakes the pump.
     bell: Option<Waker>,
@@ -88,14 +92,20 @@ impl Peers {
             prng,
             book: BTreeMap::new(),
             links: BTreeMap::new(),
-            snapshots: VecDeque::new(),
-            sending: false,
+            sending: bulk::Sending::default(),
+            inbound: inbound::Links::default(),
             partials: inbound::Partials::default(),
+            scratch: Vec::new(),
             heard: Heard::default(),
             bell: None,
             full: Vec::new(),
             leaving: Vec::new(),
         }
+    }
+
+    /// Snapshots leave this core no faster.
+    pub fn limit_snapshots(&mut self, bytes_per_second: u64) {
+        self.sending.limit(bytes_per_second);
     }
 
     /// Whom to wake when something came; `None` when the core ends.
@@ -131,6 +141,10 @@ impl Peers {
     /// Greetings that other cores go on with.
     pub fn leaving(&mut self) -> Vec<(ShardId, Box<Hello>, OwnedFd)> {
         std::mem::take(&mut self.leaving)
+    }
+
+    fn told(&self) -> &told::Told {
+        self.known.told()
     }
 
     fn ring(&self) {
@@ -194,6 +208,12 @@ fn keep(shared: &Shared, book: Vec<Contact>) {
     let others = book.into_iter().filter(|contact| contact.node != here);
     peers.book = others.map(|contact| (contact.node, contact)).collect();
     peers.known.keep(shard, peers.book.keys().copied());
+    // Whose votes count from now on may have come over a link for long.
+    for (node, incarnation) in peers.inbound.speakers() {
+        if peers.book.contains_key(&node) {
+            peers.known.note(node, incarnation);
+        }
+    }
     let book = &peers.book;
     peers.links.retain(|(node, _), link| {
         let contact = book.get(node);
@@ -219,35 +239,35 @@ pub fn send(shared: &Shared, to: NodeId, shard: ShardId, bundle: Bytes) {
 
 /// The link to one shard of a peer, dialled if there is none.
 fn linked(shared: &Shared, contact: &Contact, shard: ShardId) -> link::Shared {
-    let peers = &mut *shared.borrow_mut();
     let way = (contact.node, shard);
-    let dial = || link::dial(shared.clone(), contact.clone(), shard, peers.prng.fork(2));
-    peers.links.entry(way).or_insert_with(dial).clone()
+    let known = shared.borrow().links.get(&way).cloned();
+    known.unwrap_or_else(|| {
+        let prng = shared.borrow_mut().prng.fork(2);
+        // Its task runs as soon as it is spawned: nothing may be borrowed then.
+        let link = link::dial(shared.clone(), contact.clone(), shard, prng);
+        shared.borrow_mut().links.insert(way, link.clone());
+        link
+    })
 }
 
-/// Sends snapshots, one after another.
-pub fn send_snapshot(shared: &Shared, snapshot: SnapshotOut) {
-    let sends = {
-        let mut peers = shared.borrow_mut();
-        peers.snapshots.push_back(snapshot);
-        std::mem::replace(&mut peers.sending, true)
-    };
-    // A task that is spawned may run at once, up to its first wait.
-    if !sends {
-        glommio::spawn_local(bulk::send_all(shared.clone())).detach();
+/// The addresses of a contact. A name is asked for off this core, for as long as the resolver
+/// takes: who asks does not ask again before, so no more wait there than there are links.
+async fn resolve(contact: &Contact) -> Result<Vec<SocketAddr>, String> {
+    if let Ok(address) = contact.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, contact.port)]);
     }
-}
-
-/// The addresses of a name, asked for off this core: a resolver may take seconds.
-async fn resolve(contact: &Contact) -> Result<SocketAddr, String> {
     let (host, port) = (contact.host.clone(), contact.port);
     let asked = glommio::executor().spawn_blocking(move || {
-        (host.as_str(), port).to_socket_addrs().map(|mut found| found.next())
+        let found = (host.as_str(), port).to_socket_addrs()?;
+        Ok(found.take(ADDRESSES_MAX).collect::<Vec<_>>())
     });
     match asked.await {
-        Ok(Some(address)) => Ok(address),
-        Ok(None) => Err(format!("{} has no address", contact.host)),
-        Err(error) => Err(format!("{}: {error}", contact.host)),
+        Ok(found) if found.is_empty() => Err(format!("{} has no address", contact.host)),
+        Ok(found) => Ok(found),
+        Err(error) => {
+            let error: std::io::Error = error;
+            Err(format!("{}: {error}", contact.host))
+        }
     }
 }
 
@@ -267,11 +287,16 @@ async fn within<T>(
 async fn read_word(socket: &mut Socket) -> Result<([u8; HEAD_BYTES], Vec<u8>), String> {
     let mut head = [0; HEAD_BYTES];
     read_exact(socket, &mut head).await?;
-    let bytes =
-        hello::body_bytes(&head).map_err(|_| "it does not speak our protocol".to_owned())?;
+    let body = read_body(socket, &head).await?;
+    Ok((head, body))
+}
+
+/// Reads what the head of a greeting says follows.
+async fn read_body(socket: &mut Socket, head: &[u8; HEAD_BYTES]) -> Result<Vec<u8>, String> {
+    let bytes = hello::body_bytes(head).map_err(|_| "it does not speak our protocol".to_owned())?;
     let mut body = vec![0; bytes];
     read_exact(socket, &mut body).await?;
-    Ok((head, body))
+    Ok(body)
 }
 
 async fn read_exact(socket: &mut Socket, mut into: &mut [u8]) -> Result<(), String> {
@@ -297,6 +322,9 @@ async fn write_all(socket: &mut Socket, mut bytes: &[u8]) -> Result<(), String> 
     }
     Ok(())
 }
+
+/// Addresses of one name that are tried in turn.
+const ADDRESSES_MAX: usize = 8;
 
 /// How long a peer may take to complete a connection, and to greet.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -84,7 +84,8 @@ impl Core {
     }
 
     async fn serve(mut self) -> Result<(), Fatal> {
-        let peers = Peers::new(self.speaker, self.shard, self.known.clone(), self.prng.fork(3));
+        let mut peers = Peers::new(self.speaker, self.shard, self.known.clone(), self.prng.fork(3));
+        peers.limit_snapshots(self.config.snapshot_rate);
         let peers = Rc::new(RefCell::new(peers));
         let port = self
             .peer_socket

@@ -40,13 +40,25 @@ impl Socket {
         Socket { stream }
     }
 
-    /// A connection with a peer. What is not acknowledged for some seconds breaks it, so that a
-    /// host that vanished does not look like one that is slow.
+    /// A connection with a peer. What is not acknowledged for some seconds breaks it, and so does
+    /// silence of the kernel there while nothing is said, so that a host that vanished does not
+    /// look like one that is slow, to either side.
     #[must_use]
     pub fn linked(stream: TcpStream) -> Socket {
         let socket = Socket::accepted(stream);
-        let _ = sockopt::set_tcp_user_timeout(socket.fd(), PEER_SILENCE_MS);
+        let fd = socket.fd();
+        let _ = sockopt::set_tcp_user_timeout(fd, PEER_SILENCE_MS);
+        let _ = sockopt::set_socket_keepalive(fd, true);
+        let _ = sockopt::set_tcp_keepidle(fd, PEER_PROBE);
+        let _ = sockopt::set_tcp_keepintvl(fd, PEER_PROBE);
         socket
+    }
+
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        let address = net::getpeername(self.fd()).ok()??;
+        SocketAddr::try_from(address).ok()
     }
 
     /// Gives the socket up so that another core can adopt it.
@@ -135,6 +147,9 @@ pub fn listener(fd: OwnedFd) -> TcpListener {
 
 /// How long a peer may leave what was sent unacknowledged.
 const PEER_SILENCE_MS: u32 = 5000;
+
+/// Between questions of the kernel whether the peer's is there, while nothing is said.
+const PEER_PROBE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Connections that the kernel completes before they are accepted. A fleet that reconnects at once
 /// finds room; the kernel cuts it to its own bound.

@@ -263,8 +263,8 @@ fn is_final(refusal: &Refusal) -> bool {
     }
 }
 
-const NOBODY_ADMITS: &str = "no member that leads the group was found: is a majority of it up, \
-                             and are the addresses right?";
+const NOBODY_ADMITS: &str = "no member that leads the group was found: is a majority of it up, and \
+                             are the addresses right?";
 const TOO_FEW_STAY: &str = "too few of the group's other members are up: without this node they \
                             would be no majority; start them, then leave";
 const NOBODY_LETS_GO: &str = "the group has no leader, so nobody can let this node go: start its \

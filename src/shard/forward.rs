@@ -11,16 +11,19 @@
 //! any member. Nothing is sent twice: when the link to the other node
 //! breaks, or the leader changes, every call that is out is refused with UNAVAILABLE, and its
 //! client sends it again with the same number, which is executed once (core.md 4.4). So a stream
-//! never just stays silent (wire.md, decision 14): the leader's heartbeats come over the same link,
+//! never just stays silent (wire.md, decision 14): the leader's heartbeats come over the same way,
 //! and a leader that is not heard is none. Posts are counted, and each bundle says how many there
-//! were: one that is missed, whatever the link promises, counts as a broken link. Absent on
-//! purpose: watches of nodes and partitions, which each node answers of itself.
+//! were: one that is missed, whatever the link promises, counts as a broken link. It also says how
+//! many came the other way: a leader that is heard and does not hear within an election timeout is
+//! as good as lost, until it says that it hears again. Whoever forgets calls of a way that still
+//! carries says so, and the other side forgets them too. Absent on purpose: watches of nodes and
+//! partitions, which each node answers of itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     id::{Index, NodeId, PartitionId, Position, SessionId, ShardId, Ticket},
-    limits::{CALLS_PASSED_ON_MAX, GUESTS_MAX},
+    limits::{CALLS_PASSED_ON_MAX, GUESTS_MAX, POST_BYTES_MAX},
     partition::{
         member::{self, Change, Member},
         reply::{Body, Elsewhere, Refusal, Replies, Reply, Status},
@@ -49,29 +52,46 @@ pub(super) struct Forward {
     next: u64,
     /// Calls that other nodes passed on to here.
     guests: Waiting<Guest>,
-    guest_tickets: BTreeMap<(NodeId, u64), Ticket>,
+    guest_tickets: BTreeMap<(Way, u64), Ticket>,
     /// What the next bundles carry.
-    posts: BTreeMap<(NodeId, ShardId), Post>,
-    /// This node's life and this shard, and how many posts went each way in it.
+    posts: BTreeMap<Way, Post>,
+    /// This node's life and this shard, and what went each way in it.
     life: u64,
     shard: ShardId,
-    sent: BTreeMap<(NodeId, ShardId), u64>,
+    sent: BTreeMap<Way, Sent>,
     /// The life that was heard of last, and its count.
-    heard: BTreeMap<(NodeId, ShardId), (u64, u64)>,
+    heard: BTreeMap<Way, (u64, u64)>,
+    /// How long the other side may take to say that it hears.
+    patience: Span,
+}
+
+/// A shard of another node.
+pub(super) type Way = (NodeId, ShardId);
+
+/// What went one way in this life.
+#[derive(Default, Debug)]
+struct Sent {
+    posts: u64,
+    /// How many the other side has heard.
+    heard: u64,
+    /// Since when nothing more was heard than that, while some were not.
+    since: Option<Instant>,
+    /// It did not hear, and calls are refused until it does or this passes: then one may try.
+    deaf_until: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Out {
     ticket: Ticket,
     partition: PartitionId,
-    to: (NodeId, ShardId),
+    to: Way,
     /// It wants another leader: this one, or whoever comes.
     seats: Option<Option<NodeId>>,
 }
 
 #[derive(Debug)]
 struct Guest {
-    from: (NodeId, ShardId),
+    from: Way,
     number: u64,
     partition: PartitionId,
 }
@@ -80,12 +100,14 @@ struct Guest {
 const LIFE: u64 = 0x6c69_6665;
 
 const LOST: &str = "the node that leads is not reached any more";
+const DEAF: &str = "the node that leads does not hear this one";
 const MOVED: &str = "the leader changed";
 
 impl Forward {
     /// Nothing is out. `seed` keeps two lives of a node apart.
-    pub fn new(seed: u64, shard: ShardId) -> Forward {
+    pub fn new(seed: u64, shard: ShardId, patience: Span) -> Forward {
         Forward {
+            patience,
             life: mix(seed ^ LIFE),
             shard,
             sent: BTreeMap::new(),
@@ -108,12 +130,16 @@ impl Forward {
     /// this node, should the other one not know it.
     pub fn pass(
         &mut self,
-        to: (NodeId, ShardId),
+        to: Way,
         requests: &Requests,
         request: &Request,
         asks: Option<&Member>,
         now: Now,
     ) -> Result<(), Refusal> {
+        let deaf_until = self.sent.get(&to).and_then(|sent| sent.deaf_until);
+        if deaf_until.is_some_and(|until| now.monotonic < until) {
+            return Err(Refusal::Unavailable(DEAF));
+        }
         if self.out.len() >= CALLS_PASSED_ON_MAX {
             return Err(Refusal::Full("too many calls are passed on to other nodes"));
         }
@@ -154,9 +180,9 @@ impl Forward {
     }
 
     /// An answer came from `from`: it goes to whoever waits here.
-    pub fn answered(&mut self, from: NodeId, answer: peer::Answer, replies: &mut Replies) {
+    pub fn answered(&mut self, from: Way, answer: peer::Answer, replies: &mut Replies) {
         let number = answer.number;
-        let Some(out) = self.out.get(&number).filter(|out| out.to.0 == from) else { return };
+        let Some(out) = self.out.get(&number).filter(|out| out.to == from) else { return };
         let ticket = out.ticket;
         let last = answer.last || answer.end || answer.refusal > 0;
         if answer.refusal > 0 {
@@ -191,28 +217,70 @@ impl Forward {
         self.refuse(replies, MOVED, |out| out.partition == partition && !waits(out));
     }
 
-    /// A peer is not reached. Returns the tickets of its guests here, with their partitions, and
-    /// forgets them.
+    /// A peer is not reached, or lost some of what it was sent. Returns the tickets of its guests
+    /// here, with their partitions, and forgets them.
     pub fn lost(&mut self, peer: NodeId, replies: &mut Replies) -> Vec<(PartitionId, Ticket)> {
-        self.refuse(replies, LOST, |out| out.to.0 == peer);
-        for ((node, _), post) in &mut self.posts {
-            if *node == peer {
-                *post = Post { missed: post.missed, ..Post::default() };
+        self.forget_all(|way| way.0 == peer, LOST, true, replies)
+    }
+
+    /// The same for one of its shards, which knows that itself.
+    pub fn missed(&mut self, from: Way, replies: &mut Replies) -> Vec<(PartitionId, Ticket)> {
+        self.forget_all(|way| *way == from, LOST, false, replies)
+    }
+
+    /// Time passes. Who does not hear for too long counts as not reached.
+    pub fn look(&mut self, now: Now, replies: &mut Replies) -> Vec<(PartitionId, Ticket)> {
+        let mut deaf = BTreeSet::new();
+        for (way, sent) in &mut self.sent {
+            let late = |since: Instant| now.monotonic.since(since) >= self.patience;
+            if sent.since.is_some_and(late) {
+                sent.since = None;
+                sent.deaf_until = Some(now.monotonic.after(self.patience));
+                deaf.insert(*way);
             }
         }
-        let here = self.guest_tickets.range((peer, 0)..=(peer, u64::MAX));
-        let tickets: Vec<Ticket> = here.map(|(_, ticket)| *ticket).collect();
-        tickets.into_iter().filter_map(|ticket| Some((self.forget(ticket)?, ticket))).collect()
+        if deaf.is_empty() {
+            return Vec::new();
+        }
+        self.forget_all(|way| deaf.contains(way), DEAF, true, replies)
+    }
+
+    /// How many calls are out, and how many guests there are.
+    pub fn counts(&self) -> (usize, usize) {
+        assert_eq!(self.out.len(), self.numbers.len(), "both know each call that is out");
+        assert_eq!(self.guests.len(), self.guest_tickets.len(), "both know each guest");
+        (self.out.len(), self.guests.len())
+    }
+
+    fn forget_all(
+        &mut self,
+        which: impl Fn(&Way) -> bool,
+        why: &'static str,
+        tell: bool,
+        replies: &mut Replies,
+    ) -> Vec<(PartitionId, Ticket)> {
+        let mut ways: BTreeSet<Way> = BTreeSet::new();
+        if tell {
+            ways.extend(self.out.values().map(|out| out.to).filter(&which));
+        }
+        self.refuse(replies, why, |out| which(&out.to));
+        for (_, post) in self.posts.iter_mut().filter(|(way, _)| which(way)) {
+            post.calls.clear();
+            post.answers.clear();
+        }
+        let guests = self.guest_tickets.iter().filter(|((way, _), _)| which(way));
+        let tickets: Vec<(Way, Ticket)> = guests.map(|((way, _), it)| (*way, *it)).collect();
+        if tell {
+            ways.extend(tickets.iter().map(|(way, _)| *way));
+        }
+        for way in ways {
+            self.posts.entry(way).or_default().missed = true;
+        }
+        tickets.into_iter().filter_map(|(_, it)| Some((self.forget(it)?, it))).collect()
     }
 
     /// A peer passed a call on to here: the request that it becomes.
-    pub fn arrived(
-        &mut self,
-        from: (NodeId, ShardId),
-        call: &peer::Call,
-        now: Now,
-        into: &mut Requests,
-    ) {
+    pub fn arrived(&mut self, from: Way, call: &peer::Call, now: Now, into: &mut Requests) {
         let partition = PartitionId(call.partition);
         let guest = Guest { from, number: call.number, partition };
         let Ok(ticket) = self.guests.wait(guest) else {
@@ -220,7 +288,7 @@ impl Forward {
             let answer = refused(call.number, &full);
             return self.posts.entry(from).or_default().answers.push(answer);
         };
-        self.guest_tickets.insert((from.0, call.number), ticket);
+        self.guest_tickets.insert((from, call.number), ticket);
         let patience = call.patience.checked_sub(1).map(Span);
         let deadline = patience.map(|patience| now.monotonic.after(patience));
         let ask = match (&call.wish, call.query.checked_sub(1)) {
@@ -240,7 +308,7 @@ impl Forward {
     }
 
     /// A node hears that the change at `position` removed it from a group.
-    pub fn dismiss(&mut self, to: (NodeId, ShardId), partition: PartitionId, position: Position) {
+    pub fn dismiss(&mut self, to: Way, partition: PartitionId, position: Position) {
         let notice = peer::Notice { partition: partition.0, position: position.0 };
         let notices = &mut self.posts.entry(to).or_default().notices;
         if !notices.contains(&notice) {
@@ -249,7 +317,7 @@ impl Forward {
     }
 
     /// A peer's caller is gone: its ticket here and its partition.
-    pub fn left(&mut self, from: NodeId, number: u64) -> Option<(PartitionId, Ticket)> {
+    pub fn left(&mut self, from: Way, number: u64) -> Option<(PartitionId, Ticket)> {
         let ticket = *self.guest_tickets.get(&(from, number))?;
         Some((self.forget(ticket)?, ticket))
     }
@@ -268,9 +336,20 @@ impl Forward {
     }
 
     /// A bundle came with this post. `false`: some before it were missed, and the sender is told.
-    pub fn hear(&mut self, from: NodeId, post: &Post) -> bool {
-        let Label { shard, life, posts } = post.label;
+    pub fn hear(&mut self, from: NodeId, post: &Post, now: Now) -> bool {
+        let Label { shard, life, posts, heard_life, heard } = post.label;
         let way = (from, shard);
+        if let Some(sent) = self.sent.get_mut(&way).filter(|_| heard_life == self.life)
+            && heard > sent.heard
+        {
+            sent.heard = heard;
+            sent.since = (heard < sent.posts).then_some(now.monotonic);
+            sent.deaf_until = None;
+        }
+        if !post.is_empty() {
+            // Who sent it is told that it came, also when nothing else is to be said.
+            self.posts.entry(way).or_default();
+        }
         let before = self.heard.insert(way, (life, posts));
         let missing = posts - u64::from(!post.is_empty()).min(posts);
         let whole = match before {
@@ -284,15 +363,24 @@ impl Forward {
     }
 
     /// Counts a post, which may be empty, that leaves for `to` in a bundle.
-    pub fn label(&mut self, to: (NodeId, ShardId), post: &mut Post) {
+    pub fn label(&mut self, to: Way, post: &mut Post, now: Now) {
+        let (heard_life, heard) = self.heard.get(&to).copied().unwrap_or_default();
         let sent = self.sent.entry(to).or_default();
-        *sent += u64::from(!post.is_empty());
-        post.label = Label { shard: self.shard, life: self.life, posts: *sent };
+        if !post.is_empty() {
+            sent.posts += 1;
+            sent.since.get_or_insert(now.monotonic);
+        }
+        let (shard, life, posts) = (self.shard, self.life, sent.posts);
+        post.label = Label { shard, life, posts, heard_life, heard };
     }
 
-    /// What the next bundles carry.
-    pub fn take_posts(&mut self) -> BTreeMap<(NodeId, ShardId), Post> {
-        std::mem::take(&mut self.posts)
+    /// What the next bundles carry, in pieces that fit them.
+    pub fn take_posts(&mut self) -> Vec<(Way, Post)> {
+        let mut pieces = Vec::new();
+        for (to, post) in std::mem::take(&mut self.posts) {
+            cut(post, |piece| pieces.push((to, piece)));
+        }
+        pieces
     }
 
     fn answer(&mut self, replies: &Replies, reply: &Reply) {
@@ -318,7 +406,7 @@ impl Forward {
 
     fn forget(&mut self, ticket: Ticket) -> Option<PartitionId> {
         let guest = self.guests.claim(ticket)?;
-        self.guest_tickets.remove(&(guest.from.0, guest.number));
+        self.guest_tickets.remove(&(guest.from, guest.number));
         Some(guest.partition)
     }
 
@@ -362,6 +450,34 @@ fn wished(wish: &peer::MemberWish) -> Option<(Change, bool)> {
     };
     Some((change, wish.passed))
 }
+
+/// Cuts a post into pieces that are not too large, in its order. Who is gone stands in the last
+/// one, after all calls.
+fn cut(post: Post, mut each: impl FnMut(Post)) {
+    let Post { calls, answers, gone, missed, notices, .. } = post;
+    let mut piece = Post { missed, ..Post::default() };
+    let mut bytes = 0;
+    let mut room = |piece: &mut Post, more: usize, each: &mut dyn FnMut(Post)| {
+        if bytes > 0 && bytes + more > POST_BYTES_MAX {
+            each(std::mem::take(piece));
+            bytes = 0;
+        }
+        bytes += more;
+    };
+    for answer in answers {
+        room(&mut piece, answer.bytes.len() + HEAD_BYTES, &mut each);
+        piece.answers.push(answer);
+    }
+    for call in calls {
+        room(&mut piece, call.body.len() + HEAD_BYTES, &mut each);
+        piece.calls.push(call);
+    }
+    (piece.gone, piece.notices) = (gone, notices);
+    each(piece);
+}
+
+/// What a call or an answer takes beside its bytes, at most.
+const HEAD_BYTES: usize = 64;
 
 /// The numbers of statuses between nodes: their places here.
 const STATUSES: [Status; 15] = [
@@ -445,6 +561,33 @@ mod tests {
         ];
         for (there, here) in cases {
             assert_eq!(refusal(&refused(1, &there)), here);
+        }
+    }
+    #[test]
+    fn what_does_not_fit_one_bundle_goes_in_several_in_order() {
+        let answer = |number| peer::Answer {
+            number,
+            bytes: vec![0; POST_BYTES_MAX / 3].into(),
+            ..peer::Answer::default()
+        };
+        let call = |number| peer::Call { number, ..peer::Call::default() };
+        let post = Post {
+            answers: (0..7).map(answer).collect(),
+            calls: (7..9).map(call).collect(),
+            gone: vec![8],
+            missed: true,
+            ..Post::default()
+        };
+        let mut pieces = Vec::new();
+        cut(post, |piece| pieces.push(piece));
+        let answers = pieces.iter().flat_map(|piece| &piece.answers).map(|answer| answer.number);
+        let calls = pieces.iter().flat_map(|piece| &piece.calls).map(|call| call.number);
+        assert!(answers.chain(calls).eq(0..9));
+        assert_eq!(pieces.len(), 4);
+        assert!(pieces[0].missed && pieces[3].gone == [8]);
+        for piece in &pieces {
+            let bytes: usize = piece.answers.iter().map(|answer| answer.bytes.len()).sum();
+            assert!(bytes <= POST_BYTES_MAX && !piece.is_empty());
         }
     }
 }

@@ -286,7 +286,9 @@ impl Shard {
             let members = living.partition.members().iter().chain(&living.members);
             members.into_iter().find(|member| member.node == me)
         });
-        self.forward.pass(place, requests, request, asks, now)
+        self.forward.pass(place, requests, request, asks, now)?;
+        self.stats.passed_on += 1;
+        Ok(())
     }
 
     /// What a caller, here or elsewhere, wants of a group's members.

@@ -83,10 +83,10 @@ pub struct Shard {
     segments_seen: usize,
     /// How many shards each peer has, once it said so.
     peer_shards: BTreeMap<NodeId, u16>,
-    /// The node is to end.
-    drains: bool,
     /// Peers that could not be reached of late.
     away: BTreeSet<NodeId>,
+    /// The node is to end.
+    drains: bool,
     /// The nodes that partitions here know have changed.
     moved: bool,
     stats: Stats,
@@ -130,7 +130,7 @@ impl Shard {
         let mut shard = Shard {
             admit: Admit::new(settings.load_max()),
             letters: Letters::new(settings.shards),
-            forward: Forward::new(settings.seed ^ now.wall.0, settings.shard),
+            forward: Forward::new(settings.seed ^ now.wall.0, settings.shard, settings.election()),
             journal: Journal::resume(settings.layout, owner, recovered.resume),
             errands: Errands::default(),
             guest_nodes: GuestNodes::default(),
@@ -149,8 +149,8 @@ impl Shard {
             hungry: Vec::new(),
             segments_seen: 0,
             peer_shards: BTreeMap::new(),
-            drains: false,
             away: BTreeSet::new(),
+            drains: false,
             moved: true,
             stats: Stats::default(),
         };
@@ -171,9 +171,12 @@ impl Shard {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let load = self.admit.load();
+        let (passed, guests) = self.forward.counts();
         let leaders = self.roster.iter().filter(|living| living.partition.is_leader()).count();
         let state: usize = self.roster.iter().map(|living| living.partition.state_bytes()).sum();
         Stats {
+            passed_now: passed as u64,
+            guests_now: guests as u64,
             partitions_now: self.roster.iter().count() as u64,
             leaders_now: leaders as u64,
             commands_now: load.commands as u64,
@@ -232,6 +235,8 @@ impl Shard {
                     self.touched.push(living.partition.id());
                 }
             }
+            let guests = self.forward.look(now, &mut self.effects.replies);
+            self.hang_up_all(guests);
             // A turn that comes late ticks once: a pause of this process is no silence of its
             // peers.
             self.next_tick = Some(now.monotonic.after(self.settings.tick));

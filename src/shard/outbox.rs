@@ -16,7 +16,7 @@ pub struct Outbox {
     /// `Inbox::durable` how far it got, and gives written buffers back with `Inbox::spent`.
     pub orders: Vec<Order>,
     /// To each peer shard at most one a turn: all raft messages of all partitions
-    /// (`wire/bundle.rs`).
+    /// (`wire/bundle.rs`). More only when calls and answers need several.
     pub bundles: Vec<(NodeId, ShardId, Bytes)>,
     /// Snapshots for peers that are too far behind, on their own stream at a stated rate; the shell
     /// says with `Inbox::sent` how it ended.

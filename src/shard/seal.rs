@@ -26,7 +26,7 @@ impl Shard {
         self.forward.take_guests(&mut self.effects.replies);
         self.errands.hear(&mut self.effects.replies);
         self.seal_records(outbox);
-        self.seal_messages(outbox);
+        self.seal_messages(now, outbox);
         self.seal_snapshots(outbox);
         outbox.book = std::mem::take(&mut self.moved).then(|| self.contacts());
         let (events, replies) = (&self.effects.events, &mut self.effects.replies);
@@ -80,7 +80,7 @@ impl Shard {
         }
     }
 
-    fn seal_messages(&mut self, outbox: &mut Outbox) {
+    fn seal_messages(&mut self, now: Now, outbox: &mut Outbox) {
         let mut peers: Vec<Bundling> = Vec::new();
         for (partition, message) in self.effects.messages.drain(..) {
             let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
@@ -108,14 +108,14 @@ impl Shard {
             peer.messages.push((partition, message, introduced));
         }
         for ((to, shard), post) in self.forward.take_posts() {
-            let place = peers.iter().position(|peer| (peer.to, peer.shard) == (to, shard));
-            match place {
+            let same = |peer: &Bundling| (peer.to, peer.shard) == (to, shard);
+            match peers.iter().position(|peer| same(peer) && peer.post.is_empty()) {
                 Some(place) => peers[place].post = post,
                 None => peers.push(Bundling { to, shard, bytes: 0, messages: Vec::new(), post }),
             }
         }
         for mut peer in peers {
-            self.forward.label((peer.to, peer.shard), &mut peer.post);
+            self.forward.label((peer.to, peer.shard), &mut peer.post, now);
             let bytes = bundle::encode(peer.messages, peer.post);
             self.stats.bundles += 1;
             self.stats.bundle_bytes += bytes.len() as u64;

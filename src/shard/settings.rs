@@ -153,6 +153,12 @@ impl Settings {
         }
     }
 
+    /// How long a leader may be silent before its followers stand.
+    #[must_use]
+    pub fn election(&self) -> Span {
+        Span(self.tick.0 * self.election_ticks as u64)
+    }
+
     /// What may be in flight in the shard.
     #[must_use]
     pub fn load_max(&self) -> Load {

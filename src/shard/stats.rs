@@ -30,6 +30,10 @@ pub struct Stats {
     pub snapshots_sent: u64,
     /// Partitions that a panic halted.
     pub halted: u64,
+    /// Calls now that were passed on to other nodes and wait for their answers.
+    pub passed_now: u64,
+    /// Calls now that other nodes passed on to here.
+    pub guests_now: u64,
     /// Partitions here now.
     pub partitions_now: u64,
     /// Partitions that lead now.

@@ -15,7 +15,7 @@ use super::{
     route,
 };
 use crate::{
-    id::{Mark, NodeId, PartitionId, ShardId, Ticket},
+    id::{Index, Mark, NodeId, PartitionId, ShardId, Ticket},
     partition::{
         Partition,
         member::{self, Group},
@@ -131,23 +131,27 @@ impl Shard {
         self.effects.events.push(Event { at, partition, local, what });
     }
 
-    /// Calls that went to a peer are refused, those that came from it are nobody's.
-    fn lose_calls(&mut self, peer: NodeId) {
-        for (partition, ticket) in self.forward.lost(peer, &mut self.effects.replies) {
+    /// Callers who came through a peer that is not there for them any more.
+    pub(super) fn hang_up_all(&mut self, guests: Vec<(PartitionId, Ticket)>) {
+        for (partition, ticket) in guests {
             self.hang_up(partition, ticket);
         }
     }
 
+    /// A link to or from the peer broke, or did not take something. Of snapshots on their way it
+    /// says nothing: each has a stream of its own, and how that ended comes in `Inbox::sent`.
     fn take_lost(&mut self, peer: NodeId) {
-        self.lose_calls(peer);
+        let guests = self.forward.lost(peer, &mut self.effects.replies);
+        self.hang_up_all(guests);
         self.away.insert(peer);
         let id = u64::from(peer.0);
         for living in self.roster.iter_mut() {
-            if !member::everyone(living.partition.conf()).contains(&id) {
+            let sends = living.partition.is_leader()
+                && member::everyone(living.partition.conf()).contains(&id);
+            if !sends {
                 continue;
             }
             living.partition.lost(peer);
-            living.partition.snapshot_sent(peer, false);
             if !living.touched {
                 living.touched = true;
                 self.touched.push(living.partition.id());
@@ -167,8 +171,7 @@ impl Shard {
 
     fn take_bundle(&mut self, peer: NodeId, bytes: &Bytes, now: Now) {
         let Ok((messages, post)) = bundle::decode(bytes, peer, self.settings.node) else {
-            self.stats.frames_broken += 1;
-            return;
+            return self.broken_frame(peer);
         };
         for (partition, message, members) in messages {
             if self.roster.get(partition).is_none() {
@@ -189,37 +192,48 @@ impl Shard {
         self.touch(id);
     }
 
+    fn broken_frame(&mut self, peer: NodeId) {
+        self.stats.frames_broken += 1;
+        let broken = self.stats.frames_broken;
+        // Whoever sends such things sends many.
+        if broken.is_power_of_two() {
+            tracing::warn!(node = peer.0, broken, "a peer sent what cannot be read");
+        }
+    }
+
     /// Calls that a peer passed on, and answers to those that were passed on to it.
     fn take_post(&mut self, peer: NodeId, post: Post, now: Now) {
+        let from = (peer, post.label.shard);
         // A bundle that overtook another, or came twice, is as bad as one that was lost.
-        if !self.forward.hear(peer, &post) || post.missed {
-            self.lose_calls(peer);
+        let whole = self.forward.hear(peer, &post, now);
+        if !whole || post.missed {
+            let guests = self.forward.missed(from, &mut self.effects.replies);
+            self.hang_up_all(guests);
         }
         let Post { calls, answers, gone, notices, .. } = post;
         for notice in notices {
             self.take_notice(peer, &notice, now);
         }
         for answer in answers {
-            self.forward.answered(peer, answer, &mut self.effects.replies);
+            self.forward.answered(from, answer, &mut self.effects.replies);
         }
+        if !calls.is_empty() {
+            let mut requests = Requests::default();
+            for call in &calls {
+                if let Some(asks) = call.wish.as_ref().and_then(|wish| wish.asks.as_ref()) {
+                    self.meet(std::slice::from_ref(asks), now);
+                }
+                self.forward.arrived(from, call, now, &mut requests);
+            }
+            for request in &requests.list {
+                self.take_own(&requests, request, now);
+            }
+        }
+        // After the calls: one may have come and gone in the same turn.
         for number in gone {
-            if let Some((partition, ticket)) = self.forward.left(peer, number) {
+            if let Some((partition, ticket)) = self.forward.left(from, number) {
                 self.hang_up(partition, ticket);
             }
-        }
-        if calls.is_empty() {
-            return;
-        }
-        let mut requests = Requests::default();
-        for call in &calls {
-            if let Some(asks) = call.wish.as_ref().and_then(|wish| wish.asks.as_ref()) {
-                self.meet(std::slice::from_ref(asks), now);
-            }
-            let from = (peer, self.owner_at(peer, PartitionId(call.partition)));
-            self.forward.arrived(from, call, now, &mut requests);
-        }
-        for request in &requests.list {
-            self.take_own(&requests, request, now);
         }
     }
 
@@ -227,8 +241,7 @@ impl Shard {
         let read = bundle::decode_snapshot(bytes, peer, self.settings.node).ok();
         let members = read.as_ref().and_then(|received| member::read_all(&received.members));
         let (Some(received), Some(members)) = (read, members) else {
-            self.stats.frames_broken += 1;
-            return;
+            return self.broken_frame(peer);
         };
         let partition = received.partition;
         if self.roster.get(partition).is_none() {
@@ -289,11 +302,12 @@ impl Shard {
     /// knows, or which has no replica here: then a member is asked, who knows. What was passed on
     /// once stays, but for a call that a stranger passed on to a member.
     fn elsewhere(&mut self, request: &Request) -> Option<NodeId> {
-        if !matches!(request.ask, Ask::Command | Ask::Query { .. }) {
+        let living = self.roster.get_mut(request.partition);
+        if living.as_ref().is_some_and(|living| living.partition.is_leader()) {
             return None;
         }
         let from = self.forward.guest_of(request.ticket);
-        let Some(living) = self.roster.get_mut(request.partition) else {
+        let Some(living) = living else {
             return self.member_elsewhere(request.partition).filter(|_| from.is_none());
         };
         let members = living.partition.members();
@@ -301,7 +315,8 @@ impl Shard {
             return None;
         }
         let (_, leader) = living.partition.leadership();
-        leader.filter(|leader| *leader != living.partition.node())
+        // Whoever it came from does not lead, or it would not have passed it on.
+        leader.filter(|node| *node != living.partition.node() && Some(*node) != from)
     }
 
     /// A founding member of a partition that was never here, one that is reached if there is one.
@@ -319,28 +334,12 @@ impl Shard {
     /// A call for a partition of this shard.
     pub(super) fn take_own(&mut self, requests: &Requests, request: &Request, now: Now) {
         let ticket = request.ticket;
-        let elsewhere = self.elsewhere(request);
         let taken = match &request.ask {
             _ if request.deadline.is_some_and(|deadline| deadline <= now.monotonic) => {
                 Err(Refusal::Deadline)
             }
-            Ask::Command | Ask::Query { .. } if elsewhere.is_some() => {
-                let passed = elsewhere.map(|to| self.pass_on(to, requests, request, now));
-                match passed {
-                    Some(Err(refusal)) => self.effects.replies.refuse(ticket, refusal),
-                    _ => self.stats.passed_on += 1,
-                }
-                return;
-            }
             Ask::Command => self.take_command(requests, request, now),
-            Ask::Query { at_least } => {
-                let body = requests.body(request);
-                let living = self.roster.find(request.partition);
-                let (deadline, rules) = (request.deadline, &self.rules);
-                living.and_then(|living| {
-                    living.partition.query(ticket, deadline, *at_least, body, now, rules)
-                })
-            }
+            Ask::Query { at_least } => self.take_query(requests, request, *at_least, now),
             Ask::WatchPartition => {
                 let replies = &mut self.effects.replies;
                 self.roster.watch_partition(request.partition, ticket, &self.settings, replies);
@@ -362,10 +361,6 @@ impl Shard {
             Ask::Change { change, passed } => self.take_change(request, change, *passed, now),
         };
         match taken {
-            Ok(()) if matches!(request.ask, Ask::Query { .. }) => {
-                self.stats.queries += 1;
-                self.touch(request.partition);
-            }
             Ok(()) => self.touch(request.partition),
             Err(refusal) => {
                 self.stats.refused += 1;
@@ -388,6 +383,9 @@ impl Shard {
         now: Now,
     ) -> Result<(), Refusal> {
         let body = requests.body(request);
+        if let Some(to) = self.elsewhere(request) {
+            return self.pass_on(to, requests, request, now);
+        }
         let living = self.roster.find(request.partition)?;
         let state_bytes = living.partition.state_bytes();
         let quota = self.settings.state_bytes_max;
@@ -398,6 +396,23 @@ impl Shard {
         self.admit.moved(living.load, load);
         living.load = load;
         self.stats.commands += 1;
+        Ok(())
+    }
+
+    fn take_query(
+        &mut self,
+        requests: &Requests,
+        request: &Request,
+        at_least: Index,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        if let Some(to) = self.elsewhere(request) {
+            return self.pass_on(to, requests, request, now);
+        }
+        let living = self.roster.find(request.partition)?;
+        let (ticket, body, rules) = (request.ticket, requests.body(request), &self.rules);
+        living.partition.query(ticket, request.deadline, at_least, body, now, rules)?;
+        self.stats.queries += 1;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! A round gives each shard that has something to do one turn; what it says arrives in the next
 //! round. So rounds count the trips of design.md 6.1.
 
+mod forwarding;
 mod world;
 
 use prost::Message as _;
@@ -574,6 +575,7 @@ fn storm(seed: u64) -> (usize, usize) {
                 let id = *prng.pick(&ids);
                 asked.push((id, world.ask(node, id, Ask::Command, &open_session())));
             }
+            61..=63 => world.break_link(node, (node + 1) % 3),
             _ => world.pass(Span::millis(prng.below(60))),
         }
         world.round();
@@ -585,6 +587,11 @@ fn storm(seed: u64) -> (usize, usize) {
     }
     for _ in 0..10 {
         world.settle();
+    }
+    for node in 0..3 {
+        let stats = world.stats(node);
+        let left = (stats.passed_now, stats.guests_now);
+        assert_eq!(left, (0, 0), "seed {seed}: calls are left over at {node}");
     }
     let mut answered = 0;
     for id in ids {

@@ -7,6 +7,7 @@
 //! purpose: gRPC (its codec has its own tests) and threads.
 
 mod clients;
+mod event;
 mod links;
 mod trouble;
 
@@ -14,12 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use bytes::Bytes;
+use event::Event;
 
 use crate::id::{Mark, NodeId, PartitionId, Position, ShardId, Term};
 use crate::partition::reply::{Body, Replies};
 use crate::prng::Prng;
-use crate::shard::inbox::{Ask, Delivery, DiskRoom, Letter};
-use crate::shard::outbox::{Outbox, SnapshotOut};
+use crate::shard::inbox::{Ask, DiskRoom};
+use crate::shard::outbox::Outbox;
 use crate::sim::call::{Heard, Parcel};
 use crate::sim::client::Client;
 use crate::sim::clock::Clock;
@@ -63,86 +65,6 @@ pub struct World {
     routes: BTreeMap<(u32, u64), (NodeId, ShardId)>,
     /// The state's digest after each position, by whoever was there first.
     digests: BTreeMap<(PartitionId, Position), (NodeId, u64)>,
-}
-
-#[derive(Debug)]
-enum Event {
-    Turn {
-        node: NodeId,
-        shard: ShardId,
-    },
-    Bundle {
-        from: NodeId,
-        to: NodeId,
-        shard: ShardId,
-        bytes: Bytes,
-    },
-    Snapshot {
-        from: NodeId,
-        to: NodeId,
-        shard: ShardId,
-        bytes: Bytes,
-    },
-    Sent {
-        to: NodeId,
-        shard: ShardId,
-        life: u64,
-        of: (PartitionId, NodeId, Delivery),
-    },
-    Letter {
-        node: NodeId,
-        shard: ShardId,
-        life: u64,
-        from: ShardId,
-        letter: Letter,
-    },
-    Written {
-        node: NodeId,
-        shard: ShardId,
-        life: u64,
-        mark: Mark,
-    },
-    Request {
-        caller: Caller,
-        node: NodeId,
-        shard: ShardId,
-        partition: PartitionId,
-        ask: Ask,
-        body: Parcel,
-    },
-    Hangup {
-        caller: Caller,
-        partition: PartitionId,
-    },
-    Answer {
-        caller: Caller,
-        heard: Heard,
-    },
-    Client {
-        place: usize,
-    },
-    Fault {
-        place: usize,
-    },
-    Boot {
-        node: NodeId,
-        life: u64,
-    },
-    Mend {
-        links: Vec<(NodeId, NodeId)>,
-    },
-    Pace {
-        node: NodeId,
-    },
-    HungUp {
-        node: NodeId,
-        peer: NodeId,
-    },
-    Room {
-        node: NodeId,
-    },
-    Heal,
-    Operate,
 }
 
 impl World {
@@ -368,6 +290,9 @@ impl World {
             Event::Snapshot { from, to, shard, bytes } => {
                 self.reach(to, shard, |core| core.inbox.snapshots.push((from, bytes)));
             }
+            Event::Lost { node, shard, peer } => {
+                self.reach(node, shard, |core| core.inbox.lost.push(peer));
+            }
             Event::Sent { to, shard, life, of } => {
                 if self.lives(to, life) {
                     self.reach(to, shard, |core| core.inbox.sent.push(of));
@@ -509,10 +434,7 @@ impl World {
                 self.reach(id, shard, |core| core.inbox.lost.push(to));
                 continue;
             }
-            for (later_ns, bytes) in self.net.carry(id, to, &bytes) {
-                let event = Event::Bundle { from: id, to, shard: to_shard, bytes };
-                self.queue.push(now_ns + later_ns, event);
-            }
+            self.send_bundle((id, shard), (to, to_shard), &bytes);
         }
         for snapshot in outbox.snapshots.drain(..) {
             self.send_snapshot(id, shard, snapshot);
@@ -522,30 +444,6 @@ impl World {
             self.queue.push(now_ns + 1_000 + self.prng.below(4_000), event);
         }
         self.deliver(id, shard, &outbox.replies);
-    }
-
-    fn send_snapshot(&mut self, from: NodeId, shard: ShardId, snapshot: SnapshotOut) {
-        let SnapshotOut { to, partition, position, bytes, .. } = snapshot;
-        let length = bytes.len();
-        self.trace.tell(self.now_ns, || {
-            format!(
-                "node {from} sends node {to} partition {partition} up to {position}, {length} bytes"
-            )
-        });
-        let owner = ShardId((partition.0 % u32::from(self.setup.shards)) as u16);
-        let life = self.nodes[from.0 as usize - 1].life;
-        let mut ends_ns = self.now_ns + 300_000_000;
-        let mut delivery = Delivery::Failed;
-        for (later_ns, bytes) in self.net.carry(from, to, &bytes) {
-            let at_ns = self.now_ns + later_ns * 3;
-            if self.nodes[to.0 as usize - 1].up {
-                delivery = Delivery::Arrived;
-                ends_ns = at_ns + self.net.delay_ns();
-            }
-            self.queue.push(at_ns, Event::Snapshot { from, to, shard: owner, bytes });
-        }
-        let event = Event::Sent { to: from, shard, life, of: (partition, to, delivery) };
-        self.queue.push(ends_ns, event);
     }
 
     fn deliver(&mut self, id: NodeId, shard: ShardId, replies: &Replies) {

@@ -17,7 +17,7 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType, Snapshot};
 
 use crate::{
     id::{NodeId, PartitionId, ShardId},
-    limits::{BUNDLE_BYTES_MAX, REPLICAS_MAX, SNAPSHOT_BYTES_MAX},
+    limits::{BUNDLE_BYTES_MAX, REPLICAS_MAX, SHARDS_MAX, SNAPSHOT_BYTES_MAX},
     wire::peer,
 };
 
@@ -78,6 +78,10 @@ pub struct Label {
     pub life: u64,
     /// How many posts were sent on this way in it, with this one.
     pub posts: u64,
+    /// The receiver's life that the sender heard of last, and how many posts of it.
+    pub heard_life: u64,
+    /// See there.
+    pub heard: u64,
 }
 
 impl Post {
@@ -99,10 +103,20 @@ pub fn encode(messages: Messages, post: Post) -> Bytes {
         .into_iter()
         .map(|(id, message, members)| peer::RaftMessage { members, ..written(id, message) });
     let Post { calls, answers, gone, missed, notices, label } = post;
-    let Label { shard, life, posts } = label;
-    let (messages, shard) = (messages.collect(), shard.0.into());
-    let bundle =
-        peer::Bundle { messages, calls, answers, gone, missed, shard, life, posts, notices };
+    let Label { shard, life, posts, heard_life, heard } = label;
+    let bundle = peer::Bundle {
+        messages: messages.collect(),
+        calls,
+        answers,
+        gone,
+        missed,
+        notices,
+        shard: shard.0.into(),
+        life,
+        posts,
+        heard_life,
+        heard,
+    };
     let mut into = begin(MAGIC_BUNDLE, bundle.encoded_len());
     bundle.encode(&mut into).expect("a buffer that grows takes everything");
     finish(into)
@@ -122,11 +136,13 @@ pub fn decode(bytes: &Bytes, from: NodeId, to: NodeId) -> Result<(Messages, Post
     }
     let body = open(bytes, MAGIC_BUNDLE)?;
     let bundle = peer::Bundle::decode(body).map_err(|_| Broken::Body)?;
-    let peer::Bundle { messages, calls, answers, gone, missed, shard, life, posts, notices } =
-        bundle;
+    let peer::Bundle { messages, calls, answers, gone, missed, notices, shard, .. } = bundle;
+    let peer::Bundle { life, posts, heard_life, heard, .. } = bundle;
     let messages = messages.into_iter().map(|message| read(message, from, to));
-    let shard = u16::try_from(shard).map(ShardId).map_err(|_| Broken::Body)?;
-    let label = Label { shard, life, posts };
+    if shard as usize >= SHARDS_MAX {
+        return Err(Broken::Body);
+    }
+    let label = Label { shard: ShardId(shard as u16), life, posts, heard_life, heard };
     let post = Post { calls, answers, gone, missed, notices, label };
     Ok((messages.collect::<Result<_, _>>()?, post))
 }
@@ -344,7 +360,7 @@ mod tests {
             vec![(PartitionId(3), append(), Vec::new()), (PartitionId(4), changed, vec![member])];
         let call = peer::Call { number: 9, partition: 3, ..peer::Call::default() };
         let answer = peer::Answer { number: 8, last: true, ..peer::Answer::default() };
-        let label = Label { shard: ShardId(2), life: 5, posts: 6 };
+        let label = Label { shard: ShardId(2), life: 5, posts: 6, heard_life: 7, heard: 8 };
         let (calls, answers) = (vec![call], vec![answer]);
         let notices = vec![peer::Notice { partition: 3, position: 8 }];
         let post = Post { calls, answers, gone: vec![7], missed: true, notices, label };

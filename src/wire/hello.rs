@@ -56,6 +56,9 @@ pub struct Hello {
     pub from_shard: ShardId,
     /// The shard it wants, as far as it knows.
     pub to_shard: ShardId,
+    /// The incarnation under which it met whom it wants, 0 for none: so that who came back with
+    /// other data says so too.
+    pub knows: u64,
     /// What will follow.
     pub cargo: Cargo,
 }
@@ -129,6 +132,7 @@ impl Hello {
             api_port: self.speaker.api_port.into(),
             from_shard: self.from_shard.0.into(),
             to_shard: self.to_shard.0.into(),
+            knows: self.knows,
             snapshot: offer,
         };
         frame(MAGIC_HELLO, &message.encode_to_vec())
@@ -161,6 +165,7 @@ impl Hello {
             to: NodeId(message.to),
             from_shard: shard(message.from_shard)?,
             to_shard: shard(message.to_shard)?,
+            knows: message.knows,
             cargo,
         })
     }
@@ -193,7 +198,8 @@ impl Hello {
         if node.0 == 0 {
             return Some("node 0 is nobody".to_owned());
         }
-        stranger(node, there.incarnation, known)
+        let knows = Some(self.knows).filter(|knows| *knows != 0);
+        stranger(us, here.incarnation, knows).or_else(|| stranger(node, there.incarnation, known))
     }
 }
 
@@ -297,6 +303,7 @@ mod tests {
             to: NodeId(1),
             from_shard: ShardId(3),
             to_shard: ShardId(1),
+            knows: 11,
             cargo: Cargo::Bundles,
         }
     }
@@ -345,7 +352,8 @@ mod tests {
         };
         assert_eq!(hello().refusal(&HERE, None), None);
         assert_eq!(hello().refusal(&HERE, Some(22)), None);
-        let cases: [(Hello, &str); 6] = [
+        let cases: [(Hello, &str); 7] = [
+            (other(|hello| hello.knows = 10), "node 1 came back with other data"),
             (other(|hello| hello.version = 2), "speaks format 2"),
             (other(|hello| hello.speaker.cluster = 8), "another cluster"),
             (other(|hello| hello.speaker = HERE), "reached itself"),

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 pub mod caller;
@@ -27,6 +27,29 @@ pub struct Node {
     pub banner: Vec<String>,
     /// From being started to `ready`.
     pub startup: Duration,
+}
+
+/// What a node has said on standard error.
+#[derive(Clone, Default)]
+pub struct Heard {
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Heard {
+    /// How many lines had all of these words so far.
+    pub fn count(&self, words: &[&str]) -> usize {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().filter(|line| words.iter().all(|words| line.contains(words))).count()
+    }
+
+    /// Waits for a line with all of these words.
+    pub fn until(&self, words: &[&str]) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.count(words) == 0 {
+            assert!(Instant::now() < deadline, "no line with {words:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 /// A node that did not get ready.
@@ -126,6 +149,20 @@ impl Node {
                 return Ok(Node { child, stderr: Some(stderr), api, peer, banner, startup });
             }
         }
+    }
+
+    /// What it says on standard error from now on, which somebody must read.
+    pub fn heard(&mut self) -> Heard {
+        let lines = lines(self.stderr.take().expect("nobody else reads it"));
+        let heard = Heard::default();
+        let into = heard.lines.clone();
+        std::thread::spawn(move || {
+            for line in lines {
+                eprintln!("{line}");
+                into.lock().unwrap().push(line);
+            }
+        });
+        heard
     }
 
     pub fn pid(&self) -> u32 {

@@ -218,6 +218,12 @@ impl Line {
         self.leader > 0 && 2 * self.absent() < self.members.len().max(1)
     }
 
+    /// Who leads it; 0: nobody.
+    #[must_use]
+    pub fn leader(&self) -> u64 {
+        self.leader
+    }
+
     fn absent(&self) -> usize {
         self.members.iter().filter(|(_, _, answers)| !answers).count()
     }

@@ -1,4 +1,4 @@
-//! Who belongs to a group, through every change that can be made, and those that cannot.
+//! What a leader does about its members, without a log: each wish to its end, step by step.
 
 use super::*;
 use crate::id::ShardId;

@@ -316,9 +316,12 @@ impl MultiMap {
     fn clear(&mut self, cx: &mut Context<'_>) -> Answer {
         let keys = std::mem::take(&mut self.keys);
         let bytes = std::mem::take(&mut self.held_bytes);
-        // No key is without values: past the bound on events more keys make no difference.
-        let counts = keys.values().map(|values| values.set.len()).take(CLEAR_EVENTS_MAX + 1);
-        if self.listeners.brace(cx, counts.sum()) | cx.brace(keys.len()) {
+        let values = match keys.len() {
+            // No key is without values.
+            many if many > CLEAR_EVENTS_MAX || self.listeners.is_empty() => many,
+            _ => keys.values().map(|values| values.set.len()).sum(),
+        };
+        if self.listeners.brace(cx, values) | cx.brace(keys.len()) {
             for (key, values) in &keys {
                 self.cleared(cx, key, values);
             }

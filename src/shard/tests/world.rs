@@ -49,6 +49,8 @@ pub struct World {
     shards: Vec<Place>,
     said: BTreeMap<Ticket, Vec<Reply>>,
     cut: BTreeSet<usize>,
+    /// Ways that carry nothing, without a word.
+    deaf: BTreeSet<(usize, usize)>,
     loses: BTreeSet<usize>,
     tickets: u32,
     /// Shards are cores of one node, or nodes of one core.
@@ -152,6 +154,7 @@ impl World {
             shards,
             said: BTreeMap::new(),
             cut: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             loses: BTreeSet::new(),
             tickets: 0,
             cores,
@@ -308,7 +311,8 @@ impl World {
         for (to, _, bytes) in outbox.bundles.drain(..) {
             let to = to.0 as usize - 1;
             self.shards[from].counts.bundles += 1;
-            if !self.cut.contains(&from) && !self.cut.contains(&to) {
+            let deaf = self.deaf.contains(&(from, to));
+            if !deaf && !self.cut.contains(&from) && !self.cut.contains(&to) {
                 self.post(to, node, bytes);
             }
         }
@@ -381,6 +385,21 @@ impl World {
     /// The next snapshot for this node does not arrive.
     pub fn lose_snapshots(&mut self, at: usize) {
         self.loses.insert(at);
+    }
+
+    /// What the first sends the second vanishes, and neither is told.
+    pub fn deafen(&mut self, from: usize, to: usize, off: bool) {
+        if off {
+            self.deaf.insert((from, to));
+        } else {
+            self.deaf.remove(&(from, to));
+        }
+    }
+
+    /// A link between these two breaks, and whoever is told so hears it.
+    pub fn break_link(&mut self, told: usize, about: usize) {
+        let peer = self.shards[about].settings.node;
+        self.shards[told].inbox.lost.push(peer);
     }
 
     pub fn hold_disk(&mut self, at: usize, held: bool) {
@@ -517,6 +536,7 @@ impl Place {
             || !inbox.bundles.is_empty()
             || !inbox.snapshots.is_empty()
             || !inbox.sent.is_empty()
+            || !inbox.lost.is_empty()
             || inbox.durable.is_some()
             || inbox.disk.is_some()
     }
