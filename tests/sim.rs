@@ -29,6 +29,7 @@ const KEPT: [(u64, &[Mix], &str); 9] = [
         "a follower behind the log waited for ever: its snapshot was off the shelf at once",
     ),
     (5144, &Mix::ALL, "who was being removed was elected, and led without belonging"),
+    (7003, &Mix::ALL, "a learner of a quiet group was never made a voter after a snapshot twice"),
     (67, &FIRST, "shows a leader that answers reads without asking a quorum"),
     (178, &FIRST, "shows a leader that answers reads without asking a quorum"),
     (227, &FIRST, "shows a leader that answers reads without asking a quorum"),

@@ -339,12 +339,14 @@ impl Replica {
         self.node.raft.prs().get(peer).map(|progress| Position(progress.matched))
     }
 
-    /// Whether a learner has nearly all of this leader's log, and is there.
+    /// Whether a learner has nearly all of this leader's log, the change that admitted it among
+    /// that, and is there. How raft sends to it does not matter: in a group without commands that
+    /// stays as it was after a snapshot that came twice.
     #[must_use]
     pub fn has_caught_up(&self, peer: NodeId) -> bool {
         self.node.raft.prs().get(u64::from(peer.0)).is_some_and(|progress| {
             progress.recent_active
-                && progress.state == raft::ProgressState::Replicate
+                && progress.matched >= self.log().members_at().0
                 && progress.matched + LEARNER_BEHIND_MAX >= self.last().0
         })
     }

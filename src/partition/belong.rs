@@ -1,0 +1,127 @@
+//! Who belongs to the group, as this replica knows, says and is told.
+//!
+//! Absent on purpose: the changes themselves (`member.rs`), and how they are proposed and applied
+//! (`settle.rs`).
+
+use raft::eraftpb::{ConfState, Message, MessageType};
+
+use super::{
+    NOT_LEADER, Partition,
+    member::{self, Change, Member},
+    reply::Refusal,
+    settle,
+};
+use crate::{
+    id::{NodeId, Position, Ticket},
+    time::Instant,
+};
+
+impl Partition {
+    /// Wants the group's members to be so, of its leader, and answers when they are: as
+    /// `Ask::Change` says.
+    pub fn change(
+        &mut self,
+        ticket: Ticket,
+        change: Change,
+        deadline: Option<Instant>,
+    ) -> Result<(), Refusal> {
+        self.must_run()?;
+        if !self.replica.is_leader() {
+            return Err(Refusal::Unavailable(NOT_LEADER));
+        }
+        self.wishes.add(ticket, change, deadline)
+    }
+
+    /// Hands leadership over, if another one votes: this node ends soon.
+    pub fn hand_over(&mut self) {
+        if !self.halted {
+            member::hand_over(&mut self.replica);
+        }
+    }
+
+    /// Whether it leads, and another one could.
+    #[must_use]
+    pub fn can_hand_over(&self) -> bool {
+        self.is_leader() && self.replica.best_follower().is_some()
+    }
+
+    /// A member says that the change at `position` removed this replica.
+    pub fn dismissed(&mut self, position: Position) {
+        let newer = position > self.replica.log().members_at();
+        if newer && !self.replica.is_leader() {
+            self.removed = true;
+        }
+    }
+
+    /// Where the change stands that made `peer` a stranger, when its message shows that it does not
+    /// know of it: it asks for votes, belongs to no configuration here, and is behind that change
+    /// or speaks to the one who leads.
+    #[must_use]
+    pub fn stranger(&self, peer: NodeId, message: &Message) -> Option<Position> {
+        let votes = [MessageType::MsgRequestVote, MessageType::MsgRequestPreVote];
+        let log = self.replica.log();
+        let known = member::everyone(log.members()).contains(&u64::from(peer.0));
+        if known || self.halted || self.removed || !votes.contains(&message.get_msg_type()) {
+            return None;
+        }
+        let leads = self.replica.is_leader() && self.replica.has_committed_in_term();
+        let at = log.members_at();
+        (leads || message.index < at.0).then_some(at)
+    }
+
+    /// Whom a message must introduce to its receiver, who may not know them yet.
+    #[must_use]
+    pub fn introduces(&self, message: &Message) -> &[Member] {
+        let me = || self.members.iter().position(|member| member.node == self.replica.node());
+        match message.get_msg_type() {
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => {
+                me().map_or(&[], |place| &self.members[place..=place])
+            }
+            MessageType::MsgAppend | MessageType::MsgHeartbeat => {
+                let behind = self.replica.matched(message.to).unwrap_or_default()
+                    < self.replica.log().members_at();
+                if behind { &self.members } else { &[] }
+            }
+            _ => &[],
+        }
+    }
+
+    /// Everyone who belongs to the group, as far as this replica has applied its log.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Those whom changes in the log name that are not applied yet.
+    pub fn newcomers(&self) -> impl Iterator<Item = Member> + '_ {
+        let log = self.replica.log();
+        let entries = log.backwards().take_while(|entry| entry.index > self.applied.0);
+        let changes = entries.filter_map(settle::step_of);
+        changes.flat_map(|step| step.members)
+    }
+
+    /// Where the newest change of members stands.
+    #[must_use]
+    pub fn members_at(&self) -> Position {
+        self.replica.log().members_at()
+    }
+
+    /// Who votes and who listens.
+    #[must_use]
+    pub fn conf(&self) -> &ConfState {
+        self.replica.log().members()
+    }
+
+    /// Whether nobody else belongs to the group: it may leave without asking.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        let everyone = member::everyone(self.replica.log().members());
+        everyone.len() == 1 && everyone.contains(&u64::from(self.replica.node().0))
+    }
+
+    /// Whether this replica belongs to the group no more.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.removed
+    }
+}
