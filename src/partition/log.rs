@@ -386,6 +386,26 @@ mod tests {
     }
 
     #[test]
+    fn a_witness_gets_where_and_who_at_once() {
+        let mut log = Log::new(crate::partition::member::conf_state(&[1, 2], &[3]));
+        log.set_witnesses(vec![2, 4]);
+        log.append(&entries(1..=5, 1));
+        assert!(log.snapshot(0, 2).is_err(), "nothing is applied");
+        log.set_applied(Position(3));
+        let snapshot = log.snapshot(0, 2).expect("at once");
+        let meta = snapshot.get_metadata();
+        assert_eq!((meta.index, meta.term, snapshot.data.len()), (3, 1, 0));
+        assert_eq!(meta.get_conf_state().voters, [1, 2]);
+        assert!(log.snapshot(4, 2).is_err(), "it asked for more");
+        assert!(log.snapshot(0, 4).is_err(), "it does not belong to the group as of there");
+        let members = log.members().clone();
+        log.set_members(members, Position(5));
+        assert!(log.snapshot(0, 2).is_err(), "a change is being applied");
+        assert!(!log.snapshot_wanted(), "no state is taken for a witness");
+        assert!(log.snapshot(0, 3).is_err() && log.snapshot_wanted(), "others need the state");
+    }
+
+    #[test]
     fn a_snapshot_that_is_not_there_is_wanted() {
         let mut log = Log::new(ConfState::default());
         log.append(&entries(1..=5, 1));

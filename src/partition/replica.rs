@@ -606,6 +606,55 @@ mod tests {
         assert_eq!(replica.receive(message), Err(lost));
     }
 
+    /// Replica 3 of three, which is a witness.
+    fn witness() -> Replica {
+        let mut replica = replica(1, 3, &[1, 2, 3]);
+        replica.never_leads();
+        replica
+    }
+
+    #[test]
+    fn a_witness_never_stands() {
+        let mut replica = witness();
+        let mut asks = heartbeat(1, 3, 4);
+        replica.receive(asks.clone()).expect("a heartbeat");
+        let _ = says(&mut replica);
+        asks.set_msg_type(MessageType::MsgTimeoutNow);
+        replica.receive(asks).expect("a request");
+        replica.campaign();
+        replica.hung_up(NodeId(1));
+        for _ in 0..100 {
+            replica.tick();
+            assert_eq!(says(&mut replica), []);
+        }
+        assert_eq!((replica.leader(), replica.term()), (None, Term(4)));
+    }
+
+    #[test]
+    fn a_witness_votes_for_another_one_when_its_leader_is_silent() {
+        let mut replica = witness();
+        replica.receive(heartbeat(1, 3, 4)).expect("a heartbeat");
+        let _ = says(&mut replica);
+        for tick in 0..10 {
+            replica.receive(pre_vote(2, 3, 5)).expect("a request");
+            assert_eq!((says(&mut replica), replica.leader()), (vec![], Some(NodeId(1))), "{tick}");
+            replica.tick();
+        }
+        assert_eq!(replica.leader(), None);
+        replica.receive(pre_vote(2, 3, 5)).expect("a request");
+        assert_eq!(says(&mut replica), [(MessageType::MsgRequestPreVoteResponse, false)]);
+    }
+
+    #[test]
+    fn the_best_follower_is_no_witness() {
+        let mut replica = replica(1, 1, &[1, 2, 3]);
+        assert_eq!(replica.best_follower(), Some(2));
+        replica.log_mut().set_witnesses(vec![2]);
+        assert_eq!(replica.best_follower(), Some(3));
+        replica.log_mut().set_witnesses(vec![2, 3]);
+        assert_eq!(replica.best_follower(), None);
+    }
+
     #[test]
     fn who_is_removed_leads_no_more() {
         let mut replica = replica(1, 1, &[1]);

@@ -115,6 +115,7 @@ impl Partition {
     /// Starts the clock of a new term, and lets go of the callers of one that is over.
     fn check_leadership(&mut self, now: Now, rules: &Rules, effects: &mut Effects) {
         let leads = self.replica.is_leader().then(|| self.replica.term());
+        assert!(leads.is_none() || !self.witness, "a witness leads partition {}", self.id);
         if self.clock.is_some_and(|clock| Some(clock.term()) != leads) {
             self.clock = None;
             self.greet = false;

@@ -271,7 +271,8 @@ impl World {
         for id in (1..=self.setup.spares).map(|number| NodeId(self.setup.nodes + number)) {
             self.queue.push(10_000_000, Event::Boot { node: id, life: 0 });
         }
-        self.operator = Operator::new(acts.into_iter().chain(self.setup.acts.clone()));
+        let acts = acts.into_iter().chain(self.setup.acts.clone());
+        self.operator = Operator::new(acts, self.setup.witness);
         self.queue.push(30_000_000, Event::Operate);
         for place in 0..count {
             self.wake_client(place, 40_000_000);
