@@ -69,6 +69,7 @@ use crate::{
         read::{Patience, Reads},
         replica::{Pace, Replica},
         reply::{Refusal, Replies},
+        witness::Deferred,
     },
     time::{Instant, Now, Span},
 };
@@ -129,6 +130,7 @@ pub struct Partition {
     machine: Machine,
     /// It holds no state: the machine stays as it began.
     witness: bool,
+    deferred: Deferred,
     halted: bool,
     /// This turn's entry, and who waits for its commands.
     entry: EntryBuilder,
@@ -299,6 +301,7 @@ impl Partition {
             replica,
             machine,
             witness,
+            deferred: Deferred::default(),
             halted: false,
             entry: EntryBuilder::new(),
             fresh: None,
@@ -412,6 +415,7 @@ impl Partition {
             return;
         }
         self.heard_from_leader(&message);
+        self.note_heard(message.from);
         if let Err(lost) = self.replica.receive(message) {
             self.lost = Some(lost);
         }
@@ -489,6 +493,7 @@ impl Partition {
         if !self.halted && !self.capturing.is_receiving() {
             self.replica.tick();
             self.capturing.tick();
+            self.age_deferred();
         }
     }
 
@@ -496,6 +501,7 @@ impl Partition {
     pub fn lost(&mut self, peer: NodeId) {
         if !self.halted {
             self.replica.unreachable(peer);
+            self.note_lost(peer);
         }
     }
 

@@ -408,8 +408,7 @@ impl Replica {
         let mut best: Option<((bool, u64), u64)> = None;
         // In a joint configuration: one of those who stay.
         let voters = &self.log().members().voters;
-        let leads = |id: &u64| *id != self.me && !self.log().is_witness(*id);
-        for id in voters.iter().copied().filter(leads) {
+        for id in voters.iter().copied().filter(|id| self.could_lead(*id)) {
             let heard = progress.get(id).map(|progress| (progress.recent_active, progress.matched));
             let heard = heard.unwrap_or_default();
             // Ties go to the smaller id, whatever order raft keeps them in.
@@ -418,6 +417,20 @@ impl Replica {
             }
         }
         best.map(|(_, id)| id)
+    }
+
+    /// Whether another one votes and is no witness.
+    #[must_use]
+    pub fn could_lead(&self, id: u64) -> bool {
+        let votes = self.log().members().voters.contains(&id);
+        votes && id != self.me && !self.log().is_witness(id)
+    }
+
+    /// Ticks after which a member counts as silent, and as slow.
+    #[must_use]
+    pub fn silences(&self) -> (usize, usize) {
+        let Pace { election_ticks, heartbeat_ticks, .. } = self.pace;
+        ((election_ticks / 2).max(heartbeat_ticks + 1), election_ticks)
     }
 
     fn pin(&mut self) {

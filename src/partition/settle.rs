@@ -21,6 +21,7 @@ use super::{
     effects::{Effects, Origin, Record, SnapshotFacts},
     member::{Member, Next, Standing, Step, everyone, hand_over},
     reply::{Event, Happening, Refusal},
+    witness::Deferred,
 };
 use crate::{
     id::{NodeId, Position, Term, Ticket},
@@ -119,6 +120,7 @@ impl Partition {
         if self.clock.is_some_and(|clock| Some(clock.term()) != leads) {
             self.clock = None;
             self.greet = false;
+            self.deferred = Deferred::default();
             self.refuse_all(&Refusal::Unavailable(NOT_LEADER), &mut effects.replies);
         }
         match leads {
@@ -195,6 +197,9 @@ impl Partition {
     fn drain(&mut self, now: Now, effects: &mut Effects) {
         for message in std::mem::take(&mut self.released) {
             self.send(message, now, effects);
+        }
+        for message in self.take_deferred() {
+            effects.messages.push((self.id, message));
         }
         // A ready after that of a snapshot would count as durable before the snapshot is recorded.
         while !self.capturing.is_recording()
@@ -285,7 +290,8 @@ impl Partition {
 
     fn send(&mut self, message: Message, now: Now, effects: &mut Effects) {
         if message.get_msg_type() != MessageType::MsgSnapshot {
-            effects.messages.push((self.id, message));
+            let message = self.or_defer(message);
+            effects.messages.extend(message.map(|message| (self.id, message)));
             return;
         }
         let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
