@@ -19,8 +19,8 @@ use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::net::TcpStream;
 
-use super::{PATIENCE, Shared as Peers, read_word, resolve, within, write_all};
-use crate::id::ShardId;
+use super::{PATIENCE, Shared as Peers, frames, read_word, resolve, within, write_all};
+use crate::id::{Mark, ShardId};
 use crate::limits::PEER_QUEUE_BYTES_MAX;
 use crate::prng::Prng;
 use crate::runtime::tcp::Socket;
@@ -53,8 +53,8 @@ impl Link {
         self.contact == *contact
     }
 
-    /// Takes a bundle; `false` when it is dropped.
-    pub fn push(&mut self, bundle: Bytes) -> bool {
+    /// Takes a bundle, and how far the journal here is durable; `false` when it is dropped.
+    pub fn push(&mut self, mark: Mark, bundle: Bytes) -> bool {
         if self.socket.is_none() || self.overflown {
             return false;
         }
@@ -64,10 +64,11 @@ impl Link {
             self.wake();
             return false;
         }
-        let length = u32::try_from(bundle.len()).expect("a bundle is bounded").to_le_bytes();
+        let length = u32::try_from(bundle.len()).expect("a bundle is bounded");
+        let head = frames::head(length, mark);
         let idle = self.queue.is_empty();
-        self.bytes += length.len() + bundle.len();
-        self.queue.push_back(Bytes::copy_from_slice(&length));
+        self.bytes += head.len() + bundle.len();
+        self.queue.push_back(Bytes::copy_from_slice(&head));
         self.queue.push_back(bundle);
         if idle {
             self.write();
@@ -254,6 +255,7 @@ pub async fn connect(
             version: VERSION,
             to: contact.node,
             from_shard: peers.shard,
+            kept: peers.kept,
             to_shard: shard,
             knows: peers.known.get(contact.node).unwrap_or(0),
             cargo,

@@ -233,6 +233,7 @@ impl Pump {
         self.disk.harvest(&mut self.harvest);
         if let Some(mark) = self.harvest.durable.take() {
             inbox.durable = Some(mark);
+            peers.borrow_mut().durable(mark);
         }
         let room = if self.harvest.full { DiskRoom::Full } else { DiskRoom::Enough };
         inbox.disk = Some(room);
