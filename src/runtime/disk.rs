@@ -51,6 +51,8 @@ pub struct Disk {
     full: bool,
     written: u64,
     written_bytes: u64,
+    #[cfg(debug_assertions)]
+    slow: super::faults::SlowDisk,
 }
 
 /// Tells that a harvest is worthwhile.
@@ -141,6 +143,8 @@ impl Disk {
     pub fn open(directory: &Path, layout: Layout) -> Result<(Disk, Bell), DiskFault> {
         let fault = |what| move |error| DiskFault { path: directory.to_owned(), what, error };
         let (ring, bell) = Ring::new().map_err(fault(RING))?;
+        #[cfg(debug_assertions)]
+        let ring_again = ring.ringer();
         let ringer = ring.ringer().map_err(fault("share a socket"))?;
         let preparer = prepare::start(directory.to_owned(), layout.segment_bytes, ringer)
             .map_err(fault("tidy the directory"))?;
@@ -156,6 +160,8 @@ impl Disk {
             full: false,
             written: 0,
             written_bytes: 0,
+            #[cfg(debug_assertions)]
+            slow: super::faults::SlowDisk::new(ring_again),
         };
         Ok((disk, Bell(bell)))
     }
@@ -246,12 +252,24 @@ impl Disk {
         while self.ring.has_room()
             && let Some(block) = self.waiting.front()
             && let Some(file) = self.files.get(&block.segment).map(Rc::clone)
+            && self.takes_a_write()
             && let Some(block) = self.waiting.pop_front()
         {
             self.ring.write(file, block);
         }
         let submitted = self.ring.submit();
         self.demand(submitted, "a write cannot be submitted");
+    }
+
+    /// Always, unless a test made the disk slow.
+    #[cfg(debug_assertions)]
+    fn takes_a_write(&mut self) -> bool {
+        self.slow.takes()
+    }
+
+    #[cfg(not(debug_assertions))]
+    const fn takes_a_write(&self) -> bool {
+        true
     }
 
     fn demand(&self, done: io::Result<()>, what: &str) {

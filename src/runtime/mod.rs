@@ -17,6 +17,8 @@ mod core;
 pub mod directory;
 pub mod disk;
 pub mod fatal;
+#[cfg(debug_assertions)]
+pub mod faults;
 mod prepare;
 pub mod pump;
 mod ring;
