@@ -5,7 +5,8 @@
 //! | length | crc | durable mark | frame …        the checksum is that of length and mark
 //! ```
 //!
-//! The mark is how far the sender's journal was durable then (`known.rs` remembers it). What arrives whole is copied once; only the part of a frame whose rest is still to come is kept,
+//! The mark is how far the sender's journal was durable then (`known.rs` remembers it); a frame of
+//! length 0 tells of it alone. What arrives whole is copied once; only the part of a frame whose rest is still to come is kept,
 //! and room for it is taken as its octets come, whatever its length says. Absent on purpose: what
 //! frames hold.
 
@@ -48,7 +49,8 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Takes what was read next and gives each frame that is whole to `each`, with its mark.
+    /// Takes what was read next and gives each frame that is whole to `each`, with its mark. An
+    /// empty one only has the mark.
     pub fn take(
         &mut self,
         mut read: &[u8],
@@ -61,7 +63,8 @@ impl Frames {
             read = &read[missing..];
             let [a, b, c, d, crc @ .., _, _, _, _, _, _, _, _] = self.head;
             let length = u32::from_le_bytes([a, b, c, d]) as usize;
-            if self.known >= 4 && !(FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&length) {
+            let fits = length == 0 || (FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&length);
+            if self.known >= 4 && !fits {
                 return Err(format!("it sent a bundle of {length} bytes"));
             }
             if self.known < self.head.len() {
@@ -132,7 +135,7 @@ mod tests {
 
     #[test]
     fn lengths_that_no_bundle_has_are_refused_before_their_octets_come() {
-        for length in [0, 7, FRAME_BYTES_MAX as u32 + 1, u32::MAX] {
+        for length in [1, 7, FRAME_BYTES_MAX as u32 + 1, u32::MAX] {
             let mut frames = Frames::default();
             let taken = frames.take(&length.to_le_bytes()[..3], |_, _| panic!("not whole"));
             assert_eq!(taken, Ok(()));

@@ -276,6 +276,9 @@ async fn read_bundles(
                 Ok(0) => Err("it hung up".to_owned()),
                 Ok(octets) => frames.take(&piece[..octets], |mark, bundle| {
                     word.hear(mark);
+                    if bundle.is_empty() {
+                        return;
+                    }
                     peers.heard.bytes += bundle.len();
                     peers.heard.bundles.push((key.0, bundle));
                     peers.ring();

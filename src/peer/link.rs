@@ -79,6 +79,19 @@ impl Link {
         true
     }
 
+    /// Tells how far the journal here is durable, when nothing else waits to be said.
+    pub fn tell(&mut self, mark: Mark) {
+        if self.socket.is_some() && self.queue.is_empty() {
+            let head = frames::head(0, mark);
+            self.bytes += head.len();
+            self.queue.push_back(Bytes::copy_from_slice(&head));
+            self.write();
+            if !self.queue.is_empty() {
+                self.wake();
+            }
+        }
+    }
+
     /// The peer is known to be there.
     pub fn hurry(&mut self) {
         if self.socket.is_none() {
@@ -212,8 +225,10 @@ async fn live(peers: Peers, link: Shared, shard: ShardId, mut prng: Prng) {
 
 fn begin(peers: &Peers, link: &Shared, contact: &Contact, greeted: Greeted) {
     tracing::info!(node = contact.node.0, address = %contact.address(), "linked to the peer");
+    let durable = peers.borrow().durable;
     let mut link = link.borrow_mut();
     (link.socket, link.hurried) = (Some(greeted.socket), false);
+    link.tell(durable);
     let (up, api_port) = (Some(greeted.shards), greeted.api_port);
     let (node, address) = (contact.node, contact.address());
     peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up, api_port });

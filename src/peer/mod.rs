@@ -37,6 +37,7 @@ use crate::peer::known::Known;
 use crate::prng::Prng;
 use crate::runtime::tcp::Socket;
 use crate::shard::inbox::{Contact, Delivery, Inbox, LinkNews};
+use crate::time::Span;
 use crate::wire::hello::{self, HEAD_BYTES, Hello, Speaker};
 
 pub use bulk::send_snapshot;
@@ -51,6 +52,8 @@ pub struct Peers {
     /// The last mark that this core's journal found at the start, and how far it is durable now.
     kept: Mark,
     durable: Mark,
+    /// What all peers were told of that, and when.
+    told_all: (Mark, crate::time::Instant),
     prng: Prng,
     /// Where the nodes are that this core's partitions know.
     book: BTreeMap<NodeId, Contact>,
@@ -94,6 +97,7 @@ impl Peers {
             known,
             kept: Mark(0),
             durable: Mark(0),
+            told_all: Default::default(),
             prng,
             book: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -121,6 +125,18 @@ impl Peers {
     /// This core's journal is durable up to here.
     pub fn durable(&mut self, mark: Mark) {
         self.durable = mark;
+    }
+
+    /// Tells all peers how far that is, now and then, if it moved: who only follows would else tell
+    /// nobody but its leader, and the next leader would not know what it can count on.
+    pub fn tell(&mut self, now: crate::time::Instant) {
+        let (told, at) = self.told_all;
+        if told < self.durable && at.after(TELL_EVERY) <= now {
+            self.told_all = (self.durable, now);
+            for link in self.links.values() {
+                link.borrow_mut().tell(self.durable);
+            }
+        }
     }
 
     /// Whom to wake when something came; `None` when the core ends.
@@ -347,6 +363,9 @@ async fn write_all(socket: &mut Socket, mut bytes: &[u8]) -> Result<(), String> 
 
 /// Addresses of one name that are tried in turn.
 const ADDRESSES_MAX: usize = 8;
+
+/// How long a peer may not know what is durable here.
+pub const TELL_EVERY: Span = Span::millis(100);
 
 /// How long a peer may take to complete a connection, and to greet.
 const PATIENCE: Duration = Duration::from_secs(2);

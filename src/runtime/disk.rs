@@ -218,6 +218,8 @@ impl Disk {
         let mut landed = Vec::with_capacity(crate::limits::WRITES_IN_FLIGHT_MAX);
         let reaped = self.ring.reap(|write| landed.push(write));
         self.demand(reaped, "completions cannot be had");
+        #[cfg(debug_assertions)]
+        self.slow.hold(&mut landed);
         for write in landed {
             into.buffers.push(self.land(write));
         }
@@ -238,7 +240,15 @@ impl Disk {
     /// Writes that the kernel has.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.ring.in_flight()
+        self.ring.in_flight() + self.held()
+    }
+
+    /// Writes that a test has take longer than they took.
+    fn held(&self) -> usize {
+        #[cfg(debug_assertions)]
+        return self.slow.held();
+        #[cfg(not(debug_assertions))]
+        0
     }
 
     /// Blocks and bytes written since the start.
@@ -249,27 +259,15 @@ impl Disk {
 
     /// Gives the kernel as many blocks as it may have, in order; one call for all of them.
     fn push(&mut self) {
-        while self.ring.has_room()
+        while self.ring.has_room_beside(self.held())
             && let Some(block) = self.waiting.front()
             && let Some(file) = self.files.get(&block.segment).map(Rc::clone)
-            && self.takes_a_write()
             && let Some(block) = self.waiting.pop_front()
         {
             self.ring.write(file, block);
         }
         let submitted = self.ring.submit();
         self.demand(submitted, "a write cannot be submitted");
-    }
-
-    /// Always, unless a test made the disk slow.
-    #[cfg(debug_assertions)]
-    fn takes_a_write(&mut self) -> bool {
-        self.slow.takes()
-    }
-
-    #[cfg(not(debug_assertions))]
-    const fn takes_a_write(&self) -> bool {
-        true
     }
 
     fn demand(&self, done: io::Result<()>, what: &str) {

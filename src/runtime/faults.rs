@@ -4,54 +4,65 @@
 //! the environment names a directory (`RINGRAFT_FAULTS`): a release build has no such switch.
 //!
 //! ```text
-//! <faults>/disk-ms    a number: a shard's durable writes begin so many milliseconds apart
+//! <faults>/disk-ms    a number: each durable write of a shard takes so many milliseconds longer
 //! <faults>/hosts      lines of a name and its address; without one, the name has none
 //! ```
 //!
 //! Both are read each time anew, so that a test can begin and end a fault while the node runs.
 //! Absent on purpose: faults that the kernel has signals and sockets for.
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream as Socket;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// When a shard's disk takes its next write.
+use super::ring::Landed;
+
+/// Keeps completed writes back, as if they had taken longer.
 pub(super) struct SlowDisk {
     ringer: Option<Socket>,
-    next: Instant,
-    /// The bell rings at `next`.
-    armed: bool,
+    /// When each may be known to be complete; they take their turns.
+    held: VecDeque<(Instant, Landed)>,
+    /// The bell rings then.
+    armed: Option<Instant>,
 }
 
 impl SlowDisk {
     /// Of a disk whose bell rings through `ringer`.
     pub fn new(ringer: std::io::Result<Socket>) -> SlowDisk {
         let ringer = ringer.ok().filter(|_| directory().is_some());
-        SlowDisk { ringer, next: Instant::now(), armed: false }
+        SlowDisk { ringer, held: VecDeque::new(), armed: None }
     }
 
-    /// Whether a write may begin now, which then it does. If not, the bell rings when one may.
-    pub fn takes(&mut self) -> bool {
-        let Some(ringer) = &self.ringer else { return true };
+    /// Takes what has landed and leaves what may be known of it now. For the rest the bell rings.
+    pub fn hold(&mut self, landed: &mut Vec<Landed>) {
+        let Some(ringer) = &self.ringer else { return };
         let now = Instant::now();
-        if now < self.next {
-            if !std::mem::replace(&mut self.armed, true)
-                && let Ok(mut ringer) = ringer.try_clone()
-            {
-                let wait = self.next - now;
-                std::thread::spawn(move || {
-                    std::thread::sleep(wait);
-                    // Full, it rings anyhow; closed, the node has ended.
-                    let _ = ringer.write_all(&[1]);
-                });
-            }
-            return false;
+        for write in landed.drain(..) {
+            let ms = read("disk-ms").and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+            self.held.push_back((now + Duration::from_millis(ms), write));
         }
-        let ms = read("disk-ms").and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        (self.next, self.armed) = (now + Duration::from_millis(ms), false);
-        true
+        while self.held.front().is_some_and(|(due, _)| *due <= now) {
+            landed.extend(self.held.pop_front().map(|(_, write)| write));
+        }
+        let next = self.held.front().map(|(due, _)| *due);
+        if let Some(due) = next.filter(|_| next != self.armed)
+            && let Ok(mut ringer) = ringer.try_clone()
+        {
+            std::thread::spawn(move || {
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                // Full, it rings anyhow; closed, the node has ended.
+                let _ = ringer.write_all(&[1]);
+            });
+        }
+        self.armed = next;
+    }
+
+    /// Writes that nobody may know to be complete.
+    pub fn held(&self) -> usize {
+        self.held.len()
     }
 }
 

@@ -253,6 +253,7 @@ impl Pump {
         for (to, shard, bundle) in outbox.bundles.drain(..) {
             peer::send(&self.peers, to, shard, bundle);
         }
+        self.peers.borrow_mut().tell(self.clock.monotonic());
         for snapshot in outbox.snapshots.drain(..) {
             peer::send_snapshot(&self.peers, snapshot);
         }
