@@ -63,6 +63,16 @@ pub struct Living {
     watchers: Vec<Ticket>,
 }
 
+impl Living {
+    /// Has it settle at the end of this turn; `touched` names all that do, each once.
+    pub fn touch(&mut self, touched: &mut Vec<PartitionId>) {
+        if !self.touched {
+            self.touched = true;
+            touched.push(self.partition.id());
+        }
+    }
+}
+
 const LEFT: &str = "the partition has left this node";
 
 /// What a bootstrap comes to.
