@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ringraft::client::session::Body;
@@ -14,7 +15,7 @@ use tonic::{Code, Status};
 mod harness;
 
 use harness::caller::{Caller, SOON, Session};
-use harness::{Node, data_dir, possible};
+use harness::{Node, binary, data_dir, possible};
 
 /// Nodes 1, 2, … with addresses of their own.
 struct Nodes {
@@ -26,6 +27,11 @@ struct Nodes {
 impl Nodes {
     /// So many nodes, of which the first three have a group.
     async fn with_three_of(count: u32) -> Nodes {
+        Nodes::founded(count, [Role::Member; 3]).await
+    }
+
+    /// So many nodes, of which the first three have a group, in these parts.
+    async fn founded(count: u32, parts: [Role; 3]) -> Nodes {
         let dir = data_dir();
         let mut nodes = Nodes { dir, all: Vec::new(), places: Vec::new() };
         for id in 1..=count {
@@ -34,7 +40,7 @@ impl Nodes {
             nodes.places.push((node.api.clone(), node.peer.clone()));
             nodes.all.push(Some(node));
         }
-        let founders = [1, 2, 3].map(|id| nodes.member(id, Role::Member));
+        let founders = [1, 2, 3].map(|id| nodes.member(id, parts[id as usize - 1]));
         for id in 1..=3 {
             let group = Some(GroupConfig { group_id: 1, members: founders.to_vec() });
             let request = BootstrapRequest { group };
@@ -145,9 +151,15 @@ async fn command<I: Body + Clone + 'static, O: Body + 'static>(
 
 fn start(dir: &Path, id: u32, api: &str, peer: &str) -> Node {
     let (path, id) = (dir.join(id.to_string()), id.to_string());
+    std::fs::create_dir_all(&path).unwrap();
+    std::fs::write(path.join("node.toml"), CONFIG).unwrap();
     let flags = ["--node-id", &id, "--listen", api, "--peer-listen", peer, "--partitions", "0"];
     Node::start(&path, &flags)
 }
+
+/// Logs are cut soon, and what is cut is not kept for those behind.
+const CONFIG: &str =
+    "[journal]\nsegment_bytes = 33554432\nsnapshot_entries = 16\nretain_entries = 0\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fourth_node_joins_and_counts_when_others_are_gone() {
@@ -209,6 +221,77 @@ async fn nodes_leave_until_one_is_left() {
     let back = nodes.join(1, 3, Role::Member).await.expect_err("its votes were counted");
     assert_eq!(back.code(), Code::FailedPrecondition, "{back}");
     nodes.leave(3).await.expect("the last one just leaves");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_members_and_a_witness_outlive_either_member() {
+    if !possible() {
+        return;
+    }
+    let mut nodes = Nodes::founded(3, [Role::Member, Role::Member, Role::Witness]).await;
+    assert_eq!(nodes.add(3).await, 1, "a witness passes calls on");
+    // What comes through the other member has come to it as well.
+    for value in 2..=4 {
+        assert_eq!(nodes.add(2).await, value);
+    }
+    nodes.kill(1);
+    assert_eq!(nodes.add(2).await, 5);
+    nodes.kill(3);
+    nodes.restart(3);
+    for value in 6..=12 {
+        assert_eq!(nodes.add(3).await, value, "it votes with what it has on disk");
+    }
+    nodes.restart(1);
+    for value in 13..=15 {
+        assert_eq!(nodes.add(1).await, value);
+    }
+    let node = nodes.all[1].take().expect("it runs");
+    let (status, took, _) = node.end_with("TERM", Duration::from_secs(10));
+    assert!(status.success(), "{status} after {took:?}");
+    assert_eq!(nodes.add(3).await, 16, "the other member leads");
+    nodes.kill(3);
+    let data = nodes.dir.path().join("3").join("data").display().to_string();
+    let dump = Command::new(binary()).args(["log", "dump", &data]).output().unwrap();
+    let dump = String::from_utf8(dump.stdout).unwrap();
+    assert!(dump.contains("complete") && dump.contains(" 0 slices"), "its log is cut: {dump}");
+    assert!(!dump.contains("snapshot slice"), "it has no state: {dump}");
+    nodes.restart(3);
+    assert_eq!(nodes.add(1).await, 17);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_joins_and_stays_one() {
+    if !possible() {
+        return;
+    }
+    let mut nodes = Nodes::with_three_of(5).await;
+    for value in 1..=8 {
+        assert_eq!(nodes.add(1).await, value);
+    }
+    nodes.join(4, 2, Role::Witness).await.expect("admitted");
+    nodes.join(4, 2, Role::Witness).await.expect("what is so stays so");
+    for part in [Role::Member, Role::Observer] {
+        let other = nodes.join(4, 2, part).await.expect_err("it has no state");
+        assert_eq!(other.code(), Code::FailedPrecondition, "{other}");
+    }
+    nodes.join(5, 4, Role::Observer).await.expect("a witness knows who leads");
+    let other = nodes.join(5, 1, Role::Witness).await.expect_err("it has the state");
+    assert_eq!(other.code(), Code::FailedPrecondition, "{other}");
+    nodes.leave(1).await.expect("let go");
+    for (through, value) in [(4, 9), (5, 10), (2, 11), (3, 12)] {
+        assert_eq!(nodes.add(through).await, value);
+    }
+    for id in [4, 5] {
+        nodes.kill(id);
+        nodes.restart(id);
+    }
+    nodes.leave(3).await.expect("let go");
+    assert_eq!(nodes.add(5).await, 13, "a member and a witness decide");
+    let last = nodes.leave(2).await.expect_err("nobody else could lead");
+    assert_eq!(last.code(), Code::FailedPrecondition, "{last}");
+    nodes.leave(4).await.expect("let go");
+    nodes.leave(5).await.expect("let go");
+    nodes.leave(2).await.expect("the last one just leaves");
 }
 
 #[tokio::test(flavor = "multi_thread")]

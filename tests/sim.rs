@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use ringraft::id::PartitionId;
+use ringraft::id::{NodeId, PartitionId};
 use ringraft::prng::mix;
 use ringraft::sim::fault::{Fault, LEADER, Plan, What};
 use ringraft::sim::habits::Habits;
@@ -87,6 +87,20 @@ fn blackouts_lose_nothing() {
         let blackout = What::Blackout { down_ns: 30_000_000 };
         let clients = vec![eager(Mix::Counters), eager(Mix::MapAll), eager(Mix::Puts)];
         must_hold(repeated(seed, clients, &blackout, 400_000_000));
+    }
+}
+
+/// The leader of two members and a witness is lost for good, while links lose much: the other
+/// member leads on, as the witness has nothing that it lacks.
+#[test]
+fn a_member_and_a_witness_are_enough() {
+    for seed in 0..8 {
+        let destroy = What::Destroy { node: LEADER };
+        let clients = vec![eager(Mix::Counters), eager(Mix::Puts)];
+        let mut setup = repeated(seed, clients, &destroy, 1_600_000_000);
+        setup.witness = Some(NodeId(2 + seed as u32 % 2));
+        setup.plan.manners.loss = 100;
+        must_hold(setup);
     }
 }
 

@@ -501,7 +501,6 @@ impl Partition {
     pub fn lost(&mut self, peer: NodeId) {
         if !self.halted {
             self.replica.unreachable(peer);
-            self.note_lost(peer);
         }
     }
 
@@ -509,6 +508,7 @@ impl Partition {
     pub fn hung_up(&mut self, peer: NodeId) {
         if !self.halted && !self.capturing.is_receiving() {
             self.replica.hung_up(peer);
+            self.note_hung_up(peer);
         }
     }
 

@@ -77,8 +77,9 @@ impl Partition {
         }
     }
 
-    /// A member is not there, as far as its links say.
-    pub(super) fn note_lost(&mut self, peer: NodeId) {
+    /// The link by which a member was heard has ended. That one to it broke says less: it may be
+    /// this leader that is failing.
+    pub(super) fn note_hung_up(&mut self, peer: NodeId) {
         self.deferred.silence.remove(&u64::from(peer.0));
     }
 
