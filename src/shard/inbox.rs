@@ -12,7 +12,7 @@ use crate::id::{Index, Mark, NodeId, PartitionId, ShardId, Ticket};
 use crate::journal::Aligned;
 pub use crate::partition::member::{Change, Member, Role};
 use crate::partition::reply::Replies;
-use crate::time::Instant;
+use crate::time::{Instant, Span};
 
 /// What happened since the last turn.
 #[derive(Default, Debug)]
@@ -162,6 +162,19 @@ pub enum Ask {
         change: Change,
         /// It was passed on already, and is refused by whoever does not lead.
         passed: bool,
+    },
+    /// The same for an operator: the leader is asked, whoever that is by then, until it is so or
+    /// this much time has passed.
+    Arrange {
+        /// What.
+        change: Change,
+        /// How long.
+        patience: Span,
+    },
+    /// How the group is. The answer is a `DescribePartitionResponse`.
+    Describe {
+        /// As the replica here sees it; else as the leader does.
+        here: bool,
     },
 }
 

@@ -22,6 +22,7 @@ impl Shard {
                 self.forward.moved(event.partition, leader, &mut self.effects.replies);
             }
         }
+        self.tell_of_new_leaders();
         self.take_changes(now);
         self.forward.take_guests(&mut self.effects.replies);
         self.errands.hear(&mut self.effects.replies);
