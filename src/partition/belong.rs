@@ -100,6 +100,12 @@ impl Partition {
         &self.members
     }
 
+    /// Whether it knows who belongs to the group: a replica that joins one hears of that first.
+    #[must_use]
+    pub fn has_members(&self) -> bool {
+        !self.conf().voters.is_empty()
+    }
+
     /// Those whom changes in the log name that are not applied yet.
     pub fn newcomers(&self) -> impl Iterator<Item = Member> + '_ {
         let log = self.replica.log();

@@ -10,9 +10,9 @@
 //! knows where everybody is. What is still to be done stands in the log too: a member whose part is
 //! MEMBER and who only listens is to be made a voter, a joint configuration is to be left. So no
 //! leader needs to know what the one before it meant to do. Callers wait here until what they asked
-//! for is so. A member whose node says that it has left for good is dismissed unasked: it was
-//! admitted by a question that came late. Absent on purpose: witnesses, which raft-rs does not know, and the ways that such
-//! questions take through the cluster (`shard/errand.rs`).
+//! for is so. A member whose node says that it has left for good is dismissed unasked: a question
+//! that came late made it one. Absent on purpose: witnesses, which raft-rs does not know, and the
+//! ways that such questions take through the cluster (`shard/errand.rs`).
 
 use std::collections::BTreeSet;
 
@@ -209,9 +209,12 @@ impl Wishes {
 
     /// Answers those whose wish came true or cannot, and whose time is over.
     pub fn answer(&mut self, standing: &Standing<'_>, now: Instant, replies: &mut Replies) {
-        self.left.retain(|node| !standing.holds(&Change::Dismiss(*node)));
         self.list.retain(|wish| {
-            if standing.holds(&wish.change) {
+            let gone = matches!(&wish.change, Change::Admit(it) if self.left.contains(&it.node));
+            if gone {
+                let text = "the node says that it has left the group for good".to_owned();
+                replies.refuse(wish.ticket, Refusal::Precondition(text));
+            } else if standing.holds(&wish.change) {
                 replies.done(wish.ticket);
             } else if let Some(refusal) = standing.forbids(&wish.change) {
                 replies.refuse(wish.ticket, refusal);
@@ -222,6 +225,7 @@ impl Wishes {
             }
             false
         });
+        self.left.retain(|node| !standing.holds(&Change::Dismiss(*node)));
     }
 
     /// Those who hung up wait no more.

@@ -655,8 +655,8 @@ impl Partition {
         self.greet = true;
     }
 
-    /// Refuses everyone who waits here for a command or a query. Their commands may still be applied, here or elsewhere: a
-    /// command sent again with the same number counts once.
+    /// Refuses everyone who waits here for a command or a query. Their commands may still be
+    /// applied, here or elsewhere: a command sent again with the same number counts once.
     fn refuse_all(&mut self, refusal: &Refusal, replies: &mut Replies) {
         let fresh = self.fresh.take().map(|fresh| fresh.tickets).unwrap_or_default();
         self.entry = EntryBuilder::new();

@@ -62,6 +62,8 @@ pub(super) struct Errand {
     out: Option<(Ticket, Instant)>,
     /// How many were asked: whose turn it is among those who may lead.
     asked: usize,
+    /// A leader tried, until the time of a question was over.
+    tried: bool,
     heard: Option<Result<(), Refusal>>,
 }
 
@@ -158,9 +160,18 @@ impl Errands {
             Goal::Leave(_) => now.after(LEADERLESS),
             Goal::Arrange(_, patience) => now.after(*patience),
         };
-        let (next, out, asked, heard) = (now, None, 0, None);
-        let errand =
-            Errand { partition, ticket, goal, deadline, patience, next, out, asked, heard };
+        let errand = Errand {
+            partition,
+            ticket,
+            goal,
+            deadline,
+            patience,
+            next: now,
+            out: None,
+            asked: 0,
+            tried: false,
+            heard: None,
+        };
         self.next = self.next.wrapping_add(1);
         self.all.insert(self.next, errand);
         Ok(())
@@ -215,14 +226,16 @@ impl Errands {
             let result = match errand.heard.take() {
                 Some(Err(refusal)) if is_final(&refusal) => Some(Err(refusal)),
                 Some(Ok(())) => Some(Ok(())),
-                Some(Err(_)) => {
+                Some(Err(refusal)) => {
+                    errand.tried |= refusal == Refusal::Deadline;
                     errand.out = None;
                     errand.next = now.after(AGAIN);
                     None
                 }
                 None => None,
             };
-            let result = result.or_else(|| errand.given_up(now, led(errand.partition)).map(Err));
+            let led = led(errand.partition) || errand.tried;
+            let result = result.or_else(|| errand.given_up(now, led).map(Err));
             if let Some((ticket, _)) =
                 errand.out.filter(|(_, until)| *until <= now || result.is_some())
             {

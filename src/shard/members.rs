@@ -163,6 +163,7 @@ impl Shard {
         self.news.forget(group.partition);
         let partition = Partition::found(group, &self.rules);
         self.roster.add(partition, group.members.clone());
+        self.tell_others(group.partition);
         self.moved = true;
         roster::founded(group, now.wall.0, &mut self.effects.events);
         self.set_tick(now);

@@ -1,10 +1,10 @@
 //! Groups that have no replica here: who belongs to them, so that their calls can be passed on.
 //!
-//! Whoever leads a group tells the nodes that it is linked to and that do not belong to it: when it
-//! begins to lead, when a link comes up, and when members change. What every node can work out from
-//! the cluster's configuration (`placement.rs`) is not told. So a node that shares no group with
-//! anybody, and whose configuration names nobody, learns nothing: it has no links. What was heard is
-//! forgotten with the process and told again when links come up.
+//! Every member tells the nodes that it is linked to and that do not belong to the group: when a
+//! link comes up and when members change. What each node can work out from the cluster's
+//! configuration (`placement.rs`) is not told. So a node learns of the groups of those with whom it
+//! shares a group, or whom its configuration names; one that has neither has no links and learns
+//! nothing. What was heard is forgotten with the process and told again when links come up.
 //!
 //! A node that has left a group, and hears from its leader all the same, says so: it was admitted
 //! by a question that came late, and is no member that anybody may count on.
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use raft::eraftpb::{Message, MessageType};
 
-use super::{Shard, inbox::Member, route};
+use super::{Partition, Shard, inbox::Member, route};
 use crate::{
     id::{NodeId, PartitionId, Position, Term},
     limits::GROUPS_HEARD_OF_MAX,
@@ -146,63 +146,40 @@ impl Shard {
         }
     }
 
-    /// A node is linked: it is told of the groups that are led here and are not its own.
+    /// A node is linked: it is told of the groups here that are not its own.
     pub(super) fn tell_node(&mut self, node: NodeId) {
-        let all: Vec<PartitionId> = self.led().collect();
+        let all: Vec<PartitionId> = self.partitions().map(Partition::id).collect();
         for id in all {
             self.tell(id, node);
         }
     }
 
-    /// Groups whose leader this node became in this turn: the others are told of them.
-    pub(super) fn tell_of_new_leaders(&mut self) {
-        let here = self.settings.node;
-        let events = self.effects.events.iter();
-        let mine = events.filter_map(|event| match event.what {
-            Happening::LeaderUpdated { leader, .. } if leader == Some(here) => {
-                Some(event.partition)
-            }
-            _ => None,
-        });
-        for id in mine.collect::<Vec<_>>() {
-            self.tell_others(id);
-        }
-    }
-
-    /// If this node leads a group: the nodes that it knows and that do not belong to it hear who
-    /// does.
+    /// The nodes that are linked and do not belong to a group hear who does.
     pub(super) fn tell_others(&mut self, id: PartitionId) {
-        if !self.led().any(|led| led == id) {
-            return;
-        }
         let linked = self.peer_shards.keys().filter(|node| !self.away.contains(node));
         for node in linked.copied().collect::<Vec<_>>() {
             self.tell(id, node);
         }
     }
 
-    fn led(&self) -> impl Iterator<Item = PartitionId> + '_ {
-        self.roster
-            .iter()
-            .map(|living| &living.partition)
-            .filter(|it| it.is_leader())
-            .map(|it| it.id())
-    }
-
     fn tell(&mut self, id: PartitionId, node: NodeId) {
         let Some(living) = self.roster.get(id) else { return };
-        let members = living.partition.members();
-        let belongs = members.iter().any(|member| member.node == node);
+        let partition = &living.partition;
+        let members = partition.members();
+        let belongs = |node: NodeId| members.iter().any(|member| member.node == node);
         let placement = &self.settings.placement;
-        let placed = placement.members(id).all(|it| members.iter().any(|its| its.node == it.node))
-            && placement.members(id).count() == members.len()
-            && placement.nodes().iter().any(|contact| contact.node == node);
-        if belongs || placed || living.partition.node() != self.settings.node {
+        let mut placed = placement.members(id).map(|contact| contact.node);
+        let knows = placement.nodes().iter().any(|contact| contact.node == node)
+            && placed.clone().count() == members.len()
+            && placed.all(belongs);
+        // Who joins does not know who belongs to it yet.
+        let sure = partition.has_members() && belongs(partition.node()) && !partition.is_removed();
+        if knows || belongs(node) || !sure || partition.node() != self.settings.node {
             return;
         }
         let news = peer::GroupNews {
             partition: id.0,
-            position: living.partition.members_at().0,
+            position: partition.members_at().0,
             members: members.iter().map(member::written).collect(),
             left: false,
         };

@@ -1,8 +1,8 @@
 //! `ringraft cluster add`, `remove` and `replace`: who belongs to which partition.
 //!
 //! Every step is one that may have been done before: whoever is cut off calls again. What cannot be
-//! done in one partition does not keep the others from being done, and is said at the end. Absent on
-//! purpose: spreading the replicas of many partitions over the nodes anew.
+//! done in one partition does not keep the others from being done, and is said at the end. Absent
+//! on purpose: spreading the replicas of many partitions over the nodes anew.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -236,34 +236,36 @@ impl Did {
 /// What became of all partitions.
 #[derive(Default)]
 struct Tally {
-    asked: usize,
     failed: BTreeSet<u32>,
-    first: Option<Failure>,
+    first: Option<(u32, Failure)>,
 }
 
 impl Tally {
     fn note<T>(&mut self, partition: u32, outcome: Result<T, Failure>) -> Option<T> {
-        self.asked += 1;
         match outcome {
             Ok(done) => Some(done),
             Err(failure) => {
-                note(&format_args!("partition {partition}: {}", failure.what));
+                let first = self.first.take();
+                self.first = first.or(Some((partition, failure)));
                 self.failed.insert(partition);
-                self.first.get_or_insert(failure);
                 None
             }
         }
     }
 
     fn end(self, next: &str, target: &Target) -> Result<Exit, Failure> {
-        let Some(first) = self.first else {
+        let Some((partition, first)) = self.first else {
             if !next.is_empty() && !target.json {
                 note(&next);
             }
             return Ok(Exit::Done);
         };
-        let failed: Vec<String> = self.failed.iter().map(u32::to_string).collect();
-        let what = format!("not done in partition {}", failed.join(", "));
+        let others: Vec<String> =
+            self.failed.iter().filter(|id| **id != partition).map(u32::to_string).collect();
+        let mut what = format!("partition {partition}: {}", first.what);
+        if !others.is_empty() {
+            what.push_str(&format!("; also not done: partition {}", others.join(", ")));
+        }
         let again = "what is done stays done: run the same again";
         let mend = first.mend.map_or(again.to_owned(), |mend| format!("{mend}; {again}"));
         Err(Failure { exit: first.exit, what, mend: Some(mend) })
@@ -544,8 +546,10 @@ mod tests {
         assert_eq!(tally.note(1, Ok(7)), Some(7));
         let failed: Result<(), Failure> = Err(Failure::new(Exit::Refused, "no").mend("wait"));
         assert_eq!(tally.note(2, failed), None);
-        assert_eq!(tally.asked, 2);
-        let first = tally.first.expect("it failed");
-        assert_eq!((first.exit, first.mend.as_deref()), (Exit::Refused, Some("wait")));
+        let other: Result<(), Failure> = Err(Failure::new(Exit::Failed, "never"));
+        assert_eq!(tally.note(3, other), None);
+        let (partition, first) = tally.first.expect("it failed");
+        assert_eq!((partition, first.exit, first.what.as_str()), (2, Exit::Refused, "no"));
+        assert_eq!(tally.failed, BTreeSet::from([2, 3]));
     }
 }
