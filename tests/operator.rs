@@ -9,13 +9,13 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use ringraft::wire::cluster::*;
+use ringraft::wire::cluster::{DescribePartitionRequest, DescribePartitionResponse};
 use ringraft::wire::proto::v1::{
     self, PartitionEvent, WatchPartitionRequest, partition_event::Event,
 };
 use tonic::Code;
 
-use harness::caller::{Caller, SOON};
+use harness::caller::{Caller, SOON, next};
 use harness::{Node, binary, data_dir, possible};
 
 /// Nodes 1, 2, … that run.
@@ -58,7 +58,7 @@ impl Nodes {
     fn typed(&self, id: u32, line: &str) -> Said {
         let mut command = Command::new(binary());
         command.args(line.split(' ')).env("RINGRAFT_ENDPOINT", self.api(id));
-        Said::of(line, command.stdin(Stdio::null()).output().unwrap())
+        Said::of(command.stdin(Stdio::null()).output().unwrap())
     }
 
     /// Types it until it is done; for what waits for a leader or for links.
@@ -71,6 +71,23 @@ impl Nodes {
             }
             assert!(Instant::now() < until, "{said:?}");
             std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// These nodes found a group.
+    async fn found(&self, group_id: u32, ids: &[u32]) {
+        let member = |id: &u32| {
+            let (host, port) = self.node(*id).peer.rsplit_once(':').unwrap();
+            let (host, port) = (host.to_owned(), port.parse().unwrap());
+            v1::MemberConfig { node_id: *id, host, port, role: 0 }
+        };
+        let members: Vec<v1::MemberConfig> = ids.iter().map(member).collect();
+        for id in ids {
+            let group = Some(v1::GroupConfig { group_id, members: members.clone() });
+            let path = "/atomix.multiraft.v1.Node/Bootstrap";
+            let request = v1::BootstrapRequest { group };
+            let caller = Caller::to(self.api(*id)).await;
+            let _: v1::BootstrapResponse = caller.unary(path, request).await.unwrap().into_inner();
         }
     }
 
@@ -89,17 +106,15 @@ impl Nodes {
 
 #[derive(Debug)]
 struct Said {
-    line: String,
     status: i32,
     out: String,
     error: String,
 }
 
 impl Said {
-    fn of(line: &str, output: Output) -> Said {
+    fn of(output: Output) -> Said {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Said {
-            line: line.to_owned(),
             status: output.status.code().unwrap(),
             out: text(&output.stdout),
             error: text(&output.stderr),
@@ -109,7 +124,7 @@ impl Said {
     /// It ended so, and said this in its place: on standard error when it failed.
     fn ended(self, status: i32, told: &str) -> Said {
         let place = if status == 0 { &self.out } else { &self.error };
-        assert!(self.status == status && place.contains(told), "{status}, {told}: {self:?}");
+        assert!(self.status == status && place.contains(told), "{status}, {told:?}: {self:?}");
         self
     }
 }
@@ -220,23 +235,8 @@ async fn a_node_without_a_replica_serves_watches_and_describes() {
     }
     let nodes = Nodes::start(4);
     // Node 4 shares partition 2 with node 3, and so learns of partition 1.
-    for (group, ids) in [(1, [1, 2, 3]), (2, [3, 4, 3])] {
-        let mut members: Vec<v1::MemberConfig> = Vec::new();
-        for id in ids {
-            let (host, port) = nodes.node(id).peer.rsplit_once(':').unwrap();
-            let (host, port) = (host.to_owned(), port.parse().unwrap());
-            if members.iter().all(|member| member.node_id != id) {
-                members.push(v1::MemberConfig { node_id: id, host, port, role: 0 });
-            }
-        }
-        for id in members.iter().map(|member| member.node_id).collect::<Vec<_>>() {
-            let group = Some(v1::GroupConfig { group_id: group, members: members.clone() });
-            let request = v1::BootstrapRequest { group };
-            let caller = Caller::to(nodes.api(id)).await;
-            let path = "/atomix.multiraft.v1.Node/Bootstrap";
-            let _: v1::BootstrapResponse = caller.unary(path, request).await.unwrap().into_inner();
-        }
-    }
+    nodes.found(1, &[1, 2, 3]).await;
+    nodes.found(2, &[3, 4]).await;
     let caller = Caller::to(nodes.api(4)).await;
     let until = Instant::now() + SOON;
     let path = "/ringraft.cluster.v1.Cluster/DescribePartition";
@@ -261,7 +261,7 @@ async fn a_node_without_a_replica_serves_watches_and_describes() {
 
     let path = "/atomix.multiraft.v1.Partition/Watch";
     let mut events = caller.stream(path, WatchPartitionRequest { partition_id: 1 });
-    let event: PartitionEvent = events.next().await.expect("an event").expect("it goes well");
+    let event: PartitionEvent = next(&mut events).await.unwrap().expect("an event");
     let Some(Event::ServiceConfigChanged(change)) = event.event else {
         panic!("where to send requests comes first: {event:?}")
     };
@@ -277,7 +277,7 @@ async fn a_node_without_a_replica_serves_watches_and_describes() {
     nodes.typed(4, &format!("cluster move-leader 1 {to}")).ended(0, &format!("node {to} leads\n"));
     let began = Instant::now();
     loop {
-        let event = events.next().await.expect("an event").expect("it goes well");
+        let event = next(&mut events).await.unwrap().expect("an event");
         if matches!(event.event, Some(Event::LeaderUpdated(it)) if it.leader == u64::from(to)) {
             break;
         }

@@ -187,6 +187,8 @@ pub enum Letter {
     Replies(Replies),
     /// Callers at the sender who are gone.
     Gone(Vec<(PartitionId, Ticket)>),
+    /// Where the nodes are that share a group with the sender.
+    Contacts(Vec<Contact>),
 }
 
 impl Requests {

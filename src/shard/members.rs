@@ -61,18 +61,23 @@ impl Shard {
     /// was said by the way, and that more than with whom this node was founded.
     pub(super) fn contacts(&self) -> Vec<Contact> {
         let founders = self.settings.placement.nodes().iter().cloned();
-        let heard_of = self.news.members().map(contact);
+        let heard_of = self.news.contacts();
         let mut all: BTreeMap<NodeId, Contact> =
             heard_of.chain(founders).map(|contact| (contact.node, contact)).collect();
         all.extend(
             self.guest_nodes.all.iter().map(|(node, (contact, _))| (*node, contact.clone())),
         );
-        for living in self.roster.iter() {
+        all.extend(self.group_contacts().map(|contact| (contact.node, contact)));
+        all.into_values().collect()
+    }
+
+    /// Where those are that share a group with this core.
+    pub(super) fn group_contacts(&self) -> impl Iterator<Item = Contact> + '_ {
+        self.roster.iter().flat_map(|living| {
             let newcomers = living.partition.newcomers();
             let members = newcomers.chain(living.partition.members().iter().cloned());
-            all.extend(members.map(|member| (member.node, contact(&member))));
-        }
-        all.into_values().collect()
+            members.map(|member| contact(&member))
+        })
     }
 
     /// Whether `peer` has a say in a partition here: as its member, or as one who may be.
@@ -354,6 +359,6 @@ impl Shard {
     }
 }
 
-fn contact(member: &Member) -> Contact {
+pub(super) fn contact(member: &Member) -> Contact {
     Contact { node: member.node, host: member.host.clone(), port: member.port }
 }

@@ -13,9 +13,14 @@ use std::collections::BTreeMap;
 
 use raft::eraftpb::{Message, MessageType};
 
-use super::{Partition, Shard, inbox::Member, route};
+use super::{
+    Partition, Shard,
+    inbox::{Contact, Member},
+    members::contact,
+    route,
+};
 use crate::{
-    id::{NodeId, PartitionId, Position, Term},
+    id::{NodeId, PartitionId, Position, ShardId, Term},
     limits::GROUPS_HEARD_OF_MAX,
     partition::{
         member,
@@ -29,6 +34,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct News {
     groups: BTreeMap<PartitionId, Heard>,
+    /// Nodes that share a group with another core, and those that others were told of.
+    cores: BTreeMap<ShardId, Vec<Contact>>,
+    told: Vec<Contact>,
 }
 
 #[derive(Debug)]
@@ -64,9 +72,15 @@ impl News {
         self.groups.remove(&id);
     }
 
-    /// Everyone who belongs to one of them.
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.groups.values().flat_map(|heard| &heard.members)
+    /// Another core says which nodes share a group with it; whether that is news.
+    pub fn hear_core(&mut self, from: ShardId, contacts: Vec<Contact>) -> bool {
+        self.cores.insert(from, contacts.clone()).is_none_or(|before| before != contacts)
+    }
+
+    /// Where all nodes are that were heard of.
+    pub fn contacts(&self) -> impl Iterator<Item = Contact> + '_ {
+        let members = self.groups.values().flat_map(|heard| &heard.members);
+        members.map(contact).chain(self.cores.values().flatten().cloned())
     }
 }
 
@@ -143,6 +157,19 @@ impl Shard {
             let what = Happening::LeaderUpdated { term: Term(0), leader: None };
             let (at, local) = (Some(now.wall.0), self.settings.node);
             self.effects.events.push(Event { at, partition: id, local, what });
+        }
+    }
+
+    /// The other cores hear which nodes share a group with this one: they too link to those, to
+    /// tell them of their groups and to take what they pass on.
+    pub(super) fn tell_cores(&mut self) {
+        let here = self.settings.node;
+        let own = self.group_contacts().map(|contact| (contact.node, contact));
+        let own: BTreeMap<NodeId, Contact> = own.filter(|(node, _)| *node != here).collect();
+        let own: Vec<Contact> = own.into_values().collect();
+        if self.settings.shards > 1 && own != self.news.told {
+            self.letters.contacts(self.settings.shard, &own);
+            self.news.told = own;
         }
     }
 

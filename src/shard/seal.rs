@@ -31,6 +31,9 @@ impl Shard {
         self.seal_messages(now, outbox);
         self.seal_snapshots(outbox);
         outbox.book = std::mem::take(&mut self.moved).then(|| self.contacts());
+        if outbox.book.is_some() {
+            self.tell_cores();
+        }
         self.letters.take_foreign(self.settings.shard, &mut self.effects.replies);
         self.letters.seal(&mut outbox.letters);
         std::mem::swap(&mut self.effects.replies, &mut outbox.replies);

@@ -39,8 +39,8 @@ impl Shard {
             let all: Vec<PartitionId> = self.partitions().map(Partition::id).collect();
             all.into_iter().for_each(|id| self.touch(id));
         }
-        for (_, letter) in inbox.letters.drain(..) {
-            self.take_letter(letter, now);
+        for (from, letter) in inbox.letters.drain(..) {
+            self.take_letter(from, letter, now);
         }
         let requests = std::mem::take(&mut inbox.requests);
         for request in &requests.list {
@@ -267,7 +267,7 @@ impl Shard {
         self.roster.get_mut(partition).filter(|_| known)
     }
 
-    fn take_letter(&mut self, letter: Letter, now: Now) {
+    fn take_letter(&mut self, from: ShardId, letter: Letter, now: Now) {
         match letter {
             Letter::Requests(requests) => {
                 for request in &requests.list {
@@ -284,6 +284,7 @@ impl Shard {
                     self.hang_up(partition, ticket);
                 }
             }
+            Letter::Contacts(contacts) => self.moved |= self.news.hear_core(from, contacts),
         }
     }
 
