@@ -84,7 +84,7 @@ enum Command {
         /// id alone when it belongs to another partition.
         #[arg(value_name = "NODE", value_parser = Wanted::parse)]
         node: Wanted,
-        /// Its part: member, observer.
+        /// Its part: member, observer or witness.
         #[arg(long, default_value = "member", value_parser = change::role, value_name = "ROLE")]
         role: crate::wire::proto::v1::member_config::Role,
         #[command(flatten)]

@@ -148,14 +148,14 @@ type Sort = (&'static str, &'static str, fn(&Peer) -> bool);
 
 const PARTS: [Sort; 5] = [
     ("member", "members", |it| it.role == Role::Member && it.part == Part::Votes),
-    ("witness", "witnesses", |it| it.role == Role::Witness),
+    ("witness", "witnesses", |it| it.role == Role::Witness && it.part == Part::Votes),
     ("observer", "observers", |it| it.role == Role::Observer && it.part != Part::Goes),
     ("joining", "joining", is_joining),
-    ("leaving", "leaving", |it| it.part == Part::Goes && it.role != Role::Witness),
+    ("leaving", "leaving", |it| it.part == Part::Goes),
 ];
 
 fn is_joining(member: &Peer) -> bool {
-    member.role == Role::Member && matches!(member.part, Part::Listens | Part::None)
+    member.role != Role::Observer && matches!(member.part, Part::Listens | Part::None)
 }
 
 /// Columns as wide as what stands in them; those of `right` hold numbers.
