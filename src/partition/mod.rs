@@ -21,6 +21,7 @@ mod belong;
 pub mod capture;
 pub mod clock;
 mod command;
+mod describe;
 pub mod effects;
 pub mod entry;
 pub mod finished;
@@ -543,7 +544,9 @@ impl Partition {
         if !self.halted {
             member::hand_over(&mut self.replica);
         }
-        self.refuse_all(&Refusal::Unavailable("the partition leaves this node"), replies);
+        let refusal = Refusal::Unavailable("the partition leaves this node");
+        self.wishes.refuse(&refusal, replies);
+        self.refuse_all(&refusal, replies);
     }
 
     /// Makes the state machine panic at `position`.
@@ -675,8 +678,8 @@ impl Partition {
         self.greet = true;
     }
 
-    /// Refuses everyone who waits here. Their commands may still be applied, here or elsewhere: a
-    /// command sent again with the same number counts once.
+    /// Refuses everyone who waits here for a command or a query. Their commands may still be
+    /// applied, here or elsewhere: a command sent again with the same number counts once.
     fn refuse_all(&mut self, refusal: &Refusal, replies: &mut Replies) {
         let fresh = self.fresh.take().map(|fresh| fresh.tickets).unwrap_or_default();
         self.entry = EntryBuilder::new();
@@ -686,7 +689,6 @@ impl Partition {
             replies.refuse(ticket, refusal.clone());
         }
         self.load = Load::default();
-        self.wishes.lead_no_more(refusal, replies);
         self.reads.refuse(refusal, replies);
         // A machine that has panicked may do so again.
         let written = replies.list.len();

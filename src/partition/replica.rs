@@ -53,6 +53,19 @@ pub struct Replica {
     attempts: u64,
 }
 
+/// How far a leader knows a member to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reach {
+    /// Whether it was heard of lately, when that can be said.
+    pub heard: Option<bool>,
+    /// Up to where it has the log.
+    pub matched: Position,
+    /// Entries of the leader's log that it lacks.
+    pub lag: u64,
+    /// It is being sent a snapshot.
+    pub snapshot: bool,
+}
+
 /// A proposal that raft did not take: no leader here, or more uncommitted than it may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Dropped;
@@ -382,6 +395,22 @@ impl Replica {
     #[must_use]
     pub fn hears(&self, peer: u64) -> bool {
         self.node.raft.prs().get(peer).is_some_and(|progress| progress.recent_active)
+    }
+
+    /// What this leader knows of how far a member is.
+    #[must_use]
+    pub fn progress(&self, peer: u64) -> Option<Reach> {
+        let raft = &self.node.raft;
+        let progress = raft.prs().get(peer)?;
+        let lag = self.last().0.saturating_sub(progress.matched);
+        // Once a timeout raft forgets who was heard, and a heartbeat's answer later it knows.
+        let settled = raft.election_elapsed > 2 * self.pace.heartbeat_ticks;
+        Some(Reach {
+            heard: (progress.recent_active || settled).then_some(progress.recent_active),
+            matched: Position(progress.matched),
+            lag,
+            snapshot: progress.state == raft::ProgressState::Snapshot,
+        })
     }
 
     /// Whether leadership is being handed over.
