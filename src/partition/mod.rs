@@ -36,6 +36,7 @@ mod query;
 pub mod read;
 pub mod replica;
 pub mod reply;
+pub mod rest;
 #[cfg(test)]
 mod rig;
 pub mod schedule;
@@ -68,6 +69,7 @@ use crate::{
         read::{Patience, Reads},
         replica::{Pace, Replica},
         reply::{Refusal, Replies},
+        rest::Rest,
     },
     time::{Instant, Now, Span},
 };
@@ -166,6 +168,7 @@ pub struct Partition {
     committing: Option<(u64, Position)>,
     /// This replica belongs to the group no more.
     removed: bool,
+    rest: Rest,
     /// Where the state machine panics, for tests of what follows.
     #[cfg(test)]
     poison: Option<Position>,
@@ -313,6 +316,7 @@ impl Partition {
             commit_durable,
             committing: None,
             removed: false,
+            rest: Rest::default(),
             #[cfg(test)]
             poison: None,
         }
@@ -399,6 +403,7 @@ impl Partition {
         if self.halted || self.capturing.is_receiving() {
             return;
         }
+        self.stir(&message);
         self.heard_from_leader(&message);
         if let Err(lost) = self.replica.receive(message) {
             self.lost = Some(lost);
@@ -420,6 +425,7 @@ impl Partition {
         if self.halted || !self.capturing.is_idle() {
             return;
         }
+        self.stir(&message);
         self.heard_from_leader(&message);
         let meta = message.get_snapshot().get_metadata();
         let mut facts = SnapshotFacts {
@@ -472,6 +478,7 @@ impl Partition {
         if !self.halted && !self.capturing.is_receiving() {
             self.replica.tick();
             self.capturing.tick();
+            self.count_calm();
         }
     }
 
