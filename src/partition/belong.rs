@@ -7,7 +7,7 @@ use raft::eraftpb::{ConfState, Message, MessageType};
 
 use super::{
     NOT_LEADER, Partition,
-    member::{self, Change, Member},
+    member::{self, Change, Member, Role},
     reply::Refusal,
     settle,
 };
@@ -118,6 +118,13 @@ impl Partition {
         let me = u64::from(self.replica.node().0);
         let mut all = member::lists(self.replica.log().members()).into_iter().flatten().peekable();
         all.peek().is_some() && all.all(|id| *id == me)
+    }
+
+    /// Who of the members holds no state: raft is told.
+    pub(super) fn know_witnesses(&mut self) {
+        let witnesses = self.members.iter().filter(|member| member.role == Role::Witness);
+        let witnesses = witnesses.map(|member| u64::from(member.node.0)).collect();
+        self.replica.log_mut().set_witnesses(witnesses);
     }
 
     /// Whether this replica belongs to the group no more.

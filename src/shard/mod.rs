@@ -254,8 +254,8 @@ impl Shard {
             if self.drains {
                 living.partition.hand_over();
             }
+            living.touch(&mut self.touched);
             self.rest_if_calm(*id);
-            self.touch(*id);
         }
         self.awake = awake;
     }
@@ -289,11 +289,8 @@ impl Shard {
     }
 
     fn touch(&mut self, id: PartitionId) {
-        if let Some(living) = self.roster.get_mut(id)
-            && !living.touched
-        {
-            living.touched = true;
-            self.touched.push(id);
+        if let Some(living) = self.roster.get_mut(id) {
+            living.touch(&mut self.touched);
         }
     }
 

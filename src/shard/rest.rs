@@ -283,10 +283,7 @@ impl Shard {
         for living in self.roster.iter_mut() {
             if living.resting.as_ref().is_some_and(|resting| which(&resting.with)) {
                 wake(living);
-                if !living.touched {
-                    living.touched = true;
-                    self.touched.push(living.partition.id());
-                }
+                living.touch(&mut self.touched);
             }
         }
     }
