@@ -119,6 +119,7 @@ impl Shard {
         }
         for mut peer in peers {
             self.forward.label((peer.to, peer.shard), &mut peer.post, now);
+            self.rests.say((peer.to, peer.shard), &mut peer.post);
             let bytes = bundle::encode(peer.messages, peer.post);
             self.stats.bundles += 1;
             self.stats.bundle_bytes += bytes.len() as u64;

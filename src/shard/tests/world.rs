@@ -59,6 +59,8 @@ pub struct World {
     /// Loses, doubles and delays what goes between nodes.
     mischief: Option<Prng>,
     delayed: Vec<(u64, usize, NodeId, Bytes)>,
+    /// The last bundle of each way.
+    bundles: BTreeMap<(usize, usize), Bytes>,
 }
 
 struct Place {
@@ -167,6 +169,7 @@ impl World {
             cores,
             mischief: None,
             delayed: Vec::new(),
+            bundles: BTreeMap::new(),
         }
     }
 
@@ -194,8 +197,13 @@ impl World {
         self.shards[at].inbox.gone.push((id, ticket));
     }
 
-    pub fn deliver(&mut self, at: usize, from: NodeId, bytes: &'static [u8]) {
-        self.shards[at].inbox.bundles.push((from, Bytes::from_static(bytes)));
+    pub fn deliver(&mut self, at: usize, from: NodeId, bytes: impl Into<Bytes>) {
+        self.shards[at].inbox.bundles.push((from, bytes.into()));
+    }
+
+    /// What the first last sent to the second.
+    pub fn last_bundle(&self, from: usize, to: usize) -> Bytes {
+        self.bundles[&(from, to)].clone()
     }
 
     pub fn disk_room(&mut self, at: usize, room: DiskRoom) {
@@ -333,6 +341,7 @@ impl World {
         for (to, _, bytes) in outbox.bundles.drain(..) {
             let to = to.0 as usize - 1;
             self.shards[from].counts.bundles += 1;
+            self.bundles.insert((from, to), bytes.clone());
             let deaf = self.deaf.contains(&(from, to));
             if !deaf && !self.cut.contains(&from) && !self.cut.contains(&to) {
                 self.post(to, node, bytes);
