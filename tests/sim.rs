@@ -30,6 +30,7 @@ const KEPT: &[(u64, &[Mix], &str)] = &[
     ),
     (5144, &Mix::ALL, "who was being removed was elected, and led without belonging"),
     (7003, &Mix::ALL, "a learner of a quiet group was never made a voter after a snapshot twice"),
+    (70318, &Mix::ALL, "a leader lost with its power what its witness had, and never led again"),
     (67, &FIRST, "shows a leader that answers reads without asking a quorum"),
     (178, &FIRST, "shows a leader that answers reads without asking a quorum"),
     (227, &FIRST, "shows a leader that answers reads without asking a quorum"),

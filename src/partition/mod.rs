@@ -21,6 +21,7 @@ mod belong;
 pub mod capture;
 pub mod clock;
 mod command;
+mod describe;
 pub mod effects;
 pub mod entry;
 pub mod finished;
@@ -36,6 +37,7 @@ mod query;
 pub mod read;
 pub mod replica;
 pub mod reply;
+pub mod rest;
 #[cfg(test)]
 mod rig;
 pub mod schedule;
@@ -69,6 +71,7 @@ use crate::{
         read::{Patience, Reads},
         replica::{Pace, Replica},
         reply::{Refusal, Replies},
+        rest::Rest,
         witness::Deferred,
     },
     time::{Instant, Now, Span},
@@ -171,6 +174,7 @@ pub struct Partition {
     committing: Option<(u64, Position)>,
     /// This replica belongs to the group no more.
     removed: bool,
+    rest: Rest,
     /// Where the state machine panics, for tests of what follows.
     #[cfg(test)]
     poison: Option<Position>,
@@ -326,6 +330,7 @@ impl Partition {
             commit_durable,
             committing: None,
             removed: false,
+            rest: Rest::default(),
             #[cfg(test)]
             poison: None,
         };
@@ -414,6 +419,7 @@ impl Partition {
         if self.halted || self.capturing.is_receiving() {
             return;
         }
+        self.stir(&message);
         self.heard_from_leader(&message);
         self.note_heard(message.from);
         if let Err(lost) = self.replica.receive(message) {
@@ -436,6 +442,7 @@ impl Partition {
         if self.halted || !self.capturing.is_idle() {
             return;
         }
+        self.stir(&message);
         self.heard_from_leader(&message);
         let meta = message.get_snapshot().get_metadata();
         let mut facts = SnapshotFacts {
@@ -494,6 +501,7 @@ impl Partition {
             self.replica.tick();
             self.capturing.tick();
             self.age_deferred();
+            self.count_calm();
         }
     }
 
@@ -543,7 +551,9 @@ impl Partition {
         if !self.halted {
             member::hand_over(&mut self.replica);
         }
-        self.refuse_all(&Refusal::Unavailable("the partition leaves this node"), replies);
+        let refusal = Refusal::Unavailable("the partition leaves this node");
+        self.wishes.refuse(&refusal, replies);
+        self.refuse_all(&refusal, replies);
     }
 
     /// Makes the state machine panic at `position`.
@@ -675,8 +685,8 @@ impl Partition {
         self.greet = true;
     }
 
-    /// Refuses everyone who waits here. Their commands may still be applied, here or elsewhere: a
-    /// command sent again with the same number counts once.
+    /// Refuses everyone who waits here for a command or a query. Their commands may still be
+    /// applied, here or elsewhere: a command sent again with the same number counts once.
     fn refuse_all(&mut self, refusal: &Refusal, replies: &mut Replies) {
         let fresh = self.fresh.take().map(|fresh| fresh.tickets).unwrap_or_default();
         self.entry = EntryBuilder::new();
@@ -686,7 +696,6 @@ impl Partition {
             replies.refuse(ticket, refusal.clone());
         }
         self.load = Load::default();
-        self.wishes.lead_no_more(refusal, replies);
         self.reads.refuse(refusal, replies);
         // A machine that has panicked may do so again.
         let written = replies.list.len();

@@ -71,6 +71,7 @@ impl Partition {
         }
         self.finish_snapshots(now, rules, effects);
         self.announce(now, effects);
+        self.look_at_rest();
         self.next_wake(now)
     }
 
@@ -85,6 +86,7 @@ impl Partition {
         effects.records.retain(|(partition, _)| *partition != self.id);
         effects.messages.retain(|(partition, _)| *partition != self.id);
         effects.snapshots.retain(|(partition, ..)| *partition != self.id);
+        self.wishes.refuse(&Refusal::Unavailable(HALTED), &mut effects.replies);
         self.refuse_all(&Refusal::Unavailable(HALTED), &mut effects.replies);
         self.waiting.clear();
         self.released.clear();
@@ -126,8 +128,9 @@ impl Partition {
         match leads {
             Some(_) => self.start_clock(now, rules),
             None => {
-                let refusal = Refusal::Unavailable(NOT_LEADER);
-                self.wishes.lead_no_more(&refusal, &mut effects.replies);
+                let (leader, refusal) = (self.replica.leader(), Refusal::Unavailable(NOT_LEADER));
+                let replies = &mut effects.replies;
+                self.wishes.lead_no_more(leader, now.monotonic, &refusal, replies);
             }
         }
     }
@@ -179,9 +182,10 @@ impl Partition {
             return;
         }
         let (conf, members) = (self.replica.log().members().clone(), &self.members);
-        let standing = Standing { conf: &conf, members, me: self.replica.node() };
+        let (me, changing) = (self.replica.node(), self.replica.is_changing());
+        let standing = Standing { conf: &conf, members, me, changing };
         self.wishes.answer(&standing, now.monotonic, &mut effects.replies);
-        if self.replica.is_changing() || self.replica.is_handing_over() {
+        if changing || self.replica.is_handing_over() {
             return;
         }
         let caught_up = |node| self.replica.has_caught_up(node);

@@ -33,7 +33,9 @@
 //! So a leader lets another MEMBER have an entry before witnesses, as long as one is heard: what is
 //! acknowledged is then on two disks with the state, and either leads when the other is gone. A
 //! member that is silent for half an election timeout, or has an entry not within a whole one, is
-//! not waited for; from then on the group is without this safety until it has caught up.
+//! not waited for; from then on the group is without this safety until it has caught up. And
+//! nothing goes to a witness before it is on the leader's own disk: a leader that lost its newest
+//! entries with its power would not be elected again by a witness that has them, and nobody else.
 //!
 //! Absent on purpose: a way for a witness to hand the entries that only it has to a member.
 
@@ -48,7 +50,7 @@ use super::{
 };
 use crate::id::{NodeId, Position, Term};
 
-/// What a leader has for witnesses and other members come first with. raft bounds what is under way
+/// What a leader has for witnesses while its own disk or another member comes first. raft bounds what is under way
 /// to each.
 #[derive(Debug, Default)]
 pub(super) struct Deferred {
@@ -148,8 +150,9 @@ impl Partition {
 
     /// Whether a witness may have this now.
     fn is_free(&mut self, quickest: Option<u64>, message: &Message) -> bool {
+        let durable = self.replica.matched(u64::from(self.replica.node().0)).unwrap_or_default();
         let (end, given) = (end_of(message), &mut self.deferred.given);
-        let free = quickest.is_none_or(|has| has >= end || has < *given);
+        let free = durable.0 >= end && quickest.is_none_or(|has| has >= end || has < *given);
         if free {
             *given = end.max(*given);
         }

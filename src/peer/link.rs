@@ -19,13 +19,14 @@ use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::net::TcpStream;
 
+use super::known::Presence;
 use super::{PATIENCE, Shared as Peers, frames, read_word, resolve, within, write_all};
 use crate::id::{Mark, ShardId};
 use crate::limits::PEER_QUEUE_BYTES_MAX;
 use crate::prng::Prng;
 use crate::runtime::tcp::Socket;
 use crate::shard::inbox::{Contact, LinkNews};
-use crate::wire::hello::{Cargo, Hello, VERSION, Welcome, stranger};
+use crate::wire::hello::{Cargo, Hello, VERSION, Welcome};
 
 /// A link, shared by its task and its core's pump.
 pub type Shared = Rc<RefCell<Link>>;
@@ -270,7 +271,7 @@ pub async fn connect(
             version: VERSION,
             to: contact.node,
             from_shard: peers.shard,
-            kept: peers.kept,
+            kept: peers.kept(),
             to_shard: shard,
             knows: peers.known.get(contact.node).unwrap_or(0),
             cargo,
@@ -284,14 +285,15 @@ pub async fn connect(
     });
     match answer.await? {
         Welcome::Refused(reason) => Err(reason),
-        Welcome::Come { speaker, incarnation, shards, api_port, offset } => {
+        Welcome::Come { speaker, incarnation, life, kept, shards, api_port, offset } => {
             if speaker != contact.node {
                 return Err(format!("node {speaker} answered for node {}", contact.node));
             }
-            match stranger(speaker, incarnation, known.note(speaker, incarnation)) {
-                Some(reason) => Err(reason),
-                None => Ok(Greeted { socket, shards, api_port, offset }),
+            // Another shard answers for one that is not there.
+            if shard.0 < shards {
+                known.greet(&Presence { node: speaker, incarnation, life, shard, kept })?;
             }
+            Ok(Greeted { socket, shards, api_port, offset })
         }
     }
 }

@@ -151,6 +151,7 @@ fn settings(setup: &Setup, node: NodeId, shard: ShardId) -> Settings {
         tick: Span::nanos(tuning.tick_ns),
         election_ticks: 10,
         heartbeat_ticks: 2,
+        rest_ticks: tuning.rest_ticks,
         snapshot_entries: tuning.snapshot_entries,
         snapshot_bytes: tuning.snapshot_bytes,
         snapshot_turn_bytes: tuning.snapshot_turn_bytes,
@@ -230,6 +231,7 @@ fn note_letter(trace: &mut Trace, letter: &Letter) {
         Letter::Requests(requests) => trace.bytes(&requests.bytes),
         Letter::Replies(replies) => note_replies(trace, replies),
         Letter::Gone(gone) => trace.note(gone.len() as u64),
+        Letter::Contacts(contacts) => trace.note(contacts.len() as u64),
     }
 }
 

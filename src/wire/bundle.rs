@@ -65,8 +65,24 @@ pub struct Post {
     pub missed: bool,
     /// Groups that the receiver belongs to no more.
     pub notices: Vec<peer::Notice>,
+    /// What the sender knows of groups that the receiver does not belong to.
+    pub news: Vec<peer::GroupNews>,
     /// How it is counted.
     pub label: Label,
+    /// Groups of the sender's that may rest.
+    pub rests: Vec<peer::Rest>,
+    /// What rests of those that the sender leads and the receiver has; `None`: it does not know
+    /// what resting is.
+    pub beat: Option<Beat>,
+}
+
+/// Which groups rest: two sides that agree have the same.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Beat {
+    /// How many.
+    pub count: u32,
+    /// The sum of a number for each, drawn from partition and term.
+    pub sum: u64,
 }
 
 /// Which post it is, in every bundle: so that none is missed unnoticed.
@@ -89,7 +105,7 @@ impl Post {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let calls = self.calls.is_empty() && self.answers.is_empty() && self.gone.is_empty();
-        calls && !self.missed && self.notices.is_empty()
+        calls && !self.missed && self.notices.is_empty() && self.news.is_empty()
     }
 }
 
@@ -102,7 +118,7 @@ pub fn encode(messages: Messages, post: Post) -> Bytes {
     let messages = messages
         .into_iter()
         .map(|(id, message, members)| peer::RaftMessage { members, ..written(id, message) });
-    let Post { calls, answers, gone, missed, notices, label } = post;
+    let Post { calls, answers, gone, missed, notices, news, label, rests, beat } = post;
     let Label { shard, life, posts, heard_life, heard } = label;
     let bundle = peer::Bundle {
         messages: messages.collect(),
@@ -116,6 +132,9 @@ pub fn encode(messages: Messages, post: Post) -> Bytes {
         posts,
         heard_life,
         heard,
+        news,
+        rests,
+        beat: beat.map(|Beat { count, sum }| peer::Beat { count, sum }),
     };
     let mut into = begin(MAGIC_BUNDLE, bundle.encoded_len());
     bundle.encode(&mut into).expect("a buffer that grows takes everything");
@@ -137,13 +156,14 @@ pub fn decode(bytes: &Bytes, from: NodeId, to: NodeId) -> Result<(Messages, Post
     let body = open(bytes, MAGIC_BUNDLE)?;
     let bundle = peer::Bundle::decode(body).map_err(|_| Broken::Body)?;
     let peer::Bundle { messages, calls, answers, gone, missed, notices, shard, .. } = bundle;
-    let peer::Bundle { life, posts, heard_life, heard, .. } = bundle;
+    let peer::Bundle { life, posts, heard_life, heard, news, rests, beat, .. } = bundle;
     let messages = messages.into_iter().map(|message| read(message, from, to));
     if shard as usize >= SHARDS_MAX {
         return Err(Broken::Body);
     }
     let label = Label { shard: ShardId(shard as u16), life, posts, heard_life, heard };
-    let post = Post { calls, answers, gone, missed, notices, label };
+    let beat = beat.map(|peer::Beat { count, sum }| Beat { count, sum });
+    let post = Post { calls, answers, gone, missed, notices, news, label, rests, beat };
     Ok((messages.collect::<Result<_, _>>()?, post))
 }
 
@@ -363,7 +383,11 @@ mod tests {
         let label = Label { shard: ShardId(2), life: 5, posts: 6, heard_life: 7, heard: 8 };
         let (calls, answers) = (vec![call], vec![answer]);
         let notices = vec![peer::Notice { partition: 3, position: 8 }];
-        let post = Post { calls, answers, gone: vec![7], missed: true, notices, label };
+        let news = vec![peer::GroupNews { partition: 4, left: true, ..Default::default() }];
+        let rests = vec![peer::Rest { partition: 3, term: 4, position: 5 }];
+        let beat = Some(Beat { count: 6, sum: 7 });
+        let gone = vec![7];
+        let post = Post { calls, answers, gone, missed: true, notices, news, label, rests, beat };
         let bytes = encode(sent.clone(), post.clone());
         assert_eq!(decode(&bytes, NodeId(1), NodeId(2)), Ok((sent, post)));
         assert!(2 * estimate_bytes(&append()) >= bytes.len());
