@@ -143,6 +143,7 @@ impl Partition {
             || !self.committed.is_empty()
             || !self.waiting.is_empty()
             || !self.released.is_empty()
+            || self.defers()
             || self.reads.waiting() > 0
             || self.committing.is_some();
         let changes = self.removed || self.greet || self.hungry || !self.capturing.is_idle();

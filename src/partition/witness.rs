@@ -101,6 +101,11 @@ impl Partition {
         }
     }
 
+    /// Whether something waits for witnesses.
+    pub(super) fn defers(&self) -> bool {
+        !self.deferred.messages.is_empty()
+    }
+
     /// A message that may leave; otherwise it is kept for later, with all that follow it.
     pub(super) fn or_defer(&mut self, message: Message) -> Option<Message> {
         let appends = message.get_msg_type() == MessageType::MsgAppend;
