@@ -25,7 +25,8 @@ use crate::limits::PEER_QUEUE_BYTES_MAX;
 use crate::prng::Prng;
 use crate::runtime::tcp::Socket;
 use crate::shard::inbox::{Contact, LinkNews};
-use crate::wire::hello::{Cargo, Hello, VERSION, Welcome, stranger};
+use crate::wire::bundle;
+use crate::wire::hello::{Cargo, Hello, Welcome, stranger};
 
 /// A link, shared by its task and its core's pump.
 pub type Shared = Rc<RefCell<Link>>;
@@ -36,6 +37,8 @@ pub struct Link {
     contact: Contact,
     /// While it is up.
     socket: Option<Socket>,
+    /// What it speaks then.
+    format: u32,
     queue: VecDeque<Bytes>,
     /// Octets in the queue, and how many of its first were written.
     bytes: usize,
@@ -56,6 +59,10 @@ impl Link {
     /// Takes a bundle; `false` when it is dropped.
     pub fn push(&mut self, bundle: Bytes) -> bool {
         if self.socket.is_none() || self.overflown {
+            return false;
+        }
+        if bundle::format_of(&bundle) > Some(self.format) {
+            // The peer came back with an older program, and the shard had not heard of it.
             return false;
         }
         if self.bytes > PEER_QUEUE_BYTES_MAX {
@@ -152,6 +159,7 @@ pub fn dial(peers: Peers, contact: Contact, shard: ShardId, prng: Prng) -> Share
     let link = Rc::new(RefCell::new(Link {
         contact,
         socket: None,
+        format: 0,
         queue: VecDeque::new(),
         bytes: 0,
         written: 0,
@@ -213,9 +221,10 @@ fn begin(peers: &Peers, link: &Shared, contact: &Contact, greeted: Greeted) {
     tracing::info!(node = contact.node.0, address = %contact.address(), "linked to the peer");
     let mut link = link.borrow_mut();
     (link.socket, link.hurried) = (Some(greeted.socket), false);
-    let (up, api_port) = (Some(greeted.shards), greeted.api_port);
+    link.format = greeted.format;
+    let (up, api_port, format) = (Some(greeted.shards), greeted.api_port, greeted.format);
     let (node, address) = (contact.node, contact.address());
-    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up, api_port });
+    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up, api_port, format });
 }
 
 fn end(peers: &Peers, link: &Shared, contact: &Contact) {
@@ -224,7 +233,8 @@ fn end(peers: &Peers, link: &Shared, contact: &Contact) {
     link.queue.clear();
     (link.bytes, link.written) = (0, 0);
     let (node, address) = (contact.node, contact.address());
-    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up: None, api_port: 0 });
+    let (up, api_port, format) = (None, 0, 0);
+    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up, api_port, format });
 }
 
 /// A connection whose other end said that it is who was wanted.
@@ -235,6 +245,8 @@ pub struct Greeted {
     pub shards: u16,
     /// The port of its clients.
     pub api_port: u16,
+    /// What the link speaks.
+    pub format: u32,
     /// How much of the offered snapshot it has.
     pub offset: u64,
 }
@@ -251,7 +263,6 @@ pub async fn connect(
         let peers = peers.borrow();
         let hello = Hello {
             speaker: peers.here,
-            version: VERSION,
             to: contact.node,
             from_shard: peers.shard,
             to_shard: shard,
@@ -267,13 +278,15 @@ pub async fn connect(
     });
     match answer.await? {
         Welcome::Refused(reason) => Err(reason),
-        Welcome::Come { speaker, incarnation, shards, api_port, offset } => {
+        Welcome::Come { speaker, incarnation, shards, api_port, formats, offset } => {
+            let format = formats.common(hello.speaker.formats);
+            let format = format.ok_or("it took a link that neither side understands")?;
             if speaker != contact.node {
                 return Err(format!("node {speaker} answered for node {}", contact.node));
             }
             match stranger(speaker, incarnation, known.note(speaker, incarnation)) {
                 Some(reason) => Err(reason),
-                None => Ok(Greeted { socket, shards, api_port, offset }),
+                None => Ok(Greeted { socket, shards, api_port, format, offset }),
             }
         }
     }

@@ -40,6 +40,7 @@ use crate::limits::SHARDS_MAX;
 use crate::mesh;
 use crate::peer::known::Known;
 use crate::prng::Prng;
+use crate::wire::format::FORMATS;
 use crate::wire::hello::Speaker;
 use clock::Clock;
 use directory::{DataDirectory, DirectoryFault, Founded, Identity};
@@ -258,7 +259,8 @@ fn introduce(
         Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
     })?;
     let (cluster, incarnation) = (config.digest(), directory.incarnation());
-    let speaker = Speaker { cluster, node: config.id, incarnation, shards, api_port };
+    let (node, formats) = (config.id, FORMATS);
+    let speaker = Speaker { cluster, node, incarnation, shards, api_port, formats };
     Ok((speaker, Arc::new(known)))
 }
 
