@@ -210,6 +210,7 @@ impl Shard {
         let from = (peer, post.label.shard);
         // A bundle that overtook another, or came twice, is as bad as one that was lost.
         let whole = self.forward.hear(peer, &post, now);
+        self.stats.posts_missed += u64::from(!whole);
         if !whole || post.missed {
             let guests = self.forward.missed(from, &mut self.effects.replies);
             self.hang_up_all(guests);
