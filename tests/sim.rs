@@ -13,13 +13,17 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use ringraft::id::PartitionId;
+use ringraft::id::{NodeId, PartitionId};
 use ringraft::prng::mix;
+use ringraft::shard::inbox::Role;
 use ringraft::sim::coverage::{Coverage, Seen};
 use ringraft::sim::fault::{Fault, LEADER, Plan, What};
 use ringraft::sim::habits::Habits;
+use ringraft::sim::operator::{Act, Wish};
 use ringraft::sim::setup::Setup;
+use ringraft::sim::tomorrow::{DAY_AFTER, TOMORROW};
 use ringraft::sim::{Options, Report, run, run_setup};
+use ringraft::wire::format::FORMATS;
 use ringraft::workload::Mix;
 
 /// Seeds that found something, or that walk where few do, each with the mixes it was drawn among
@@ -94,7 +98,7 @@ fn cut_leaders_answer_nothing_stale() {
         let alone = What::Alone { node: LEADER, hears: false, speaks: false, for_ns: 500_000_000 };
         let habits = |reads| Habits { reads, ..eager(Mix::Counters) };
         let clients = vec![habits(false), habits(true), habits(true), habits(true)];
-        must_hold(repeated(seed, clients, &alone, 800_000_000));
+        let _ = must_hold(repeated(seed, clients, &alone, 800_000_000));
     }
 }
 
@@ -104,7 +108,45 @@ fn blackouts_lose_nothing() {
     for seed in 0..4 {
         let blackout = What::Blackout { down_ns: 30_000_000 };
         let clients = vec![eager(Mix::Counters), eager(Mix::MapAll), eager(Mix::Puts)];
-        must_hold(repeated(seed, clients, &blackout, 400_000_000));
+        let _ = must_hold(repeated(seed, clients, &blackout, 400_000_000));
+    }
+}
+
+/// Somebody skips a program: node 3 speaks nothing that the others do, is refused, and is in again
+/// once they are upgraded, one after another.
+#[test]
+fn who_has_no_format_in_common_waits_for_the_others() {
+    let restart = |at_ms: u64, node, formats| {
+        let (drains_ns, down_ns, formats) = (50_000_000, 20_000_000, Some(formats));
+        let what = What::Restart { node: NodeId(node), drains_ns, down_ns, formats };
+        Fault { at_ns: at_ms * 1_000_000, what }
+    };
+    for seed in 0..4 {
+        let calm = What::Rumour { node: LEADER };
+        let mut setup = repeated(seed, vec![eager(Mix::Counters)], &calm, 1_000_000_000);
+        setup.formats = vec![FORMATS; 3];
+        let upgrades = [restart(1500, 1, TOMORROW), restart(2200, 2, TOMORROW)];
+        setup.plan.faults = vec![restart(500, 3, DAY_AFTER)];
+        setup.plan.faults.extend(upgrades);
+        let met = must_hold(setup);
+        assert_eq!(met.times(Seen::Upgraded), 3);
+        assert!(met.times(Seen::LinkRefused) > 0, "node 3 was refused for a second");
+    }
+}
+
+/// A node that comes back with nothing is nobody's peer any more; another takes its place.
+#[test]
+fn who_comes_back_with_nothing_is_replaced() {
+    for seed in 0..4 {
+        let wipe = What::Wipe { node: NodeId(2), down_ns: 100_000_000 };
+        let mut setup = repeated(seed, vec![eager(Mix::Puts)], &wipe, 2_000_000_000);
+        setup.spares = 1;
+        let (partition, at_ns) = (PartitionId(1), 2_200_000_000);
+        let wishes = [Wish::Join(NodeId(4), Role::Member), Wish::Dismiss(NodeId(2))];
+        setup.acts = wishes.map(|what| Act { at_ns, partition, what }).into();
+        let met = must_hold(setup);
+        assert!(met.times(Seen::LinkRefused) > 0, "node 2 was refused");
+        assert_eq!((met.times(Seen::Wiped), met.times(Seen::Replaced)), (1, 1));
     }
 }
 
@@ -141,10 +183,11 @@ fn eager(mix: Mix) -> Habits {
     }
 }
 
-fn must_hold(setup: Setup) {
+fn must_hold(setup: Setup) -> Coverage {
     let report = run_setup(setup, Options::default());
     assert!(report.is_fine(), "{report}");
     assert!(report.operations.1 > 100, "too little was done: {report}");
+    report.coverage
 }
 
 /// Runs them on all cores: worlds share nothing. What they met.

@@ -164,16 +164,25 @@ impl Capturing {
         (self.entries, self.bytes, self.wanted) = (0, 0, false);
     }
 
-    /// Writes slices of what is being taken, as far as the turn's budget goes.
-    pub fn step(&mut self, partition: PartitionId, machine: &Machine, effects: &mut Effects) {
+    /// Writes slices of what is being taken, as far as the turn's budget goes. Without a machine
+    /// there is no state, and none to write.
+    pub fn step(
+        &mut self,
+        partition: PartitionId,
+        machine: Option<&Machine>,
+        effects: &mut Effects,
+    ) {
         let State::Taking(taking) = &mut self.state else { return };
         if !taking.begun && taking.recorded {
             let begin = Record::SnapshotBegin(taking.facts.position);
             effects.records.push((partition, begin));
         }
         taking.begun = true;
-        let mut progress = Progress::More;
-        while progress == Progress::More && effects.snapshot_budget_bytes > 0 {
+        let mut progress = if machine.is_some() { Progress::More } else { Progress::Done };
+        while let Some(machine) = machine
+            && progress == Progress::More
+            && effects.snapshot_budget_bytes > 0
+        {
             let mut slice = Vec::new();
             let budget = effects.snapshot_budget_bytes.min(SNAPSHOT_CHUNK_BYTES_MAX);
             progress = machine.snapshot(&mut taking.cursor, budget, &mut slice);

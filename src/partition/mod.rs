@@ -43,6 +43,7 @@ pub mod session;
 mod settle;
 pub mod snapshot;
 pub mod watch;
+pub mod witness;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -126,6 +127,8 @@ pub struct Partition {
     id: PartitionId,
     replica: Replica,
     machine: Machine,
+    /// It holds no state: the machine stays as it began.
+    witness: bool,
     halted: bool,
     /// This turn's entry, and who waits for its commands.
     entry: EntryBuilder,
@@ -254,8 +257,10 @@ impl Partition {
             (Machine::new(group.partition, rules.bounds.clone()), Position(0), Term(0));
         let (mut conf, mut members) = (group.conf_state(), group.members.clone());
         if let Some((facts, state)) = disk.snapshot {
-            machine = restore(group.partition, rules.bounds.clone(), &facts, &state)
-                .ok_or(Unfit::Snapshot(facts.position))?;
+            if !witness::is_among(&group.members, group.local) {
+                machine = restore(group.partition, rules.bounds.clone(), &facts, &state)
+                    .ok_or(Unfit::Snapshot(facts.position))?;
+            }
             (base, base_term) = (facts.position, facts.term);
             (conf, members) = (facts.conf, facts.members);
         }
@@ -282,13 +287,18 @@ impl Partition {
         let id = group.partition;
         let (applied, commit_durable) = (log.base(), Position(log.hard().commit));
         let mut replica = Replica::new(id, group.local, rules.pace, log, applied);
+        let witness = witness::is_among(&group.members, group.local);
+        if witness {
+            replica.never_leads();
+        }
         if replica.is_single_voter() {
             replica.campaign();
         }
-        Partition {
+        let mut partition = Partition {
             id,
             replica,
             machine,
+            witness,
             halted: false,
             entry: EntryBuilder::new(),
             fresh: None,
@@ -315,7 +325,9 @@ impl Partition {
             removed: false,
             #[cfg(test)]
             poison: None,
-        }
+        };
+        partition.know_witnesses();
+        partition
     }
 
     /// A command for this turn's entry, as `Ask::Command` says. Its deadline stands in the log in
@@ -434,11 +446,16 @@ impl Partition {
         };
         let from = NodeId(u32::try_from(message.from).unwrap_or(0));
         if facts.position > self.replica.committed() && message.term >= self.replica.term().0 {
-            let restored = catch_unwind(AssertUnwindSafe(|| {
-                Machine::restore(self.id, rules.bounds.clone(), &state)
-            }));
-            let Ok(Ok(machine)) = restored else { return };
-            (facts.index, facts.digest) = (machine.index(), machine.digest());
+            let bounds = rules.bounds.clone();
+            let (machine, state) = if self.witness {
+                (Machine::new(self.id, bounds), Bytes::new())
+            } else {
+                let restored =
+                    catch_unwind(AssertUnwindSafe(|| Machine::restore(self.id, bounds, &state)));
+                let Ok(Ok(machine)) = restored else { return };
+                (facts.index, facts.digest) = (machine.index(), machine.digest());
+                (machine, state)
+            };
             self.capturing.receive(facts, machine, state, from);
         }
         if let Err(lost) = self.replica.receive(message) {

@@ -17,6 +17,8 @@ mod core;
 pub mod directory;
 pub mod disk;
 pub mod fatal;
+#[cfg(debug_assertions)]
+pub mod faults;
 mod prepare;
 pub mod pump;
 mod ring;
@@ -60,6 +62,7 @@ pub struct Node {
     drained: Receiver<ShardId>,
     cores: Vec<ExecutorJoinHandle<()>>,
     drain: Duration,
+    known: Arc<Known>,
     /// Locked until the last core has ended.
     _directory: DataDirectory,
 }
@@ -147,6 +150,7 @@ impl Node {
             drained,
             cores: Vec::new(),
             drain: Duration::from_nanos(config.drain.0),
+            known: known.clone(),
             _directory: directory,
         };
         let mut peer_socket = Some(peer_socket);
@@ -208,6 +212,7 @@ impl Node {
                 tracing::error!(%error, "a core ended badly");
             }
         }
+        self.known.save_marks();
     }
 
     fn gather_ready(&mut self, hear: &Receiver<core::Report>) -> Result<(), Fatal> {
@@ -259,8 +264,8 @@ fn introduce(
         Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
     })?;
     let (cluster, incarnation) = (config.digest(), directory.incarnation());
-    let (node, formats) = (config.id, FORMATS);
-    let speaker = Speaker { cluster, node, incarnation, shards, api_port, formats };
+    let (node, life, formats) = (config.id, seed(), FORMATS);
+    let speaker = Speaker { cluster, node, incarnation, life, shards, api_port, formats };
     Ok((speaker, Arc::new(known)))
 }
 

@@ -233,10 +233,7 @@ impl Shard {
                 if drains {
                     living.partition.hand_over();
                 }
-                if !living.touched {
-                    living.touched = true;
-                    self.touched.push(living.partition.id());
-                }
+                living.touch(&mut self.touched);
             }
             let guests = self.forward.look(now, &mut self.effects.replies);
             self.hang_up_all(guests);
@@ -278,11 +275,8 @@ impl Shard {
     }
 
     fn touch(&mut self, id: PartitionId) {
-        if let Some(living) = self.roster.get_mut(id)
-            && !living.touched
-        {
-            living.touched = true;
-            self.touched.push(id);
+        if let Some(living) = self.roster.get_mut(id) {
+            living.touch(&mut self.touched);
         }
     }
 

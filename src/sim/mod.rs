@@ -182,8 +182,9 @@ fn live(setup: Setup, options: Options) -> Report {
         step(&mut world);
     }
     finish(&mut world);
+    let done_ns = world.now_ns;
     level(&mut world);
-    judge(world)
+    judge(world, done_ns)
 }
 
 /// After everything is mended each client that lives gets something done.
@@ -264,7 +265,8 @@ fn level(world: &mut World) {
     }
 }
 
-fn judge(mut world: World) -> Report {
+/// Clients were done at `done_ns`.
+fn judge(mut world: World, done_ns: u64) -> Report {
     let now_ns = world.now_ns;
     world.count();
     for client in &world.clients {
@@ -272,7 +274,9 @@ fn judge(mut world: World) -> Report {
             continue;
         }
         if let Some(place) = client.session() {
-            world.history.sessions[place].survived = true;
+            let session = &mut world.history.sessions[place];
+            // Who was done before the others kept nothing alive while it waited for them.
+            session.survived = done_ns < session.confirmed + session.timeout_ns;
         }
     }
     let findings = check::check(&world.history, &world.setup.plan);

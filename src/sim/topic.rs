@@ -67,8 +67,10 @@ impl Topic {
             Topic::Sleeps if prng.chance(300) => {
                 for client in &mut setup.clients {
                     if prng.chance(400) {
+                        // Sessions that end soon: the world waits until all have woken.
+                        client.timeout_ns = prng.between(800, 1_200) * 1_000_000;
                         let at_ns = prng.between(100_000_000, 1_500_000_000);
-                        let for_ns = client.timeout_ns / 2 + prng.below(3 * client.timeout_ns);
+                        let for_ns = client.timeout_ns / 2 + prng.below(2 * client.timeout_ns);
                         client.sleeps_ns = at_ns..at_ns + for_ns;
                     }
                 }
@@ -113,7 +115,7 @@ fn formats(prng: &mut Prng, setup: &mut Setup) {
 fn wipes(prng: &mut Prng, setup: &mut Setup) {
     for fault in &mut setup.plan.faults {
         if let What::Destroy { node } = fault.what
-            && prng.chance(500)
+            && prng.chance(600)
         {
             let down_ns = prng.between(1, 500) * 1_000_000;
             fault.what = What::Wipe { node, down_ns };

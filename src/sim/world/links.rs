@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::{Event, World};
-use crate::id::{NodeId, ShardId};
+use crate::id::{Mark, NodeId, ShardId};
 use crate::prng::mix;
 use crate::shard::inbox::{Delivery, LinkNews};
 use crate::shard::outbox::SnapshotOut;
@@ -106,6 +106,7 @@ impl World {
             speaker: there,
             to,
             from_shard: ShardId(0),
+            kept: Mark(0),
             to_shard: ShardId(0),
             knows: met(from, to).unwrap_or(0),
             cargo: Cargo::Bundles,
@@ -153,6 +154,7 @@ impl World {
             cluster: 0,
             node,
             incarnation: known.incarnation,
+            life: known.life,
             shards: self.setup.shards,
             api_port: 0,
             formats: known.formats,
