@@ -18,10 +18,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     messages("rsm", &["rsm"], &out)?;
     messages("grpc", &["grpc"], &out)?;
     messages("peer", &["peer"], &out)?;
+    messages("cluster", &["cluster"], &out)?;
 
     // What server reflection shows (src/edge/reflect.rs). A tree that is served belongs here.
-    descriptors("documented", &["documented", "rsm", "grpc"], &out)?;
-    descriptors("released", &[RELEASED, &["rsm", "grpc"]].concat(), &out)?;
+    descriptors("documented", &["documented", "rsm", "grpc", "cluster"], &out)?;
+    descriptors("released", &[RELEASED, &["rsm", "grpc", "cluster"]].concat(), &out)?;
 
     record_commit();
     Ok(())

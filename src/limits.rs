@@ -171,8 +171,18 @@ pub const CLUSTER_NODES_MAX: usize = 256;
 /// Callers of one partition that wait for a change of its members.
 pub const WISHES_MAX: usize = 32;
 
+/// How long a change that an operator wants may take: by default several elections and what a
+/// follower that was just started needs, and at most what somebody waits for.
+pub const OPERATOR_PATIENCE: Span = Span::secs(10);
+/// See there.
+pub const OPERATOR_PATIENCE_MAX: Span = Span::secs(60);
+
 /// Joins and leaves that one shard has under way.
 pub const ERRANDS_MAX: usize = 4096;
+
+/// Groups of which a shard knows who belongs to them without having a replica: as many as it could
+/// have.
+pub const GROUPS_HEARD_OF_MAX: usize = PARTITIONS_MAX;
 
 /// Nodes that a shard remembers for a while though no group of its own names them.
 pub const GUEST_NODES_MAX: usize = 256;

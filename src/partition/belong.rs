@@ -32,6 +32,14 @@ impl Partition {
         self.wishes.add(ticket, change, deadline)
     }
 
+    /// `node` says that it has left for good: if it belongs to the group, it is to do so no more.
+    pub fn left(&mut self, node: NodeId) {
+        let belongs = member::everyone(self.conf()).contains(&u64::from(node.0));
+        if !self.halted && self.replica.is_leader() && belongs {
+            self.wishes.has_left(node);
+        }
+    }
+
     /// Hands leadership over, if another one votes: this node ends soon.
     pub fn hand_over(&mut self) {
         if !self.halted {
@@ -90,6 +98,12 @@ impl Partition {
     #[must_use]
     pub fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    /// Whether it knows who belongs to the group: a replica that joins one hears of that first.
+    #[must_use]
+    pub fn has_members(&self) -> bool {
+        !self.conf().voters.is_empty()
     }
 
     /// Those whom changes in the log name that are not applied yet.

@@ -21,6 +21,7 @@ mod belong;
 pub mod capture;
 pub mod clock;
 mod command;
+mod describe;
 pub mod effects;
 pub mod entry;
 pub mod finished;
@@ -69,6 +70,7 @@ use crate::{
         read::{Patience, Reads},
         replica::{Pace, Replica},
         reply::{Refusal, Replies},
+        witness::Deferred,
     },
     time::{Instant, Now, Span},
 };
@@ -129,6 +131,7 @@ pub struct Partition {
     machine: Machine,
     /// It holds no state: the machine stays as it began.
     witness: bool,
+    deferred: Deferred,
     halted: bool,
     /// This turn's entry, and who waits for its commands.
     entry: EntryBuilder,
@@ -299,6 +302,7 @@ impl Partition {
             replica,
             machine,
             witness,
+            deferred: Deferred::default(),
             halted: false,
             entry: EntryBuilder::new(),
             fresh: None,
@@ -412,6 +416,7 @@ impl Partition {
             return;
         }
         self.heard_from_leader(&message);
+        self.note_heard(message.from);
         if let Err(lost) = self.replica.receive(message) {
             self.lost = Some(lost);
         }
@@ -489,6 +494,7 @@ impl Partition {
         if !self.halted && !self.capturing.is_receiving() {
             self.replica.tick();
             self.capturing.tick();
+            self.age_deferred();
         }
     }
 
@@ -496,6 +502,7 @@ impl Partition {
     pub fn lost(&mut self, peer: NodeId) {
         if !self.halted {
             self.replica.unreachable(peer);
+            self.note_lost(peer);
         }
     }
 
@@ -537,7 +544,9 @@ impl Partition {
         if !self.halted {
             member::hand_over(&mut self.replica);
         }
-        self.refuse_all(&Refusal::Unavailable("the partition leaves this node"), replies);
+        let refusal = Refusal::Unavailable("the partition leaves this node");
+        self.wishes.refuse(&refusal, replies);
+        self.refuse_all(&refusal, replies);
     }
 
     /// Makes the state machine panic at `position`.
@@ -669,8 +678,8 @@ impl Partition {
         self.greet = true;
     }
 
-    /// Refuses everyone who waits here. Their commands may still be applied, here or elsewhere: a
-    /// command sent again with the same number counts once.
+    /// Refuses everyone who waits here for a command or a query. Their commands may still be
+    /// applied, here or elsewhere: a command sent again with the same number counts once.
     fn refuse_all(&mut self, refusal: &Refusal, replies: &mut Replies) {
         let fresh = self.fresh.take().map(|fresh| fresh.tickets).unwrap_or_default();
         self.entry = EntryBuilder::new();
@@ -680,7 +689,6 @@ impl Partition {
             replies.refuse(ticket, refusal.clone());
         }
         self.load = Load::default();
-        self.wishes.lead_no_more(refusal, replies);
         self.reads.refuse(refusal, replies);
         // A machine that has panicked may do so again.
         let written = replies.list.len();

@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use glommio::net::TcpListener;
 
 use super::frames::Frames;
-use super::known::{self, Word};
+use super::known::{self, Presence, Word};
 use super::{PATIENCE, Shared, read_body, read_exact, within, write_all};
 use crate::id::{NodeId, PartitionId, ShardId};
 use crate::limits::{
@@ -192,7 +192,7 @@ async fn refuse(shared: &Shared, node: NodeId, reason: String, socket: &mut Sock
 async fn welcome(shared: Shared, hello: Hello, mut socket: Socket) {
     let from = hello.speaker.node;
     // Two of one id may have greeted at the same time.
-    let greeted = shared.borrow().known.greet(&hello);
+    let greeted = shared.borrow().known.greet(&Presence::of(&hello));
     let word = match greeted {
         Ok(word) => word,
         Err(reason) => return refuse(&shared, from, reason, &mut socket).await,
@@ -208,10 +208,15 @@ async fn welcome(shared: Shared, hello: Hello, mut socket: Socket) {
 }
 
 fn come(shared: &Shared, offset: u64) -> Welcome {
-    let here = shared.borrow().here;
+    let (here, kept) = {
+        let peers = shared.borrow();
+        (peers.here, peers.kept())
+    };
     Welcome::Come {
         speaker: here.node,
         incarnation: here.incarnation,
+        life: here.life,
+        kept,
         shards: here.shards,
         api_port: here.api_port,
         formats: here.formats,

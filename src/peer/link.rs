@@ -19,6 +19,7 @@ use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::net::TcpStream;
 
+use super::known::Presence;
 use super::{PATIENCE, Shared as Peers, frames, read_word, resolve, within, write_all};
 use crate::id::{Mark, ShardId};
 use crate::limits::PEER_QUEUE_BYTES_MAX;
@@ -26,7 +27,7 @@ use crate::prng::Prng;
 use crate::runtime::tcp::Socket;
 use crate::shard::inbox::{Contact, LinkNews};
 use crate::wire::bundle;
-use crate::wire::hello::{Cargo, Hello, Welcome, stranger};
+use crate::wire::hello::{Cargo, Hello, Welcome};
 
 /// A link, shared by its task and its core's pump.
 pub type Shared = Rc<RefCell<Link>>;
@@ -281,7 +282,7 @@ pub async fn connect(
             speaker: peers.here,
             to: contact.node,
             from_shard: peers.shard,
-            kept: peers.kept,
+            kept: peers.kept(),
             to_shard: shard,
             knows: peers.known.get(contact.node).unwrap_or(0),
             cargo,
@@ -295,16 +296,17 @@ pub async fn connect(
     });
     match answer.await? {
         Welcome::Refused(reason) => Err(reason),
-        Welcome::Come { speaker, incarnation, shards, api_port, formats, offset } => {
+        Welcome::Come { speaker, incarnation, life, kept, shards, api_port, formats, offset } => {
             let format = formats.common(hello.speaker.formats);
             let format = format.ok_or("it took a link that neither side understands")?;
             if speaker != contact.node {
                 return Err(format!("node {speaker} answered for node {}", contact.node));
             }
-            match stranger(speaker, incarnation, known.note(speaker, incarnation)) {
-                Some(reason) => Err(reason),
-                None => Ok(Greeted { socket, shards, api_port, format, offset }),
+            // Another shard answers for one that is not there.
+            if shard.0 < shards {
+                known.greet(&Presence { node: speaker, incarnation, life, shard, kept })?;
             }
+            Ok(Greeted { socket, shards, api_port, format, offset })
         }
     }
 }

@@ -23,6 +23,8 @@ pub mod inbox;
 pub mod ledger;
 mod letters;
 mod members;
+mod news;
+mod operate;
 pub mod outbox;
 pub mod placement;
 pub mod roster;
@@ -33,6 +35,7 @@ pub mod stats;
 mod take;
 pub mod waiting;
 pub mod wake;
+pub mod watched;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -46,7 +49,7 @@ use crate::{
     partition::{Partition, Rules, effects::Effects},
     shard::{
         admit::Admit, errand::Errands, forward::Forward, inbox::Inbox, letters::Letters,
-        members::GuestNodes, outbox::Outbox, roster::Roster, wake::Wake,
+        members::GuestNodes, news::News, outbox::Outbox, roster::Roster, wake::Wake,
     },
     time::{Instant, Now},
 };
@@ -65,6 +68,7 @@ pub struct Shard {
     forward: Forward,
     errands: Errands,
     guest_nodes: GuestNodes,
+    news: News,
     turn: u64,
     /// Partitions with facts in this turn.
     touched: Vec<PartitionId>,
@@ -136,6 +140,7 @@ impl Shard {
             journal: Journal::resume(settings.layout, owner, recovered.resume),
             errands: Errands::default(),
             guest_nodes: GuestNodes::default(),
+            news: News::default(),
             settings,
             rules,
             roster,

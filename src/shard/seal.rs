@@ -23,15 +23,18 @@ impl Shard {
             }
         }
         self.take_changes(now);
+        // Some watch from other nodes.
+        self.roster.tell(&self.effects.events, &self.settings, &mut self.effects.replies);
         self.forward.take_guests(&mut self.effects.replies);
         self.errands.hear(&mut self.effects.replies);
         self.seal_records(outbox);
         self.seal_messages(now, outbox);
         self.seal_snapshots(outbox);
         outbox.book = std::mem::take(&mut self.moved).then(|| self.contacts());
-        let (events, replies) = (&self.effects.events, &mut self.effects.replies);
-        self.roster.tell(events, &self.settings, replies);
-        self.letters.take_foreign(self.settings.shard, replies);
+        if outbox.book.is_some() {
+            self.tell_cores();
+        }
+        self.letters.take_foreign(self.settings.shard, &mut self.effects.replies);
         self.letters.seal(&mut outbox.letters);
         std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
         outbox.leads = self.drains && self.partitions().any(Partition::can_hand_over);

@@ -39,8 +39,8 @@ impl Shard {
             let all: Vec<PartitionId> = self.partitions().map(Partition::id).collect();
             all.into_iter().for_each(|id| self.touch(id));
         }
-        for (_, letter) in inbox.letters.drain(..) {
-            self.take_letter(letter, now);
+        for (from, letter) in inbox.letters.drain(..) {
+            self.take_letter(from, letter, now);
         }
         let requests = std::mem::take(&mut inbox.requests);
         for request in &requests.list {
@@ -125,6 +125,7 @@ impl Shard {
             self.peer_shards.insert(node, shards);
             self.roster.note_port(node, api_port);
             self.away.remove(&node);
+            self.tell_node(node);
         }
         let what = match up {
             Some(_) => Happening::ConnectionEstablished { address, snapshot },
@@ -173,6 +174,7 @@ impl Shard {
         };
         for (partition, message, members) in messages {
             if self.roster.get(partition).is_none() {
+                self.not_here(partition, peer, &message);
                 continue;
             }
             self.meet(&members, now);
@@ -209,9 +211,12 @@ impl Shard {
             let guests = self.forward.missed(from, &mut self.effects.replies);
             self.hang_up_all(guests);
         }
-        let Post { calls, answers, gone, notices, .. } = post;
+        let Post { calls, answers, gone, notices, news, .. } = post;
         for notice in notices {
             self.take_notice(peer, &notice, now);
+        }
+        for news in news {
+            self.take_news(peer, &news, now);
         }
         for answer in answers {
             self.forward.answered(from, answer, &mut self.effects.replies);
@@ -262,7 +267,7 @@ impl Shard {
         self.roster.get_mut(partition).filter(|_| known)
     }
 
-    fn take_letter(&mut self, letter: Letter, now: Now) {
+    fn take_letter(&mut self, from: ShardId, letter: Letter, now: Now) {
         match letter {
             Letter::Requests(requests) => {
                 for request in &requests.list {
@@ -279,6 +284,7 @@ impl Shard {
                     self.hang_up(partition, ticket);
                 }
             }
+            Letter::Contacts(contacts) => self.moved |= self.news.hear_core(from, contacts),
         }
     }
 
@@ -301,7 +307,7 @@ impl Shard {
     /// Where a call belongs whose partition is led by another node, as far as the replica here
     /// knows, or which has no replica here: then a member is asked, who knows. What was passed on
     /// once stays, but for a call that a stranger passed on to a member.
-    fn elsewhere(&mut self, request: &Request) -> Option<NodeId> {
+    pub(super) fn elsewhere(&mut self, request: &Request) -> Option<NodeId> {
         let living = self.roster.get_mut(request.partition);
         let from = self.forward.guest_of(request.ticket);
         let Some(living) = living else {
@@ -316,18 +322,6 @@ impl Shard {
         leader.filter(|node| *node != living.partition.node() && Some(*node) != from)
     }
 
-    /// A founding member of a partition that was never here, one that is reached if there is one.
-    fn member_elsewhere(&self, partition: PartitionId) -> Option<NodeId> {
-        if !self.roster.is_unknown(partition) {
-            return None;
-        }
-        let here = self.settings.node;
-        let members = self.settings.placement.members(partition).map(|member| member.node);
-        let mut others = members.filter(|node| *node != here);
-        let mut reached = others.clone().filter(|node| !self.away.contains(node));
-        reached.next().or_else(|| others.next())
-    }
-
     /// A call for a partition of this shard.
     pub(super) fn take_own(&mut self, requests: &Requests, request: &Request, now: Now) {
         let ticket = request.ticket;
@@ -337,11 +331,7 @@ impl Shard {
             }
             Ask::Command => self.take_command(requests, request, now),
             Ask::Query { at_least } => self.take_query(requests, request, *at_least, now),
-            Ask::WatchPartition => {
-                let replies = &mut self.effects.replies;
-                self.roster.watch_partition(request.partition, ticket, &self.settings, replies);
-                return;
-            }
+            Ask::WatchPartition => self.watch_partition(requests, request, now),
             Ask::WatchNode => {
                 let absent = self.absent();
                 self.roster.watch(ticket, &absent, &self.settings, &mut self.effects.replies);
@@ -356,6 +346,8 @@ impl Shard {
             }
             Ask::Leave => self.leave(request.partition, (ticket, request.deadline), now),
             Ask::Change { change, passed } => self.take_change(request, change, *passed, now),
+            Ask::Arrange { change, patience } => self.arrange(request, change, *patience, now),
+            Ask::Describe { here } => self.describe(requests, request, *here, now),
         };
         match taken {
             // What stays here has touched it; what was passed on is not to be settled.
@@ -366,13 +358,6 @@ impl Shard {
                 self.effects.replies.refuse(ticket, refusal);
             }
         }
-    }
-
-    /// Partitions of the cluster that would be this shard's, and have no replica on this node.
-    fn absent(&self) -> Vec<PartitionId> {
-        let (here, shards) = (self.settings.shard, self.settings.shards);
-        let all = self.settings.placement.partitions();
-        all.filter(|id| route::owner(*id, shards) == here && self.roster.is_unknown(*id)).collect()
     }
 
     fn take_command(

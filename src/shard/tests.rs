@@ -4,6 +4,7 @@
 //! round. So rounds count the trips of design.md 6.1.
 
 mod forwarding;
+mod operating;
 mod world;
 
 use prost::Message as _;

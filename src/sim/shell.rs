@@ -226,6 +226,7 @@ fn note_letter(trace: &mut Trace, letter: &Letter) {
         Letter::Requests(requests) => trace.bytes(&requests.bytes),
         Letter::Replies(replies) => note_replies(trace, replies),
         Letter::Gone(gone) => trace.note(gone.len() as u64),
+        Letter::Contacts(contacts) => trace.note(contacts.len() as u64),
     }
 }
 

@@ -72,6 +72,8 @@ pub struct Post {
     pub missed: bool,
     /// Groups that the receiver belongs to no more.
     pub notices: Vec<peer::Notice>,
+    /// What the sender knows of groups that the receiver does not belong to.
+    pub news: Vec<peer::GroupNews>,
     /// How it is counted.
     pub label: Label,
 }
@@ -96,7 +98,7 @@ impl Post {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let calls = self.calls.is_empty() && self.answers.is_empty() && self.gone.is_empty();
-        calls && !self.missed && self.notices.is_empty()
+        calls && !self.missed && self.notices.is_empty() && self.news.is_empty()
     }
 }
 
@@ -116,7 +118,7 @@ pub fn encode(messages: Messages, post: Post, format: u32) -> Bytes {
     let messages = messages
         .into_iter()
         .map(|(id, message, members)| peer::RaftMessage { members, ..written(id, message) });
-    let Post { calls, answers, gone, missed, notices, label } = post;
+    let Post { calls, answers, gone, missed, notices, news, label } = post;
     let Label { shard, life, posts, heard_life, heard } = label;
     let bundle = peer::Bundle {
         messages: messages.collect(),
@@ -130,6 +132,7 @@ pub fn encode(messages: Messages, post: Post, format: u32) -> Bytes {
         posts,
         heard_life,
         heard,
+        news,
     };
     let mut into = begin(MAGIC_BUNDLE, format, bundle.encoded_len());
     bundle.encode(&mut into).expect("a buffer that grows takes everything");
@@ -156,13 +159,13 @@ pub fn decode(
     let body = open(bytes, MAGIC_BUNDLE, formats)?;
     let bundle = peer::Bundle::decode(body).map_err(|_| Broken::Body)?;
     let peer::Bundle { messages, calls, answers, gone, missed, notices, shard, .. } = bundle;
-    let peer::Bundle { life, posts, heard_life, heard, .. } = bundle;
+    let peer::Bundle { life, posts, heard_life, heard, news, .. } = bundle;
     let messages = messages.into_iter().map(|message| read(message, from, to));
     if shard as usize >= SHARDS_MAX {
         return Err(Broken::Body);
     }
     let label = Label { shard: ShardId(shard as u16), life, posts, heard_life, heard };
-    let post = Post { calls, answers, gone, missed, notices, label };
+    let post = Post { calls, answers, gone, missed, notices, news, label };
     Ok((messages.collect::<Result<_, _>>()?, post))
 }
 
@@ -395,7 +398,8 @@ mod tests {
         let label = Label { shard: ShardId(2), life: 5, posts: 6, heard_life: 7, heard: 8 };
         let (calls, answers) = (vec![call], vec![answer]);
         let notices = vec![peer::Notice { partition: 3, position: 8 }];
-        let post = Post { calls, answers, gone: vec![7], missed: true, notices, label };
+        let news = vec![peer::GroupNews { partition: 4, left: true, ..Default::default() }];
+        let post = Post { calls, answers, gone: vec![7], missed: true, notices, news, label };
         let bytes = encode(sent.clone(), post.clone(), 1);
         assert_eq!(decode(&bytes, NodeId(1), NodeId(2), FORMATS), Ok((sent, post)));
         assert!(2 * estimate_bytes(&append()) >= bytes.len());

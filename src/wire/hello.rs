@@ -95,6 +95,10 @@ pub enum Welcome {
         speaker: NodeId,
         /// Drawn when its data directory was made.
         incarnation: u64,
+        /// Drawn when its process started.
+        life: u64,
+        /// The last mark that this life found in the journal of the shard that was dialled.
+        kept: Mark,
         /// Its shards.
         shards: u16,
         /// The port of its clients.
@@ -231,18 +235,27 @@ impl Welcome {
             Welcome::Refused(reason) => {
                 peer::Welcome { refused: reason.clone(), ..peer::Welcome::default() }
             }
-            Welcome::Come { speaker, incarnation, shards, api_port, formats, offset } => {
-                peer::Welcome {
-                    refused: String::new(),
-                    newest: formats.newest(),
-                    oldest: formats.oldest(),
-                    from: speaker.0,
-                    incarnation: *incarnation,
-                    shards: (*shards).into(),
-                    api_port: (*api_port).into(),
-                    offset: *offset,
-                }
-            }
+            Welcome::Come {
+                speaker,
+                incarnation,
+                life,
+                kept,
+                shards,
+                api_port,
+                formats,
+                offset,
+            } => peer::Welcome {
+                refused: String::new(),
+                newest: formats.newest(),
+                oldest: formats.oldest(),
+                from: speaker.0,
+                incarnation: *incarnation,
+                life: *life,
+                kept: kept.0,
+                shards: (*shards).into(),
+                api_port: (*api_port).into(),
+                offset: *offset,
+            },
         };
         frame(MAGIC_WELCOME, &message.encode_to_vec())
     }
@@ -257,6 +270,8 @@ impl Welcome {
         Ok(Welcome::Come {
             speaker: NodeId(message.from),
             incarnation: message.incarnation,
+            life: message.life,
+            kept: Mark(message.kept),
             shards: shards(message.shards)?,
             api_port: port(message.api_port)?,
             formats: Formats::said(message.oldest, message.newest).ok_or(Strange)?,
@@ -371,6 +386,8 @@ mod tests {
         let come = Welcome::Come {
             speaker: NodeId(1),
             incarnation: 11,
+            life: 111,
+            kept: Mark(8),
             shards: 2,
             api_port: 80,
             formats: Formats::new(1, 3),

@@ -19,6 +19,13 @@ pub mod peer {
     pub use self::ringraft::peer::v1::*;
 }
 
+/// What an operator asks of a cluster, as generated from `proto/cluster`.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod cluster {
+    include!(concat!(env!("OUT_DIR"), "/cluster/messages.rs"));
+    pub use self::ringraft::cluster::v1::*;
+}
+
 /// The messages of the documented dialect, as generated from `proto/documented`.
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
 pub mod documented {
