@@ -14,6 +14,7 @@ use crate::id::NodeId;
 use crate::limits::{SNAPSHOT_BYTES_PER_SECOND, SNAPSHOTS_WAITING_BYTES_MAX};
 use crate::shard::inbox::{Contact, Delivery};
 use crate::shard::outbox::SnapshotOut;
+use crate::wire::bundle;
 use crate::wire::hello::{Cargo, Offer, Welcome};
 
 /// What one core is to send.
@@ -157,7 +158,10 @@ async fn attempt(
 ) -> Result<(), String> {
     let shard = snapshot.shard;
     let greeted = connect(shared, contact, shard, Cargo::Snapshot(offer)).await?;
-    let Greeted { mut socket, offset, shards, .. } = greeted;
+    let Greeted { mut socket, offset, shards, format, .. } = greeted;
+    if bundle::format_of(&snapshot.bytes) > Some(format) {
+        return Err("it came back with an older program".to_owned());
+    }
     if shard.0 >= shards {
         return Err(format!("it has {shards} shards, shard {shard} was wanted"));
     }

@@ -219,6 +219,7 @@ fn come(shared: &Shared, offset: u64) -> Welcome {
         kept,
         shards: here.shards,
         api_port: here.api_port,
+        formats: here.formats,
         offset,
     }
 }
@@ -325,8 +326,10 @@ async fn take_snapshot(
         }
     };
     let address = format!("node {from}");
-    let news =
-        |up| LinkNews { node: from, address: address.clone(), snapshot: true, up, api_port: 0 };
+    let news = |up| {
+        let (address, snapshot) = (address.clone(), true);
+        LinkNews { node: from, address, snapshot, up, api_port: 0, format: 0 }
+    };
     shared.borrow_mut().note(news(Some(0)));
     let filled = fill(shared, key, number, offset, &mut socket).await;
     if let Err(reason) = filled.and_then(|()| finish(shared, key, number, offer)) {

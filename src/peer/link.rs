@@ -26,7 +26,8 @@ use crate::limits::PEER_QUEUE_BYTES_MAX;
 use crate::prng::Prng;
 use crate::runtime::tcp::Socket;
 use crate::shard::inbox::{Contact, LinkNews};
-use crate::wire::hello::{Cargo, Hello, VERSION, Welcome};
+use crate::wire::bundle;
+use crate::wire::hello::{Cargo, Hello, Welcome};
 
 /// A link, shared by its task and its core's pump.
 pub type Shared = Rc<RefCell<Link>>;
@@ -37,6 +38,8 @@ pub struct Link {
     contact: Contact,
     /// While it is up.
     socket: Option<Socket>,
+    /// What it speaks then.
+    format: u32,
     queue: VecDeque<Bytes>,
     /// Octets in the queue, and how many of its first were written.
     bytes: usize,
@@ -57,6 +60,10 @@ impl Link {
     /// Takes a bundle, and how far the journal here is durable; `false` when it is dropped.
     pub fn push(&mut self, mark: Mark, bundle: Bytes) -> bool {
         if self.socket.is_none() || self.overflown {
+            return false;
+        }
+        if bundle::format_of(&bundle) > Some(self.format) {
+            // The peer came back with an older program, and the shard had not heard of it.
             return false;
         }
         if self.bytes > PEER_QUEUE_BYTES_MAX {
@@ -167,6 +174,7 @@ pub fn dial(peers: Peers, contact: Contact, shard: ShardId, prng: Prng) -> Share
     let link = Rc::new(RefCell::new(Link {
         contact,
         socket: None,
+        format: 0,
         queue: VecDeque::new(),
         bytes: 0,
         written: 0,
@@ -229,10 +237,11 @@ fn begin(peers: &Peers, link: &Shared, contact: &Contact, greeted: Greeted) {
     let durable = peers.borrow().durable;
     let mut link = link.borrow_mut();
     (link.socket, link.hurried) = (Some(greeted.socket), false);
+    link.format = greeted.format;
     link.tell(durable);
-    let (up, api_port) = (Some(greeted.shards), greeted.api_port);
+    let (up, api_port, format) = (Some(greeted.shards), greeted.api_port, greeted.format);
     let (node, address) = (contact.node, contact.address());
-    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up, api_port });
+    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up, api_port, format });
 }
 
 fn end(peers: &Peers, link: &Shared, contact: &Contact) {
@@ -241,7 +250,8 @@ fn end(peers: &Peers, link: &Shared, contact: &Contact) {
     link.queue.clear();
     (link.bytes, link.written) = (0, 0);
     let (node, address) = (contact.node, contact.address());
-    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up: None, api_port: 0 });
+    let (up, api_port, format) = (None, 0, 0);
+    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up, api_port, format });
 }
 
 /// A connection whose other end said that it is who was wanted.
@@ -252,6 +262,8 @@ pub struct Greeted {
     pub shards: u16,
     /// The port of its clients.
     pub api_port: u16,
+    /// What the link speaks.
+    pub format: u32,
     /// How much of the offered snapshot it has.
     pub offset: u64,
 }
@@ -268,7 +280,6 @@ pub async fn connect(
         let peers = peers.borrow();
         let hello = Hello {
             speaker: peers.here,
-            version: VERSION,
             to: contact.node,
             from_shard: peers.shard,
             kept: peers.kept(),
@@ -285,7 +296,9 @@ pub async fn connect(
     });
     match answer.await? {
         Welcome::Refused(reason) => Err(reason),
-        Welcome::Come { speaker, incarnation, life, kept, shards, api_port, offset } => {
+        Welcome::Come { speaker, incarnation, life, kept, shards, api_port, formats, offset } => {
+            let format = formats.common(hello.speaker.formats);
+            let format = format.ok_or("it took a link that neither side understands")?;
             if speaker != contact.node {
                 return Err(format!("node {speaker} answered for node {}", contact.node));
             }
@@ -293,7 +306,7 @@ pub async fn connect(
             if shard.0 < shards {
                 known.greet(&Presence { node: speaker, incarnation, life, shard, kept })?;
             }
-            Ok(Greeted { socket, shards, api_port, offset })
+            Ok(Greeted { socket, shards, api_port, format, offset })
         }
     }
 }

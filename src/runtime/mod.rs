@@ -42,6 +42,7 @@ use crate::limits::SHARDS_MAX;
 use crate::mesh;
 use crate::peer::known::Known;
 use crate::prng::Prng;
+use crate::wire::format::FORMATS;
 use crate::wire::hello::Speaker;
 use clock::Clock;
 use directory::{DataDirectory, DirectoryFault, Founded, Identity};
@@ -262,8 +263,8 @@ fn introduce(
         Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
     })?;
     let (cluster, incarnation) = (config.digest(), directory.incarnation());
-    let (node, life) = (config.id, seed());
-    let speaker = Speaker { cluster, node, incarnation, life, shards, api_port };
+    let (node, life, formats) = (config.id, seed(), FORMATS);
+    let speaker = Speaker { cluster, node, incarnation, life, shards, api_port, formats };
     Ok((speaker, Arc::new(known)))
 }
 

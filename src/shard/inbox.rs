@@ -88,6 +88,8 @@ pub struct LinkNews {
     pub up: Option<u16>,
     /// The port of the peer's clients; 0: not said.
     pub api_port: u16,
+    /// What the link speaks (`wire/format.rs`); 0: not said.
+    pub format: u32,
 }
 
 /// Whether the disk has room for the segments to come.

@@ -91,6 +91,8 @@ pub struct Shard {
     segments_seen: usize,
     /// How many shards each peer has, once it said so.
     peer_shards: BTreeMap<NodeId, u16>,
+    /// What the links to peers speak, once that was said.
+    peer_formats: BTreeMap<NodeId, u32>,
     /// Peers that could not be reached of late.
     away: BTreeSet<NodeId>,
     /// The node is to end.
@@ -160,6 +162,7 @@ impl Shard {
             hungry: Vec::new(),
             segments_seen: 0,
             peer_shards: BTreeMap::new(),
+            peer_formats: BTreeMap::new(),
             away: BTreeSet::new(),
             drains: false,
             moved: true,

@@ -120,7 +120,8 @@ impl Shard {
         for mut peer in peers {
             self.forward.label((peer.to, peer.shard), &mut peer.post, now);
             self.rests.say((peer.to, peer.shard), &mut peer.post);
-            let bytes = bundle::encode(peer.messages, peer.post);
+            let format = route::format_to(&self.peer_formats, self.settings.formats, peer.to);
+            let bytes = bundle::encode(peer.messages, peer.post, format);
             self.stats.bundles += 1;
             self.stats.bundle_bytes += bytes.len() as u64;
             outbox.bundles.push((peer.to, peer.shard, bytes));
@@ -132,7 +133,8 @@ impl Shard {
             let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
             let position = Position(message.get_snapshot().get_metadata().index);
             let members = members.iter().map(member::written).collect();
-            let bytes = bundle::encode_snapshot(partition, &message, members);
+            let format = route::format_to(&self.peer_formats, self.settings.formats, to);
+            let bytes = bundle::encode_snapshot(partition, &message, members, format);
             self.stats.snapshots_sent += 1;
             let shard = route::owner_at(&self.peer_shards, self.settings.shards, to, partition);
             outbox.snapshots.push(SnapshotOut { to, shard, partition, position, bytes });

@@ -8,6 +8,7 @@ use crate::{
     partition::{Load, Rules, read::Patience, replica::Pace},
     shard::placement::Placement,
     time::Span,
+    wire::format::{FORMATS, Formats},
 };
 
 /// Whether groups may have members on other nodes.
@@ -32,6 +33,8 @@ pub struct Settings {
     pub seed: u64,
     /// Whether groups may have members on other nodes.
     pub peers: Peers,
+    /// What this program speaks with peers.
+    pub formats: Formats,
     /// Where clients reach this node, `host:port`, for `Partition.Watch`.
     pub api_address: String,
     /// The port of that, which other nodes are taken to use too until they have said theirs.
@@ -90,6 +93,7 @@ impl Default for Settings {
             shards: 1,
             seed: 0,
             peers: Peers::Alone,
+            formats: FORMATS,
             api_address: "localhost:5678".to_owned(),
             api_port: 5678,
             placement: Placement::default(),

@@ -24,6 +24,8 @@ pub struct Stats {
     pub bundle_bytes: u64,
     /// Frames from peers that could not be read.
     pub frames_broken: u64,
+    /// Bundles before which something that a peer posted had not come.
+    pub posts_missed: u64,
     /// Messages dropped because a bundle was full.
     pub messages_dropped: u64,
     /// Snapshots sent to peers.

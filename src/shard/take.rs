@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft::eraftpb::Message;
 
 use super::{
-    Shard, admit,
+    Settings, Shard, admit,
     inbox::{Ask, Delivery, Inbox, Letter, LinkNews, Member, Request, Requests},
     outbox::Outbox,
     roster::{self, Founding},
@@ -118,7 +118,10 @@ impl Shard {
     }
 
     fn take_link(&mut self, news: LinkNews, now: Now) {
-        let LinkNews { node, address, snapshot, up, api_port } = news;
+        let LinkNews { node, address, snapshot, up, api_port, format } = news;
+        if format > 0 {
+            self.peer_formats.insert(node, format);
+        }
         if let Some(shards) = up.filter(|shards| *shards > 0) {
             self.peer_shards.insert(node, shards);
             self.roster.note_port(node, api_port);
@@ -169,7 +172,8 @@ impl Shard {
     }
 
     fn take_bundle(&mut self, peer: NodeId, bytes: &Bytes, now: Now) {
-        let Ok((messages, post)) = bundle::decode(bytes, peer, self.settings.node) else {
+        let Settings { node, formats, .. } = self.settings;
+        let Ok((messages, post)) = bundle::decode(bytes, peer, node, formats) else {
             return self.broken_frame(peer);
         };
         for (partition, message, members) in messages {
@@ -207,6 +211,7 @@ impl Shard {
         let from = (peer, post.label.shard);
         // A bundle that overtook another, or came twice, is as bad as one that was lost.
         let whole = self.forward.hear(peer, &post, now);
+        self.stats.posts_missed += u64::from(!whole);
         if !whole || post.missed {
             let guests = self.forward.missed(from, &mut self.effects.replies);
             self.hang_up_all(guests);
@@ -242,7 +247,8 @@ impl Shard {
     }
 
     fn take_snapshot(&mut self, peer: NodeId, bytes: &Bytes, now: Now) {
-        let read = bundle::decode_snapshot(bytes, peer, self.settings.node).ok();
+        let Settings { node, formats, .. } = self.settings;
+        let read = bundle::decode_snapshot(bytes, peer, node, formats).ok();
         let members = read.as_ref().and_then(|received| member::read_all(&received.members));
         let (Some(received), Some(members)) = (read, members) else {
             return self.broken_frame(peer);

@@ -64,6 +64,8 @@ pub struct Task {
     pub act: Act,
     /// Whether it is so.
     pub done: bool,
+    /// Whether somebody said that it is so because it was asked for.
+    pub granted: bool,
     /// The call that is out, and since when.
     out: Option<(u64, u64)>,
     tries: u32,
@@ -83,7 +85,7 @@ impl Operator {
     /// Wants these.
     #[must_use]
     pub fn new(acts: impl Iterator<Item = Act>, witness: Option<NodeId>) -> Operator {
-        let task = |act| Task { act, done: false, out: None, tries: 0 };
+        let task = |act| Task { act, done: false, granted: false, out: None, tries: 0 };
         Operator { tasks: acts.map(task).collect(), witness, next_call: 0 }
     }
 
@@ -123,7 +125,7 @@ impl Operator {
         let Some(task) = self.tasks.iter_mut().find(is_its) else { return };
         let founds = matches!(task.act.what, Wish::Found(_));
         match heard {
-            Heard::Output { .. } | Heard::End => task.done = true,
+            Heard::Output { .. } | Heard::End => (task.done, task.granted) = (true, true),
             // It left before and the answer was lost; or who is to lead does not vote any more.
             Heard::Refused(Refusal::NotFound(_)) if !founds => task.done = true,
             Heard::Refused(Refusal::Precondition(_)) if matches!(task.act.what, Wish::Lead(_)) => {

@@ -10,6 +10,8 @@ use crate::prng::Prng;
 use crate::sim::fault::{Fault, LEADER, Plan, What};
 use crate::sim::habits::Habits;
 use crate::sim::operator::{Act, Drawn, draw_witnesses};
+use crate::sim::topic::Topic;
+use crate::wire::format::{FORMATS, Formats};
 use crate::workload::Mix;
 
 /// Everything that a run draws before it begins.
@@ -19,6 +21,10 @@ pub struct Setup {
     pub seed: u64,
     /// The mixes it was drawn among, in their order.
     pub mixes: Vec<Mix>,
+    /// What else it is about.
+    pub topics: Vec<Topic>,
+    /// What the programs of its nodes speak at first; none: all what this one does.
+    pub formats: Vec<Formats>,
     /// Nodes, 1 to 5; each founds every partition.
     pub nodes: u32,
     /// Nodes beside them, which may join.
@@ -68,13 +74,13 @@ impl Setup {
     /// What `seed` stands for.
     #[must_use]
     pub fn drawn(seed: u64) -> Setup {
-        Setup::drawn_among(seed, &Mix::ALL)
+        Setup::drawn_among(seed, &Mix::ALL, &Topic::ALL)
     }
 
-    /// What `seed` stands for among these mixes. A seed that is kept names them: a new mix would
-    /// make another world of it.
+    /// What `seed` stands for among these mixes and topics. A seed that is kept names them: a new
+    /// one would make another world of it.
     #[must_use]
-    pub fn drawn_among(seed: u64, mixes: &[Mix]) -> Setup {
+    pub fn drawn_among(seed: u64, mixes: &[Mix], topics: &[Topic]) -> Setup {
         let mut prng = Prng::new(seed);
         let nodes: u32 = *prng.pick(&[1, 1, 2, 3, 3, 3, 3, 3, 4, 5]);
         let shards = 1 + prng.below(3) as u16;
@@ -113,7 +119,15 @@ impl Setup {
         if whole && of_witnesses.chance(WITNESSES) {
             setup.witness = draw_witnesses(&mut of_witnesses, nodes, &mut setup.acts);
         }
+        setup.topics = topics.to_vec();
+        topics.iter().for_each(|topic| topic.draw(&mut setup));
         setup
+    }
+
+    /// What the program of a node speaks at first.
+    #[must_use]
+    pub fn formats_of(&self, node: NodeId) -> Formats {
+        self.formats.get(node.0 as usize - 1).copied().unwrap_or(FORMATS)
     }
 
     fn wants(&mut self, drawn: Drawn) {
@@ -130,6 +144,8 @@ impl Setup {
         Setup {
             seed: 1,
             mixes: Mix::ALL.to_vec(),
+            topics: Topic::ALL.to_vec(),
+            formats: Vec::new(),
             nodes,
             spares: 0,
             witness: None,
@@ -236,6 +252,10 @@ impl fmt::Display for Setup {
             self.seed, self.nodes, self.spares, self.shards, self.partitions
         )?;
         writeln!(f, "  {:?}", self.tuning)?;
+        let formats: Vec<String> = self.formats.iter().map(ToString::to_string).collect();
+        if !formats.is_empty() {
+            writeln!(f, "  nodes speak {}", formats.join(", "))?;
+        }
         writeln!(f, "  {:?}, skew {} ns", self.plan.manners, self.plan.skew_ns)?;
         if let Some(witness) = self.witness {
             writeln!(f, "  node {witness} is a witness")?;

@@ -6,6 +6,7 @@
 pub mod bloom;
 pub mod bundle;
 pub mod field;
+pub mod format;
 pub mod grpc;
 pub mod hello;
 pub mod http2;

@@ -1,7 +1,10 @@
 //! Groups with nothing to do rest, cost nothing, and are there as soon as they are needed.
 
 use super::*;
-use crate::wire::bundle::{self, Beat, Post};
+use crate::wire::{
+    bundle::{self, Beat, Post},
+    format::FORMATS,
+};
 
 /// Three nodes with so many quiet groups, which the first leads.
 fn quiet(seed: u64, count: u32) -> (World, Vec<PartitionId>) {
@@ -143,11 +146,12 @@ fn a_word_that_is_lost_keeps_nobody_from_resting() {
 fn a_leader_that_lives_and_leads_no_more_is_replaced() {
     let (mut world, _) = quiet(6, 1);
     let said = [1, 2].map(|to| {
-        let said = bundle::decode(&world.last_bundle(0, to), NodeId(1), NodeId(to as u32 + 1));
+        let (last, receiver) = (world.last_bundle(0, to), NodeId(to as u32 + 1));
+        let said = bundle::decode(&last, NodeId(1), receiver, FORMATS);
         let (messages, post) = said.expect("a bundle");
         assert!(messages.is_empty() && post.beat.is_some_and(|beat| beat.count == 1));
         let nothing = Post { beat: Some(Beat::default()), ..post };
-        (to, bundle::encode(Vec::new(), nothing))
+        (to, bundle::encode(Vec::new(), nothing, FORMATS.newest()))
     });
     world.cut(0, true);
     let term = world.partition(1, P).leadership().0;

@@ -19,9 +19,12 @@ use crate::{
         outbox::Outbox,
     },
     time::{Instant, LogTime, Now, Span},
-    wire::proto::v1::{
-        CloseSessionInput, OpenSessionInput, StateMachineProposalInput,
-        state_machine_proposal_input::Input,
+    wire::{
+        format::FORMATS,
+        proto::v1::{
+            CloseSessionInput, OpenSessionInput, StateMachineProposalInput,
+            state_machine_proposal_input::Input,
+        },
     },
 };
 
@@ -235,7 +238,8 @@ impl World {
     /// The node at `at` hears that its link to another node is up.
     pub fn link(&mut self, at: usize, node: NodeId) {
         let address = format!("node{node}:5679");
-        let news = LinkNews { node, address, snapshot: false, up: Some(1), api_port: 7000 };
+        let (up, format) = (Some(1), FORMATS.newest());
+        let news = LinkNews { node, address, snapshot: false, up, api_port: 7000, format };
         self.shards[at].inbox.links.push(news);
     }
 

@@ -62,7 +62,8 @@ impl Pair {
     }
 
     fn serve(&mut self) {
-        let input = self.to_server[..self.piece(self.to_server.len())].to_vec();
+        let piece = self.piece(self.to_server.len());
+        let input = self.to_server[..piece].to_vec();
         let mut at = 0;
         while let Some(event) = self.server.poll(&input, &mut at) {
             let Asked::Message { key, meta, message, .. } = event else {
@@ -88,7 +89,8 @@ impl Pair {
     }
 
     fn hear(&mut self) {
-        let input = self.to_caller[..self.piece(self.to_caller.len())].to_vec();
+        let piece = self.piece(self.to_caller.len());
+        let input = self.to_caller[..piece].to_vec();
         let mut at = 0;
         while let Some(event) = self.caller.poll(&input, &mut at).unwrap() {
             self.events.push(match event {
