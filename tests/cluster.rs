@@ -118,7 +118,7 @@ async fn five_nodes_in_two_halves_have_one_leader() {
         proxies.cut(ways(&few, &many));
         proxies.cut(ways(&many, &few));
         load.progress(5).await;
-        // The two and the three are split as well: no majority is left, and nothing is acknowledged.
+        // The three are split as well: no majority is left, and nothing is acknowledged.
         proxies.cut(ways(&many[..1], &many[1..]));
         proxies.cut(ways(&many[1..], &many[..1]));
         load.stalls().await;

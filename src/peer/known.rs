@@ -12,8 +12,9 @@
 //!
 //! Who is here, and who came back older, is on disk before the first bundle is taken; marks follow
 //! every `SAVE_EVERY` and at the end: a copy that is put back while all peers are down is known if
-//! it is older than that. All of it is forgotten when no partition here knows the node any more:
-//! then nobody counts on its votes. Absent on purpose: the reasons' words; `wire/hello.rs` has them.
+//! it is older than that. Whom a node told nothing since the copy was made cannot know it either.
+//! All of it is forgotten when no partition here knows the node any more: then nobody counts on its
+//! votes. Absent on purpose: how the reasons read (`wire/hello.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -138,7 +138,6 @@ impl Node {
         let (speaker, known) = introduce(config, &directory, shards, api.port())?;
         let (clock, mut prng) = (Clock::start(), Prng::new(seed()));
         let (meshes, bells) = mesh::new(shards);
-        let stop = Arc::new(Stop::new(bells));
         let (tell_ready, hear_ready) = channel();
         let (tell_drained, drained) = channel();
         let mut node = Node {
@@ -146,7 +145,7 @@ impl Node {
             api_also,
             peer,
             ready: Ready { shards, pinned, ..Ready::default() },
-            stop: stop.clone(),
+            stop: Arc::new(Stop::new(bells)),
             drained,
             cores: Vec::new(),
             drain: Duration::from_nanos(config.drain.0),
@@ -170,7 +169,7 @@ impl Node {
                 clock,
                 prng: prng.fork(at as u64),
                 mesh,
-                stop: stop.clone(),
+                stop: node.stop.clone(),
                 ready: tell_ready.clone(),
                 gate,
                 drained: tell_drained.clone(),
