@@ -120,9 +120,11 @@ impl Partition {
         }
     }
 
-    /// At the end of a settlement: who has something to do does not rest.
+    /// At the end of a settlement: a leader that has something to do does not rest. A follower has
+    /// nothing to do of its own but a snapshot, for which it needs no clock.
     pub(super) fn look_at_rest(&mut self) {
-        if self.is_resting() && !self.is_calm() {
+        let follows = self.replica.follows().is_some() && !self.removed && !self.halted;
+        if self.is_resting() && !follows && !self.is_calm() {
             self.rest = Rest::default();
         }
     }

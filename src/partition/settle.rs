@@ -79,6 +79,7 @@ impl Partition {
     fn halt(&mut self, now: Now, effects: &mut Effects) {
         self.halted = true;
         self.hungry = false;
+        self.look_at_rest();
         if effects.snapshot_of == Some(self.id) {
             effects.snapshot_of = None;
         }

@@ -186,6 +186,7 @@ impl Shard {
     pub fn stats(&self) -> Stats {
         let load = self.admit.load();
         let (passed, guests) = self.forward.counts();
+        let (resting_now, rests) = self.rests.counts();
         let leaders = self.roster.iter().filter(|living| living.partition.is_leader()).count();
         let state: usize = self.roster.iter().map(|living| living.partition.state_bytes()).sum();
         Stats {
@@ -193,7 +194,8 @@ impl Shard {
             guests_now: guests as u64,
             partitions_now: self.roster.iter().count() as u64,
             leaders_now: leaders as u64,
-            resting_now: self.rests.count() as u64,
+            resting_now,
+            rests,
             commands_now: load.commands as u64,
             command_bytes_now: load.bytes as u64,
             state_bytes_now: state as u64,

@@ -43,7 +43,9 @@ pub struct Rests {
     /// What the next bundles say.
     words: BTreeMap<Way, Vec<peer::Rest>>,
     ticks: usize,
-    resting: usize,
+    resting: u64,
+    /// Times that a partition began to rest.
+    began: u64,
 }
 
 /// This shard and another one.
@@ -85,9 +87,9 @@ enum News {
 }
 
 impl Rests {
-    /// How many partitions rest here.
-    pub fn count(&self) -> usize {
-        self.resting
+    /// How many partitions rest here, and how many times one began to.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.resting, self.began)
     }
 
     /// What this shard has to say, in a bundle to `way`.
@@ -103,7 +105,7 @@ impl Rests {
             beat.count += 1;
             beat.sum = beat.sum.wrapping_add(mark);
         });
-        self.resting += 1;
+        (self.resting, self.began) = (self.resting + 1, self.began + 1);
         resting
     }
 

@@ -30,6 +30,8 @@ pub struct Stats {
     pub messages_dropped: u64,
     /// Snapshots sent to peers.
     pub snapshots_sent: u64,
+    /// Times that a partition began to rest.
+    pub rests: u64,
     /// Partitions that a panic halted.
     pub halted: u64,
     /// Calls now that were passed on to other nodes and wait for their answers.
