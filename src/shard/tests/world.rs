@@ -227,7 +227,8 @@ impl World {
     /// The node at `at` hears that its link to another node is up.
     pub fn link(&mut self, at: usize, node: NodeId) {
         let address = format!("node{node}:5679");
-        let news = LinkNews { node, address, snapshot: false, up: Some(1), api_port: 7000 };
+        let (up, api_port, format) = (Some(1), 7000, 0);
+        let news = LinkNews { node, address, snapshot: false, up, api_port, format };
         self.shards[at].inbox.links.push(news);
     }
 
