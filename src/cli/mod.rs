@@ -23,6 +23,8 @@ pub mod hold;
 #[cfg(feature = "io")]
 pub mod indexedmap;
 #[cfg(feature = "io")]
+pub mod load;
+#[cfg(feature = "io")]
 pub mod lock;
 pub mod log;
 mod log_entry;
@@ -75,7 +77,7 @@ pub enum Exit {
     Refused,
     /// The session was lost while something was held.
     Lost,
-    /// What is on disk is damaged, or a simulated run broke a promise.
+    /// What is on disk is damaged, or a simulated or measured run found a promise broken.
     Damaged,
     /// As a command that was run ended, or 128 and the signal that ended this process.
     As(u8),
@@ -173,6 +175,10 @@ enum Command {
     /// Run three nodes on this machine and show how they are, until interrupted.
     #[cfg(feature = "io")]
     Demo(demo::Flags),
+    /// Drive a server, measure it, and check what it answers.
+    #[cfg(feature = "io")]
+    #[command(after_help = load::EXAMPLES)]
+    Load(load::Flags),
     /// Show what this host has and what a node wants, and time its disk.
     #[cfg(feature = "io")]
     Doctor(doctor::Flags),
@@ -219,6 +225,8 @@ impl Cli {
             #[cfg(feature = "io")]
             Some(Command::Demo(flags)) => demo::run(&flags),
             #[cfg(feature = "io")]
+            Some(Command::Load(flags)) => load::run(&flags),
+            #[cfg(feature = "io")]
             Some(Command::Doctor(flags)) => doctor::run(&flags),
             Some(Command::Log(flags)) => log::run(&flags),
             Some(Command::Sim(flags)) => sim::run(&flags),
@@ -248,7 +256,7 @@ Exit status:
    9  no node answers in time
   10  the node refuses
   11  the session was lost while a lock or an office was held
-  12  what is on disk is damaged, or a simulated run broke a promise
+  12  what is on disk is damaged, or a run of `sim` or `load` found a promise broken
  126  the command of `lock` or `election campaign` cannot be run; 127: there is none of that name
  128  and the number of the signal, when one ended it
 `lock` and `election campaign` otherwise end as the command ends that they ran.";

@@ -129,8 +129,9 @@ impl Partition {
     /// Whether nobody else belongs to the group: it may leave without asking.
     #[must_use]
     pub fn is_alone(&self) -> bool {
-        let everyone = member::everyone(self.replica.log().members());
-        everyone.len() == 1 && everyone.contains(&u64::from(self.replica.node().0))
+        let me = u64::from(self.replica.node().0);
+        let mut all = member::lists(self.replica.log().members()).into_iter().flatten().peekable();
+        all.peek().is_some() && all.all(|id| *id == me)
     }
 
     /// Who of the members holds no state: raft is told.

@@ -548,8 +548,12 @@ pub fn conf_state(voters: &[u64], learners: &[u64]) -> ConfState {
 
 /// Everyone in a configuration, also in the one that it leaves.
 pub fn everyone(conf: &ConfState) -> BTreeSet<u64> {
-    let lists = [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next];
-    lists.into_iter().flatten().copied().collect()
+    lists(conf).into_iter().flatten().copied().collect()
+}
+
+/// The same, where some may stand twice.
+pub fn lists(conf: &ConfState) -> [&[u64]; 4] {
+    [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next]
 }
 
 /// Asks the follower with most of the log to take over at once, so that the group does not wait for

@@ -37,6 +37,7 @@ mod query;
 pub mod read;
 pub mod replica;
 pub mod reply;
+pub mod rest;
 #[cfg(test)]
 mod rig;
 pub mod schedule;
@@ -70,6 +71,7 @@ use crate::{
         read::{Patience, Reads},
         replica::{Pace, Replica},
         reply::{Refusal, Replies},
+        rest::Rest,
         witness::Deferred,
     },
     time::{Instant, Now, Span},
@@ -172,6 +174,7 @@ pub struct Partition {
     committing: Option<(u64, Position)>,
     /// This replica belongs to the group no more.
     removed: bool,
+    rest: Rest,
     /// Where the state machine panics, for tests of what follows.
     #[cfg(test)]
     poison: Option<Position>,
@@ -327,6 +330,7 @@ impl Partition {
             commit_durable,
             committing: None,
             removed: false,
+            rest: Rest::default(),
             #[cfg(test)]
             poison: None,
         };
@@ -415,6 +419,7 @@ impl Partition {
         if self.halted || self.capturing.is_receiving() {
             return;
         }
+        self.stir(&message);
         self.heard_from_leader(&message);
         self.note_heard(message.from);
         if let Err(lost) = self.replica.receive(message) {
@@ -437,6 +442,7 @@ impl Partition {
         if self.halted || !self.capturing.is_idle() {
             return;
         }
+        self.stir(&message);
         self.heard_from_leader(&message);
         let meta = message.get_snapshot().get_metadata();
         let mut facts = SnapshotFacts {
@@ -495,6 +501,7 @@ impl Partition {
             self.replica.tick();
             self.capturing.tick();
             self.age_deferred();
+            self.count_calm();
         }
     }
 

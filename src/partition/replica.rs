@@ -413,6 +413,56 @@ impl Replica {
         })
     }
 
+    /// Whom this replica follows.
+    #[must_use]
+    pub fn follows(&self) -> Option<NodeId> {
+        self.leader().filter(|_| self.node.raft.state == StateRole::Follower)
+    }
+
+    /// Whether everything is committed and applied, and everybody whom this leader sends to has it.
+    #[must_use]
+    pub fn is_level(&self) -> bool {
+        let raft = &self.node.raft;
+        let last = raft.raft_log.last_index();
+        if raft.raft_log.committed != last || raft.raft_log.applied() != last {
+            return false;
+        }
+        let led = raft.state == StateRole::Leader;
+        !led || (self.has_committed_in_term()
+            && !self.is_changing()
+            && !self.is_handing_over()
+            && raft.prs().iter().all(|(_, progress)| {
+                let replicates = progress.state == raft::ProgressState::Replicate;
+                replicates && progress.matched == last
+            }))
+    }
+
+    /// Whether everybody answered this leader since it last asked who is there.
+    #[must_use]
+    pub fn hears_all(&self) -> bool {
+        let mut others = self.node.raft.prs().iter().filter(|(id, _)| **id != self.me);
+        others.all(|(_, progress)| progress.recent_active)
+    }
+
+    /// As a follower: it was silent for so many ticks while raft's clock stood still.
+    pub fn waited(&mut self, ticks: usize) {
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Follower {
+            raft.election_elapsed = raft.election_elapsed.max(ticks);
+        }
+    }
+
+    /// Wakes the leader of a group that rests: an answer to a heartbeat that was none.
+    #[must_use]
+    pub fn rouses(&self, leader: NodeId) -> Message {
+        let (from, to, term) = (self.me, u64::from(leader.0), self.node.raft.term);
+        let mut message = Message { from, to, term, ..Message::default() };
+        message.set_msg_type(MessageType::MsgHeartbeatResponse);
+        message.commit = self.committed().0;
+        message.context = ROUSES.into();
+        message
+    }
+
     /// Whether leadership is being handed over.
     #[must_use]
     pub fn is_handing_over(&self) -> bool {
@@ -481,6 +531,9 @@ impl std::fmt::Debug for Replica {
             .finish_non_exhaustive()
     }
 }
+
+/// The context of an answer that only wakes; those of reads are longer.
+pub const ROUSES: &[u8] = b"wake";
 
 /// Ticks between the first elections of a new group: what a link needs to come up.
 const FIRST_STANDS_TICKS: usize = 2;

@@ -71,6 +71,7 @@ impl Partition {
         }
         self.finish_snapshots(now, rules, effects);
         self.announce(now, effects);
+        self.look_at_rest();
         self.next_wake(now)
     }
 

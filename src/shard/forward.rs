@@ -378,6 +378,11 @@ impl Forward {
         whole
     }
 
+    /// A bundle is to leave for `to`, whatever it carries.
+    pub fn nudge(&mut self, to: Way) {
+        self.posts.entry(to).or_default();
+    }
+
     /// Counts a post, which may be empty, that leaves for `to` in a bundle.
     pub fn label(&mut self, to: Way, post: &mut Post, now: Now) {
         let (heard_life, heard) = self.heard.get(&to).copied().unwrap_or_default();

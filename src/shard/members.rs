@@ -235,6 +235,7 @@ impl Shard {
             self.effects.snapshot_of = None;
         }
         self.wake.set(id, None);
+        self.forget_rest(id, living.resting.take());
         self.journal.left(id);
         self.asked.push(ticket);
         self.set_tick(now);

@@ -27,6 +27,7 @@ mod news;
 mod operate;
 pub mod outbox;
 pub mod placement;
+mod rest;
 pub mod roster;
 pub mod route;
 mod seal;
@@ -49,7 +50,7 @@ use crate::{
     partition::{Partition, Rules, effects::Effects},
     shard::{
         admit::Admit, errand::Errands, forward::Forward, inbox::Inbox, letters::Letters,
-        members::GuestNodes, news::News, outbox::Outbox, roster::Roster, wake::Wake,
+        members::GuestNodes, news::News, outbox::Outbox, rest::Rests, roster::Roster, wake::Wake,
     },
     time::{Instant, Now},
 };
@@ -78,6 +79,9 @@ pub struct Shard {
     promised: VecDeque<(Mark, Ticket)>,
     /// Callers of this turn whose promise has no mark yet.
     asked: Vec<Ticket>,
+    /// Partitions that raft's clock is for: they have other members and do not rest.
+    awake: BTreeSet<PartitionId>,
+    rests: Rests,
     /// raft's clock goes on at this time, while a group here has other members.
     next_tick: Option<Instant>,
     /// Messages that found their bundle full: raft is told in the next turn.
@@ -151,6 +155,8 @@ impl Shard {
             recorded: VecDeque::new(),
             promised: VecDeque::new(),
             asked: Vec::new(),
+            awake: BTreeSet::new(),
+            rests: Rests::default(),
             next_tick: None,
             dropped: Vec::new(),
             hungry: Vec::new(),
@@ -187,6 +193,7 @@ impl Shard {
             guests_now: guests as u64,
             partitions_now: self.roster.iter().count() as u64,
             leaders_now: leaders as u64,
+            resting_now: self.rests.count() as u64,
             commands_now: load.commands as u64,
             command_bytes_now: load.bytes as u64,
             state_bytes_now: state as u64,
@@ -232,14 +239,7 @@ impl Shard {
             }
         }
         if self.next_tick.is_some_and(|at| at <= now.monotonic) {
-            let drains = self.drains;
-            for living in self.roster.iter_mut().filter(|living| living.partition.needs_ticks()) {
-                living.partition.tick();
-                if drains {
-                    living.partition.hand_over();
-                }
-                living.touch(&mut self.touched);
-            }
+            self.tick();
             let guests = self.forward.look(now, &mut self.effects.replies);
             self.hang_up_all(guests);
             // A turn that comes late ticks once: a pause of this process is no silence of its
@@ -250,6 +250,22 @@ impl Shard {
             self.segments_seen = self.journal.segments();
             self.free_oldest_segment();
         }
+    }
+
+    /// One unit of raft's clock for all that need it.
+    fn tick(&mut self) {
+        self.tick_rests();
+        let awake = std::mem::take(&mut self.awake);
+        for id in &awake {
+            let living = self.roster.get_mut(*id).expect("who left is not awake");
+            living.partition.tick();
+            if self.drains {
+                living.partition.hand_over();
+            }
+            living.touch(&mut self.touched);
+            self.rest_if_calm(*id);
+        }
+        self.awake = awake;
     }
 
     /// Each touched partition settles, once.
@@ -268,6 +284,7 @@ impl Shard {
             living.load = load;
             let hungry = living.partition.is_hungry();
             self.wake.set(id, wake);
+            self.note_rest(id);
             if hungry && !self.hungry.contains(&id) {
                 self.hungry.push(id);
             }

@@ -31,6 +31,7 @@ use crate::{
     shard::{
         Peers, Settings,
         inbox::{Change, Member, Role},
+        rest::Resting,
     },
 };
 
@@ -60,6 +61,10 @@ pub struct Living {
     pub touched: bool,
     /// What admission counts for it.
     pub load: Load,
+    /// How it rests.
+    pub resting: Option<Resting>,
+    /// Whether raft's clock is for it.
+    pub ticks: bool,
     watchers: Vec<Ticket>,
 }
 
@@ -94,6 +99,8 @@ impl Roster {
             members,
             touched: false,
             load: Load::default(),
+            resting: None,
+            ticks: false,
             watchers: Vec::new(),
         };
         let before = self.living.insert(id, Box::new(living));

@@ -119,6 +119,7 @@ impl Shard {
         }
         for mut peer in peers {
             self.forward.label((peer.to, peer.shard), &mut peer.post, now);
+            self.rests.say((peer.to, peer.shard), &mut peer.post);
             let format = route::format_to(&self.peer_formats, self.settings.formats, peer.to);
             let bytes = bundle::encode(peer.messages, peer.post, format);
             self.stats.bundles += 1;

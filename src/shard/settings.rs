@@ -47,6 +47,8 @@ pub struct Settings {
     pub election_ticks: usize,
     /// Ticks between heartbeats.
     pub heartbeat_ticks: usize,
+    /// Ticks in which nothing happens in a group before it rests.
+    pub rest_ticks: usize,
     /// Entries that a partition applies between snapshots.
     pub snapshot_entries: u64,
     /// Bytes that a partition applies between snapshots.
@@ -102,6 +104,9 @@ impl Default for Settings {
             // is replaced within 1.5 s. Pre-votes make standing for nothing cheap.
             election_ticks: 12,
             heartbeat_ticks: 2,
+            // Two election timeouts: a leader asks who is there once in each, so a member that was
+            // not has been found out.
+            rest_ticks: 24,
             // The reference's numbers (core.md 1.2); 64 MiB is what a restart replays in about a
             // second.
             snapshot_entries: 10_000,
@@ -139,6 +144,7 @@ impl Settings {
             self.election_ticks
         );
         assert!(self.tick > Span::ZERO, "raft's clock stands still");
+        assert!(self.rest_ticks > 0, "a group rests before it does anything");
         assert!(self.snapshot_turn_bytes > 0, "a snapshot would never end");
         Rules {
             pace: Pace {

@@ -40,6 +40,8 @@ pub struct Stats {
     pub partitions_now: u64,
     /// Partitions that lead now.
     pub leaders_now: u64,
+    /// Partitions that rest now.
+    pub resting_now: u64,
     /// Commands in flight now.
     pub commands_now: u64,
     /// Bytes of them.

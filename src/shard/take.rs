@@ -34,6 +34,7 @@ impl Shard {
             self.drains = true;
             // At once, not with the next tick.
             for living in self.roster.iter_mut() {
+                living.partition.wake(0);
                 living.partition.hand_over();
             }
             let all: Vec<PartitionId> = self.partitions().map(Partition::id).collect();
@@ -126,6 +127,7 @@ impl Shard {
             self.roster.note_port(node, api_port);
             self.away.remove(&node);
             self.tell_node(node);
+            self.wake_led_with(node);
         }
         let what = match up {
             Some(_) => Happening::ConnectionEstablished { address, snapshot },
@@ -148,6 +150,7 @@ impl Shard {
         let guests = self.forward.lost(peer, &mut self.effects.replies);
         self.hang_up_all(guests);
         self.away.insert(peer);
+        self.wake_led_with(peer);
         let id = u64::from(peer.0);
         for living in self.roster.iter_mut() {
             let sends = living.partition.is_leader()
@@ -161,6 +164,7 @@ impl Shard {
     }
 
     fn take_hung_up(&mut self, peer: NodeId) {
+        self.wake_with_node(peer);
         for living in self.roster.iter_mut() {
             living.partition.hung_up(peer);
             living.touch(&mut self.touched);
@@ -180,6 +184,7 @@ impl Shard {
             self.meet(&members, now);
             self.take_message(partition, peer, message);
         }
+        self.take_rests((peer, post.label.shard), &post);
         self.take_post(peer, post, now);
     }
 
@@ -261,7 +266,11 @@ impl Shard {
     }
 
     /// A partition here, when `peer` has a say in it.
-    fn member_of(&mut self, partition: PartitionId, peer: NodeId) -> Option<&mut roster::Living> {
+    pub(super) fn member_of(
+        &mut self,
+        partition: PartitionId,
+        peer: NodeId,
+    ) -> Option<&mut roster::Living> {
         let living = self.roster.get(partition)?;
         let known = self.knows(&living.partition, peer);
         self.roster.get_mut(partition).filter(|_| known)

@@ -66,6 +66,8 @@ pub struct Tuning {
     pub tick_ns: u64,
     /// A disk's write takes this long at least.
     pub disk_ns: u64,
+    /// Ticks in which nothing happens in a group before it rests.
+    pub rest_ticks: usize,
 }
 
 impl Setup {
@@ -171,6 +173,7 @@ impl Tuning {
             snapshot_turn_bytes: 16 << 10,
             tick_ns: 20_000_000,
             disk_ns: 100_000,
+            rest_ticks: 20,
         }
     }
 
@@ -186,6 +189,8 @@ impl Tuning {
             snapshot_turn_bytes: *prng.pick(&[64, 1 << 10, 16 << 10]),
             tick_ns: prng.between(6, 22) * 1_000_000,
             disk_ns: prng.between(20, 3_000) * 1_000,
+            // The first few are shorter than a way there and back may take.
+            rest_ticks: *prng.pick(&[1, 2, 4, 10, 20]),
         }
     }
 }

@@ -147,6 +147,7 @@ pub fn settings(setup: &Setup, node: NodeId, shard: ShardId) -> Settings {
         tick: Span::nanos(tuning.tick_ns),
         election_ticks: 10,
         heartbeat_ticks: 2,
+        rest_ticks: tuning.rest_ticks,
         snapshot_entries: tuning.snapshot_entries,
         snapshot_bytes: tuning.snapshot_bytes,
         snapshot_turn_bytes: tuning.snapshot_turn_bytes,

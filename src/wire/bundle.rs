@@ -76,6 +76,20 @@ pub struct Post {
     pub news: Vec<peer::GroupNews>,
     /// How it is counted.
     pub label: Label,
+    /// Groups of the sender's that may rest.
+    pub rests: Vec<peer::Rest>,
+    /// What rests of those that the sender leads and the receiver has; `None`: it does not know
+    /// what resting is.
+    pub beat: Option<Beat>,
+}
+
+/// Which groups rest: two sides that agree have the same.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Beat {
+    /// How many.
+    pub count: u32,
+    /// The sum of a number for each, drawn from partition and term.
+    pub sum: u64,
 }
 
 /// Which post it is, in every bundle: so that none is missed unnoticed.
@@ -118,7 +132,7 @@ pub fn encode(messages: Messages, post: Post, format: u32) -> Bytes {
     let messages = messages
         .into_iter()
         .map(|(id, message, members)| peer::RaftMessage { members, ..written(id, message) });
-    let Post { calls, answers, gone, missed, notices, news, label } = post;
+    let Post { calls, answers, gone, missed, notices, news, label, rests, beat } = post;
     let Label { shard, life, posts, heard_life, heard } = label;
     let bundle = peer::Bundle {
         messages: messages.collect(),
@@ -133,6 +147,8 @@ pub fn encode(messages: Messages, post: Post, format: u32) -> Bytes {
         heard_life,
         heard,
         news,
+        rests,
+        beat: beat.map(|Beat { count, sum }| peer::Beat { count, sum }),
     };
     let mut into = begin(MAGIC_BUNDLE, format, bundle.encoded_len());
     bundle.encode(&mut into).expect("a buffer that grows takes everything");
@@ -159,13 +175,14 @@ pub fn decode(
     let body = open(bytes, MAGIC_BUNDLE, formats)?;
     let bundle = peer::Bundle::decode(body).map_err(|_| Broken::Body)?;
     let peer::Bundle { messages, calls, answers, gone, missed, notices, shard, .. } = bundle;
-    let peer::Bundle { life, posts, heard_life, heard, news, .. } = bundle;
+    let peer::Bundle { life, posts, heard_life, heard, news, rests, beat, .. } = bundle;
     let messages = messages.into_iter().map(|message| read(message, from, to));
     if shard as usize >= SHARDS_MAX {
         return Err(Broken::Body);
     }
     let label = Label { shard: ShardId(shard as u16), life, posts, heard_life, heard };
-    let post = Post { calls, answers, gone, missed, notices, news, label };
+    let beat = beat.map(|peer::Beat { count, sum }| Beat { count, sum });
+    let post = Post { calls, answers, gone, missed, notices, news, label, rests, beat };
     Ok((messages.collect::<Result<_, _>>()?, post))
 }
 
@@ -399,7 +416,10 @@ mod tests {
         let (calls, answers) = (vec![call], vec![answer]);
         let notices = vec![peer::Notice { partition: 3, position: 8 }];
         let news = vec![peer::GroupNews { partition: 4, left: true, ..Default::default() }];
-        let post = Post { calls, answers, gone: vec![7], missed: true, notices, news, label };
+        let rests = vec![peer::Rest { partition: 3, term: 4, position: 5 }];
+        let beat = Some(Beat { count: 6, sum: 7 });
+        let gone = vec![7];
+        let post = Post { calls, answers, gone, missed: true, notices, news, label, rests, beat };
         let bytes = encode(sent.clone(), post.clone(), 1);
         assert_eq!(decode(&bytes, NodeId(1), NodeId(2), FORMATS), Ok((sent, post)));
         assert!(2 * estimate_bytes(&append()) >= bytes.len());

@@ -19,9 +19,12 @@ use crate::{
         outbox::Outbox,
     },
     time::{Instant, LogTime, Now, Span},
-    wire::proto::v1::{
-        CloseSessionInput, OpenSessionInput, StateMachineProposalInput,
-        state_machine_proposal_input::Input,
+    wire::{
+        format::FORMATS,
+        proto::v1::{
+            CloseSessionInput, OpenSessionInput, StateMachineProposalInput,
+            state_machine_proposal_input::Input,
+        },
     },
 };
 
@@ -59,6 +62,8 @@ pub struct World {
     /// Loses, doubles and delays what goes between nodes.
     mischief: Option<Prng>,
     delayed: Vec<(u64, usize, NodeId, Bytes)>,
+    /// The last bundle of each way.
+    bundles: BTreeMap<(usize, usize), Bytes>,
 }
 
 struct Place {
@@ -167,6 +172,7 @@ impl World {
             cores,
             mischief: None,
             delayed: Vec::new(),
+            bundles: BTreeMap::new(),
         }
     }
 
@@ -194,8 +200,13 @@ impl World {
         self.shards[at].inbox.gone.push((id, ticket));
     }
 
-    pub fn deliver(&mut self, at: usize, from: NodeId, bytes: &'static [u8]) {
-        self.shards[at].inbox.bundles.push((from, Bytes::from_static(bytes)));
+    pub fn deliver(&mut self, at: usize, from: NodeId, bytes: impl Into<Bytes>) {
+        self.shards[at].inbox.bundles.push((from, bytes.into()));
+    }
+
+    /// What the first last sent to the second.
+    pub fn last_bundle(&self, from: usize, to: usize) -> Bytes {
+        self.bundles[&(from, to)].clone()
     }
 
     pub fn disk_room(&mut self, at: usize, room: DiskRoom) {
@@ -227,8 +238,8 @@ impl World {
     /// The node at `at` hears that its link to another node is up.
     pub fn link(&mut self, at: usize, node: NodeId) {
         let address = format!("node{node}:5679");
-        let (up, api_port, format) = (Some(1), 7000, 0);
-        let news = LinkNews { node, address, snapshot: false, up, api_port, format };
+        let (up, format) = (Some(1), FORMATS.newest());
+        let news = LinkNews { node, address, snapshot: false, up, api_port: 7000, format };
         self.shards[at].inbox.links.push(news);
     }
 
@@ -334,6 +345,7 @@ impl World {
         for (to, _, bytes) in outbox.bundles.drain(..) {
             let to = to.0 as usize - 1;
             self.shards[from].counts.bundles += 1;
+            self.bundles.insert((from, to), bytes.clone());
             let deaf = self.deaf.contains(&(from, to));
             if !deaf && !self.cut.contains(&from) && !self.cut.contains(&to) {
                 self.post(to, node, bytes);
