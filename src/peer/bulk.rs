@@ -158,9 +158,9 @@ async fn attempt(
 ) -> Result<(), String> {
     let shard = snapshot.shard;
     let greeted = connect(shared, contact, shard, Cargo::Snapshot(offer)).await?;
-    let Greeted { mut socket, offset, shards, format, .. } = greeted;
-    if bundle::format_of(&snapshot.bytes) > Some(format) {
-        return Err("it came back with an older program".to_owned());
+    let Greeted { mut socket, offset, shards, formats, .. } = greeted;
+    if !bundle::format_of(&snapshot.bytes).is_some_and(|format| formats.has(format)) {
+        return Err("it came back with another program".to_owned());
     }
     if shard.0 >= shards {
         return Err(format!("it has {shards} shards, shard {shard} was wanted"));

@@ -27,6 +27,7 @@ use crate::prng::Prng;
 use crate::runtime::tcp::Socket;
 use crate::shard::inbox::{Contact, LinkNews};
 use crate::wire::bundle;
+use crate::wire::format::{FORMATS, Formats};
 use crate::wire::hello::{Cargo, Hello, Welcome};
 
 /// A link, shared by its task and its core's pump.
@@ -38,8 +39,8 @@ pub struct Link {
     contact: Contact,
     /// While it is up.
     socket: Option<Socket>,
-    /// What it speaks then.
-    format: u32,
+    /// What it carries then.
+    formats: Formats,
     queue: VecDeque<Bytes>,
     /// Octets in the queue, and how many of its first were written.
     bytes: usize,
@@ -62,8 +63,8 @@ impl Link {
         if self.socket.is_none() || self.overflown {
             return false;
         }
-        if bundle::format_of(&bundle) > Some(self.format) {
-            // The peer came back with an older program, and the shard had not heard of it.
+        if !bundle::format_of(&bundle).is_some_and(|format| self.formats.has(format)) {
+            // The peer came back with another program, and the shard had not heard of it.
             return false;
         }
         if self.bytes > PEER_QUEUE_BYTES_MAX {
@@ -174,7 +175,7 @@ pub fn dial(peers: Peers, contact: Contact, shard: ShardId, prng: Prng) -> Share
     let link = Rc::new(RefCell::new(Link {
         contact,
         socket: None,
-        format: 0,
+        formats: FORMATS,
         queue: VecDeque::new(),
         bytes: 0,
         written: 0,
@@ -237,9 +238,9 @@ fn begin(peers: &Peers, link: &Shared, contact: &Contact, greeted: Greeted) {
     let durable = peers.borrow().durable;
     let mut link = link.borrow_mut();
     (link.socket, link.hurried) = (Some(greeted.socket), false);
-    link.format = greeted.format;
+    link.formats = greeted.formats;
     link.tell(durable);
-    let (up, api_port, format) = (Some(greeted.shards), greeted.api_port, greeted.format);
+    let (up, api_port, format) = (Some(greeted.shards), greeted.api_port, greeted.formats.newest());
     let (node, address) = (contact.node, contact.address());
     peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up, api_port, format });
 }
@@ -262,8 +263,8 @@ pub struct Greeted {
     pub shards: u16,
     /// The port of its clients.
     pub api_port: u16,
-    /// What the link speaks.
-    pub format: u32,
+    /// What the link carries; it speaks the newest of them.
+    pub formats: Formats,
     /// How much of the offered snapshot it has.
     pub offset: u64,
 }
@@ -297,8 +298,8 @@ pub async fn connect(
     match answer.await? {
         Welcome::Refused(reason) => Err(reason),
         Welcome::Come { speaker, incarnation, life, kept, shards, api_port, formats, offset } => {
-            let format = formats.common(hello.speaker.formats);
-            let format = format.ok_or("it took a link that neither side understands")?;
+            let formats = formats.common(hello.speaker.formats);
+            let formats = formats.ok_or("it took a link that neither side understands")?;
             if speaker != contact.node {
                 return Err(format!("node {speaker} answered for node {}", contact.node));
             }
@@ -306,7 +307,7 @@ pub async fn connect(
             if shard.0 < shards {
                 known.greet(&Presence { node: speaker, incarnation, life, shard, kept })?;
             }
-            Ok(Greeted { socket, shards, api_port, format, offset })
+            Ok(Greeted { socket, shards, api_port, formats, offset })
         }
     }
 }

@@ -6,12 +6,12 @@
 //! | magic | crc | length u32 | SnapshotHeader | state …      a snapshot
 //! ```
 //!
-//! The first octet of the magic is the format (`format.rs`): a link carries a frame in its own
-//! format or an older one, and a reader takes those that its program speaks.
-//! The checksum covers everything after it: TCP's own misses one error in some ten million packets,
-//! and what is in here is replicated. Sender and receiver are the link's. Bytes from a peer never
-//! panic and never reach the library's own decoder; a message of a kind that peers do not send is
-//! refused. Absent on purpose: sockets, and what the messages mean.
+//! The first octet of the magic is the format (`format.rs`): a link carries frames in those that
+//! both sides speak, and a reader takes those that its program does. The checksum covers everything
+//! after it: TCP's own misses one error in some ten million packets, and what is in here is
+//! replicated. Sender and receiver are the link's. Bytes from a peer never panic and never reach
+//! the library's own decoder; a message of a kind that peers do not send is refused. Absent on
+//! purpose: sockets, and what the messages mean.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;

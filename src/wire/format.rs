@@ -6,7 +6,7 @@
 //! all from its oldest to its newest and both sides say theirs first (`hello.rs`); the link speaks
 //! the highest that both know, and two that have none in common refuse each other with the reason.
 //! Each frame says the format that it is in (`bundle.rs`), because a shard may seal one before it
-//! hears that its peer came back with an older program: the link drops what it may not carry.
+//! hears that its peer came back with another program: the link drops what one side does not know.
 //!
 //! A field that a reader may miss without harm needs no new format: older programs skip it. What a
 //! reader must understand is sent only in a new format, and the program that brings it goes on
@@ -63,11 +63,11 @@ impl Formats {
         self.oldest <= format && format <= self.newest
     }
 
-    /// What a link between two that speak these speaks.
+    /// What a link between two that speak these carries: frames in any that both know. It speaks
+    /// the newest of them.
     #[must_use]
-    pub fn common(self, other: Formats) -> Option<u32> {
-        let newest = self.newest.min(other.newest);
-        (self.has(newest) && other.has(newest)).then_some(newest)
+    pub fn common(self, other: Formats) -> Option<Formats> {
+        Formats::said(self.oldest.max(other.oldest), self.newest.min(other.newest))
     }
 }
 
@@ -100,8 +100,8 @@ mod tests {
         ];
         for ((oldest, newest), other, common) in cases {
             let (one, other) = (Formats::new(oldest, newest), Formats::new(other.0, other.1));
-            assert_eq!(one.common(other), common, "{one}, {other}");
-            assert_eq!(other.common(one), common, "{other}, {one}");
+            assert_eq!(one.common(other).map(Formats::newest), common, "{one}, {other}");
+            assert_eq!(other.common(one), one.common(other));
         }
     }
 

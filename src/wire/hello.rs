@@ -185,9 +185,9 @@ impl Hello {
         })
     }
 
-    /// What a link to `here` speaks; `None`: they do not understand each other.
+    /// What a link to `here` carries; `None`: they do not understand each other.
     #[must_use]
-    pub fn format(&self, here: &Speaker) -> Option<u32> {
+    pub fn formats(&self, here: &Speaker) -> Option<Formats> {
         self.speaker.formats.common(here.formats)
     }
 
@@ -196,7 +196,7 @@ impl Hello {
     pub fn refusal(&self, here: &Speaker, known: Option<u64>) -> Option<String> {
         let (there, to) = (&self.speaker, self.to);
         let (node, us) = (there.node, here.node);
-        if self.format(here).is_none() {
+        if self.formats(here).is_none() {
             let (theirs, ours) = (there.formats, here.formats);
             return Some(format!(
                 "node {node} speaks {theirs} and node {us} {ours}: upgrade the older one, by way \

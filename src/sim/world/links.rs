@@ -14,7 +14,7 @@ use crate::shard::outbox::SnapshotOut;
 use crate::sim::coverage::Seen;
 use crate::sim::tomorrow::{self, TOMORROW};
 use crate::wire::bundle;
-use crate::wire::format::FORMATS;
+use crate::wire::format::{FORMATS, Formats};
 use crate::wire::hello::{Cargo, Hello, Speaker};
 
 impl World {
@@ -25,7 +25,7 @@ impl World {
         (to, to_shard): (NodeId, ShardId),
         bytes: &Bytes,
     ) {
-        if self.carries(from, to, bytes).is_none() {
+        if !self.carries(from, to, bytes) {
             return self.reach(from, shard, |core| core.inbox.lost.push(to));
         }
         let bytes = &match self.is_later(from) {
@@ -69,7 +69,7 @@ impl World {
         let life = self.nodes[from.0 as usize - 1].life;
         let mut ends_ns = self.now_ns + 300_000_000;
         let mut delivery = Delivery::Failed;
-        let carries = self.carries(from, to, &bytes).is_some();
+        let carries = self.carries(from, to, &bytes);
         let bytes = if self.is_later(from) { tomorrow::snapshot(&bytes) } else { bytes };
         let copies = if carries { self.net.carry(from, to, &bytes) } else { Vec::new() };
         for (later_ns, bytes) in copies {
@@ -84,22 +84,22 @@ impl World {
         self.queue.push(ends_ns, event);
     }
 
-    /// The format of the link that would take this frame from one node to another; `None`: one of
-    /// them refuses the other, or the frame is in a format that the link does not carry.
-    fn carries(&mut self, from: NodeId, to: NodeId, frame: &[u8]) -> Option<u32> {
+    /// Whether there is a link from one node to another which takes this frame: neither refuses the
+    /// other, and both know its format.
+    fn carries(&mut self, from: NodeId, to: NodeId, frame: &[u8]) -> bool {
         let frame = bundle::format_of(frame).expect("nodes send frames");
         if !self.nodes[to.0 as usize - 1].up {
-            return Some(frame);
+            return true;
         }
         let link = self.greet(from, to);
         if link.is_none() {
             self.history.coverage.note(Seen::LinkRefused);
         }
-        link.filter(|link| frame <= *link)
+        link.is_some_and(|link| link.has(frame))
     }
 
-    /// What a link from one node to another speaks, if neither refuses the other.
-    fn greet(&mut self, from: NodeId, to: NodeId) -> Option<u32> {
+    /// What a link from one node to another carries, if neither refuses the other.
+    fn greet(&mut self, from: NodeId, to: NodeId) -> Option<Formats> {
         let (here, there) = (self.speaker(to), self.speaker(from));
         let met = |at: NodeId, other: NodeId| self.met.get(&(at, other)).copied();
         let hello = Hello {
@@ -117,7 +117,7 @@ impl World {
         }
         self.met.insert((from, to), here.incarnation);
         self.met.insert((to, from), there.incarnation);
-        hello.format(&here)
+        hello.formats(&here)
     }
 
     /// A node has lost everything, also whom it met.
@@ -181,7 +181,7 @@ impl World {
         if !self.nodes[peer.0 as usize - 1].up || !self.nodes[node.0 as usize - 1].up {
             return;
         }
-        let Some(format) = self.greet(node, peer) else { return };
+        let Some(format) = self.greet(node, peer).map(Formats::newest) else { return };
         let up = Some(self.setup.shards);
         let address = format!("node-{peer}:5679");
         let news = LinkNews { node: peer, address, snapshot: false, up, api_port: 0, format };
