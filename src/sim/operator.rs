@@ -3,8 +3,8 @@
 //! What is wanted is drawn before the run and asked again until it is so, as people and their
 //! tools do; that all of it comes true once everything is mended is part of what a run must show.
 //! Absent on purpose: wishes that leave a group without a majority that can ever come back: a node
-//! that is destroyed is replaced in a world where nobody leaves and where no witness may be the only
-//! one that has an entry of it, and one founder always stays.
+//! that is destroyed is replaced in a world where nobody leaves and where no witness may be the
+//! only one that has an entry of it, and one founder always stays.
 
 use std::fmt;
 
