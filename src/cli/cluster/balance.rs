@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn all_on_one_node_are_spread_over_all() {
-        let mut all = seats(&[(1, &[1, 2, 3]); 8]);
+        let mut all = seats(&[(1, &[1, 2, 3][..]); 8]);
         assert_eq!(even(&mut all).len(), 5);
         let mut leads = leads(&all);
         leads.sort_unstable();
