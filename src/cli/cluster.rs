@@ -16,23 +16,15 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use tokio::time::sleep;
 
-use super::target::{Stop, Target, duration};
+use super::target::{Flags, Stop, Target, duration};
 use super::{Exit, Failure, say};
 use crate::limits;
 use change::Wanted;
 use init::Founder;
 
 /// What is typed.
-#[derive(Args)]
-pub struct Flags {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    target: Target,
-}
-
 #[derive(Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Found partitions over nodes that run and have none (`ringraft serve --partitions 0`).
     ///
     /// Replicas and first leaders are spread evenly. Doing it again changes nothing. Nodes whose
@@ -145,7 +137,7 @@ enum Command {
 
 /// Which partitions are meant.
 #[derive(Args, Debug, Clone, Default)]
-struct Which {
+pub(super) struct Which {
     /// Only these partitions, by id, separated by commas; else all.
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     partition: Vec<u32>,
@@ -155,7 +147,7 @@ struct Which {
 ///
 /// # Errors
 /// As the table of exit statuses says.
-pub fn run(flags: &Flags) -> Result<Exit, Failure> {
+pub(super) fn run(flags: &Flags<Command>) -> Result<Exit, Failure> {
     let target = &flags.target;
     target.block_on(async {
         match &flags.command {

@@ -133,25 +133,25 @@ enum Command {
     Serve(serve::Flags),
     /// Read and change a counter.
     #[cfg(feature = "io")]
-    Counter(counter::Flags),
+    Counter(target::Flags<counter::Command>),
     /// Read, change and watch a map of counters.
     #[cfg(feature = "io")]
-    Countermap(countermap::Flags),
+    Countermap(target::Flags<countermap::Command>),
     /// Read, change and watch a map.
     #[cfg(feature = "io")]
-    Map(map::Flags),
+    Map(target::Flags<map::Command>),
     /// Read, change and watch a map whose entries have an order.
     #[cfg(feature = "io")]
-    Indexedmap(indexedmap::Flags),
+    Indexedmap(target::Flags<indexedmap::Command>),
     /// Read, change and watch a map whose keys have many values.
     #[cfg(feature = "io")]
-    Multimap(multimap::Flags),
+    Multimap(target::Flags<multimap::Command>),
     /// Read, change and watch a set.
     #[cfg(feature = "io")]
-    Set(set::Flags),
+    Set(target::Flags<set::Command>),
     /// Read, change and watch a single value.
     #[cfg(feature = "io")]
-    Value(value::Flags),
+    Value(target::Flags<value::Command>),
     /// Hold a lock while a command runs.
     ///
     /// Ends as the command ends. The command finds the lock's fencing token in RINGRAFT_LOCK_TOKEN:
@@ -162,7 +162,7 @@ enum Command {
     Lock(lock::Flags),
     /// Stand in an election, or watch one.
     #[cfg(feature = "io")]
-    Election(election::Flags),
+    Election(target::Flags<election::Command>),
     /// Print the configuration of the published Go drivers for the nodes that run.
     ///
     /// It goes to an Atomix proxy as the configuration of a store, for drivers of 2022 (MultiRaft
@@ -171,7 +171,7 @@ enum Command {
     DriverConfig(driver_config::Flags),
     /// Found groups over several nodes, and see how they are.
     #[cfg(feature = "io")]
-    Cluster(cluster::Flags),
+    Cluster(target::Flags<cluster::Command>),
     /// Run three nodes on this machine and show how they are, until interrupted.
     #[cfg(feature = "io")]
     Demo(demo::Flags),

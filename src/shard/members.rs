@@ -274,7 +274,8 @@ impl Shard {
     fn ask_for(&mut self, number: u32, now: Now) {
         let (me, ticket) = (self.settings.node, self.errands.ticket(number));
         let Some(id) = self.errands.get_mut(number).map(|errand| errand.partition) else { return };
-        let others: Vec<NodeId> = self.members_elsewhere(id).collect();
+        let mut others: Vec<NodeId> = self.members_elsewhere(id).collect();
+        others.sort_by_key(|node| self.away.contains(node));
         let Some(errand) = self.errands.get_mut(number) else { return };
         let change = errand.change();
         let arranges = matches!(errand.goal, Goal::Arrange(..));

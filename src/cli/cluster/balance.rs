@@ -206,8 +206,7 @@ mod tests {
 
     #[test]
     fn all_on_one_node_are_spread_over_all() {
-        let one: (u32, &[u32]) = (1, &[1, 2, 3]);
-        let mut all = seats(&[one; 8]);
+        let mut all = seats(&[(1, &[1, 2, 3][..]); 8]);
         assert_eq!(even(&mut all).len(), 5);
         let mut leads = leads(&all);
         leads.sort_unstable();

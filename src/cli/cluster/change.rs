@@ -27,7 +27,7 @@ use crate::wire::proto::v1::member_config::Role as Wire;
 
 /// A node that is to come: by all that must be known of it, or by its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(in crate::cli) enum Wanted {
     Placed(Founder),
     Known(NodeId),
 }

@@ -25,6 +25,13 @@ fn four(seed: u64) -> World {
     world
 }
 
+/// The third node is not there any more, and who asks others knows it.
+fn lose_third(world: &mut World) {
+    world.cut(2, true);
+    world.break_link(3, 2);
+    world.run();
+}
+
 fn arrange(world: &mut World, at: usize, change: Change) -> Ticket {
     world.ask(at, P, Ask::Arrange { change, patience: Span::secs(3) }, &[])
 }
@@ -42,7 +49,7 @@ fn members(world: &World, at: usize) -> Vec<u32> {
 #[test]
 fn a_partition_is_described_as_its_leader_sees_it() {
     let mut world = four(1);
-    world.cut(2, true);
+    lose_third(&mut world);
     let command = world.ask(0, P, Ask::Command, &open_session());
     world.run();
     assert!(world.is_ok(command));
@@ -79,7 +86,7 @@ fn a_leader_is_moved_from_anywhere() {
 #[test]
 fn a_leader_stays_and_works_when_its_heir_is_not_there() {
     let mut world = four(3);
-    world.cut(2, true);
+    lose_third(&mut world);
     world.settle();
     let ticket = arrange(&mut world, 1, Change::Lead(Some(NodeId(3))));
     for _ in 0..50 {
@@ -101,7 +108,7 @@ fn a_leader_stays_and_works_when_its_heir_is_not_there() {
 #[test]
 fn a_lost_member_is_removed_and_one_that_is_needed_is_not() {
     let mut world = four(4);
-    world.cut(2, true);
+    lose_third(&mut world);
     world.settle();
     let needed = arrange(&mut world, 3, Change::Dismiss(NodeId(2)));
     world.settle();
