@@ -253,36 +253,40 @@ async fn run(dir: &Path, layouts: &[(u32, u32)], idle: Duration) {
     println!("\n{}", table(&rows));
 }
 
-/// A line a layout and start, with the node that did most.
+/// A line a layout and start, with the node that did most. The memory is what each partition adds to
+/// that of a node with one.
 fn table(rows: &[Row]) -> String {
     let mut text = "| shards | partitions | start | all led | idle, of a core | wakes a second \
                     | memory a partition |\n|---|---|---|---|---|---|---|\n"
         .to_owned();
-    for rows in rows.chunks(usize::from(NODES)) {
+    let most = |rows: &[Row], of: fn(&Row) -> f64| rows.iter().map(of).fold(0.0, f64::max);
+    let layouts = || rows.chunks(usize::from(NODES));
+    for rows in layouts() {
         let row = &rows[0];
-        let most = |of: fn(&Row) -> f64| rows.iter().map(of).fold(0.0, f64::max);
+        let same = |one: &&[Row]| (one[0].shards, one[0].start) == (row.shards, row.start);
+        let one = layouts().find(|one| same(one) && one[0].partitions == 1);
+        let memory = one.filter(|_| row.partitions > 1).map_or("-".to_owned(), |one| {
+            let more = most(rows, |row| row.memory_bytes as f64)
+                - most(one, |row| row.memory_bytes as f64);
+            format!("{:.1} KiB", more / f64::from(row.partitions - 1) / 1024.0)
+        });
         text += &format!(
             "| {} | {} | {} | {:.2} s | {:.2} % | {:.0} | {} |\n",
             row.shards,
             row.partitions,
             row.start,
             row.led.as_secs_f64(),
-            most(Row::core),
-            most(|row| row.idle_wakes as f64 / row.idle.as_secs_f64()),
-            memory_each(rows, row),
+            most(rows, Row::core),
+            most(rows, |row| row.idle_wakes as f64 / row.idle.as_secs_f64()),
+            memory,
         );
     }
     text
 }
 
-/// What each partition adds to the memory of a node with one.
-fn memory_each(rows: &[Row], of: &Row) -> String {
-    let most = rows.iter().map(|row| row.memory_bytes).max().unwrap_or(0);
-    format!("{} KiB of all / {}", most >> 10, of.partitions)
-}
-
 const NODES: u8 = 3;
-const LAYOUTS: [(u32, u32); 5] = [(1, 1), (1, 1000), (2, 1), (2, 1000), (1, 4000)];
+/// With segments of this size a journal takes some 3,800 groups.
+const LAYOUTS: [(u32, u32); 5] = [(1, 1), (1, 1000), (2, 1), (2, 1000), (1, 3000)];
 const IDLE: Duration = Duration::from_secs(20);
 const SETTLING: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(120);
