@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     messages("grpc", &["grpc"], &out)?;
     messages("peer", &["peer"], &out)?;
     messages("cluster", &["cluster"], &out)?;
+    messages("etcd", &["etcd"], &out)?;
 
     // What server reflection shows (src/edge/reflect.rs). A tree that is served belongs here.
     descriptors("documented", &["documented", "rsm", "grpc", "cluster"], &out)?;

@@ -5,9 +5,13 @@
 #![cfg(feature = "io")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "load/etcd.rs"]
+mod etcd;
 mod harness;
 #[path = "load/liar.rs"]
 mod liar;
+#[path = "load/serve.rs"]
+mod serve;
 
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -131,11 +135,12 @@ fn a_lie_fails_the_run() {
     for (lie, word) in [
         (liar::Lie::None, ""),
         (liar::Lie::Twice, "was known before it began"),
-        (liar::Lie::Lost, "increments were acknowledged"),
+        (liar::Lie::Lost, "was known before"),
+        (liar::Lie::More, "increments were acknowledged, but it went from 0 to"),
     ] {
-        let server = liar::Liar::start(lie);
+        let address = liar::start(lie);
         let words = "counter --partition-ids 1 --in-flight 4 --connections 2";
-        let output = load(&server.address, &format!("{words} {SHORT}"));
+        let output = load(&address, &format!("{words} {SHORT}"));
         let err = String::from_utf8_lossy(&output.stderr);
         let table = String::from_utf8_lossy(&output.stdout);
         if lie == liar::Lie::None {
@@ -146,6 +151,46 @@ fn a_lie_fails_the_run() {
         assert!(err.contains(word), "{lie:?}: {err}");
         assert!(table.contains("WRONG"), "{lie:?}: {table}");
     }
+}
+
+#[test]
+fn etcd_is_driven_with_the_same_workloads() {
+    let address = etcd::start();
+    for words in [
+        "counter --in-flight 8",
+        "map-mixed --mix a --in-flight 8 --keys 20",
+        "map-mixed --mix f --in-flight 8 --keys 5",
+        "lock-free --in-flight 4",
+        "session-churn --in-flight 4",
+    ] {
+        let report = measured(&address, &format!("{words} --target etcd {SHORT}"));
+        assert_eq!(report["settings"]["target"], "etcd");
+        assert!(report["calls"].as_u64().unwrap() > 0, "{words}");
+    }
+    let output = load(&address, "election-churn --target etcd");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn the_limits_of_a_host_are_measured() {
+    if !possible() {
+        return;
+    }
+    let dir = data_dir();
+    let mut command = Command::new(binary());
+    let flags = ["load", "ceiling", "--in-flight", "16", "--duration", "300ms", "--json", "--node"];
+    command.args(flags).arg("--disk").arg(dir.path()).args(["--endpoint", shared()]);
+    let output = command.output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names: Vec<&str> =
+        rows.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["echo, own path", "echo, h2 crate", "disk, write and sync", "node"]);
+    for row in rows.as_array().unwrap() {
+        assert!(row["per_second"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! When calls are due: at a constant rate, as a Poisson process, or as soon as another has ended.
 //!
 //! An open loop's arrivals are drawn beforehand and never wait for anything: whoever is late with a
-//! call still counts its latency from when it was due, so a stall is measured and not skipped. Pure:
-//! times are nanoseconds since the start of the run.
+//! call still counts its latency from when it was due, so a stall is measured and not skipped.
+//! Pure: times are nanoseconds since the start of the run.
 
 use crate::prng::Prng;
 

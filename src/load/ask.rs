@@ -74,8 +74,8 @@ pub enum Reply {
     Written {
         /// Its version.
         version: u64,
-        /// The version that it replaced.
-        before: u64,
+        /// The version that it replaced, where a server says so.
+        before: Option<u64>,
     },
     /// What a key holds.
     Found {

@@ -17,7 +17,7 @@ use crate::wire::field::{
 };
 use crate::wire::grpc::Status;
 use crate::wire::proto::v1;
-use crate::workload::op::{self, Op};
+use crate::workload::op;
 
 /// Whom a call is for.
 #[derive(Clone, Copy, Debug)]
@@ -246,6 +246,13 @@ pub fn read(
     })
 }
 
+/// The number of an output among those of its command, from 1 on; 0 when it has none.
+#[must_use]
+pub fn output_number(message: &[u8]) -> u64 {
+    let head = first(message).ok().flatten().unwrap_or_default();
+    number_of(head, 2).unwrap_or(0)
+}
+
 /// Statuses by their documented numbers.
 const OK: u64 = 1;
 const CANCELED: u64 = 3;
@@ -379,7 +386,7 @@ fn written(output: &[u8]) -> Result<Reply, Broken> {
             _ => {}
         }
     }
-    Ok(Reply::Written { version, before })
+    Ok(Reply::Written { version, before: Some(before) })
 }
 
 /// `IndexedValue`.
@@ -441,32 +448,5 @@ pub fn ended(status: Status, text: &str) -> Refusal {
     Refusal::new(sort, format!("{} {text}", status.name()).trim_end())
 }
 
-/// What the model of the workloads calls this, for tests that compare the bytes.
-#[must_use]
-pub fn as_op(ask: &Ask, value_bytes: usize) -> Option<Op> {
-    let text = |key: u64| format!("k{key:011}");
-    let value = |content: &Content| {
-        let mut octets = Vec::new();
-        content.put(value_bytes, &mut octets);
-        octets.into()
-    };
-    Some(match ask {
-        Ask::Increment { .. } => Op::CounterIncrement(1),
-        Ask::Count { .. } => Op::CounterGet,
-        Ask::Put { content, .. } => {
-            Op::MapPut { key: text(content.key), value: value(content), ttl: None, prev: 0 }
-        }
-        Ask::Update { content, version, .. } => {
-            let (key, value) = (text(content.key), value(content));
-            Op::MapPut { key, value, ttl: None, prev: *version }
-        }
-        Ask::Get { key, .. } => Op::MapGet { key: text(*key) },
-        Ask::Clear { .. } => Op::MapClear,
-        Ask::Acquire { .. } => Op::LockAcquire { timeout: None },
-        Ask::Release { .. } => Op::LockRelease,
-        Ask::Enter { who, .. } => Op::ElectionEnter(who.to_string()),
-        Ask::Withdraw { who, .. } => Op::ElectionWithdraw(who.to_string()),
-        Ask::Listen { .. } => Op::MapEvents { key: String::new() },
-        Ask::Open | Ask::Create { .. } | Ask::KeepAlive | Ask::Close => return None,
-    })
-}
+#[cfg(test)]
+mod tests;

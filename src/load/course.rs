@@ -228,6 +228,7 @@ impl Drive {
             seen: 0,
             alive_ns: 0,
             is_telling: false,
+            is_closing: false,
             kept: 0,
             stream: (0, 0),
         };
@@ -284,7 +285,9 @@ impl Drive {
                 .map(|thing| (*at, Ask::Create { thing }))
                 .collect::<Vec<_>>()
         };
-        self.batch(opened.iter().flat_map(things).collect())?;
+        if self.plan().speech.creates() {
+            self.batch(opened.iter().flat_map(things).collect())?;
+        }
         let asks = self.work.prepare();
         self.batch(self.spread(asks))?;
         self.listen()
@@ -401,8 +404,12 @@ impl Drive {
         self.phase = Phase::Drain;
         let patience = self.plan().patience.as_nanos() as u64 + STEP_NS * 10;
         let until = self.now() + patience;
-        while self.under_way > 0 && self.now() < until {
+        while (self.under_way > 0 || self.owes()) && self.now() < until {
             self.turn(STEP_NS)?;
+        }
+        while self.owes() {
+            self.meter.counts.overdue += 1;
+            self.arrivals.iter_mut().for_each(Arrivals::advance);
         }
         // What still waits then waits for something that does not come.
         self.meter.counts.unanswered += self.under_way as u64;
@@ -431,6 +438,7 @@ impl Drive {
 
     /// Empties maps and closes sessions, so that the next run finds the server as this one did.
     fn leave(&mut self) -> Result<(), Ending> {
+        self.hang_up();
         let plan = self.plan();
         if plan.workload.kind() == crate::id::Kind::Map {
             let parts = 0..plan.partitions.len();
@@ -442,6 +450,21 @@ impl Drive {
         let open = |at: &u32| self.lanes[*at as usize].session != 0;
         let open: Vec<u32> = (0..self.lanes.len() as u32).filter(open).collect();
         self.batch(open.into_iter().map(|at| (at, Ask::Close)).collect())
+    }
+
+    /// Ends the streams of listeners: what happens now is not theirs to hear.
+    fn hang_up(&mut self) {
+        for flight in &mut self.flights {
+            if !flight.is_open || !matches!(flight.ask, Ask::Listen { .. }) {
+                continue;
+            }
+            flight.is_open = false;
+            let seat = &mut self.seats[self.lanes[flight.lane as usize].seat];
+            if let Some(line) = seat.line.as_mut().filter(|_| seat.generation == flight.line.0) {
+                line.caller.cancel(flight.line.1);
+                seat.is_dirty = true;
+            }
+        }
     }
 
     /// Slices that ended go to the board.

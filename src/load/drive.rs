@@ -21,6 +21,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use rustix::event::epoll;
@@ -28,11 +29,12 @@ use rustix::fd::OwnedFd;
 
 use super::arrival::{Arrivals, Pace};
 use super::ask::{Ask, Refusal, Reply, Sort, Verb};
-use super::atomix::Envelope;
+use super::atomix::{self, Envelope};
 use super::course::{Ending, Race};
 use super::line::{Line, READ_BYTES};
 use super::measure::Meter;
 use super::plan::{Plan, Role};
+use super::speech::Speech;
 use super::work::{Done, Then, Turn, Work};
 use crate::prng::Prng;
 use crate::time::Span;
@@ -93,6 +95,8 @@ pub(super) struct Lane {
     /// When the server last took a sign of life, and whether one is under way.
     pub alive_ns: u64,
     pub is_telling: bool,
+    /// Its end is asked for: from then on nobody keeps it alive.
+    pub is_closing: bool,
     /// Octets of answers since then, which the server keeps.
     pub kept: usize,
     /// Of a listener: its stream's number, and how many of its outputs came.
@@ -154,13 +158,13 @@ impl Drive {
 
     /// Begins calls of an open loop whose time has come, as far as there is room.
     fn begin_due(&mut self, now: u64) -> Result<(), Ending> {
-        if self.phase != Phase::Run {
+        if self.phase == Phase::Prepare {
             return Ok(());
         }
-        loop {
+        while self.owes() {
             let Some(arrivals) = &self.arrivals else { return Ok(()) };
             let due = arrivals.due_ns();
-            if due > now || due >= self.race.end_ns {
+            if due > now {
                 return Ok(());
             }
             let Some(lane) = self.take_idle() else {
@@ -175,6 +179,14 @@ impl Drive {
             }
             self.begin_unit(lane, due)?;
         }
+        Ok(())
+    }
+
+    /// Whether an open loop has calls to begin yet. What was due before the end is begun after it
+    /// if need be, or the calls that a stall held up would be missing from what is measured.
+    pub(super) fn owes(&self) -> bool {
+        let due = self.arrivals.as_ref().map(Arrivals::due_ns);
+        due.is_some_and(|due| due < self.race.end_ns && !self.race.stop.load(Ordering::Relaxed))
     }
 
     /// A session that may begin something now. One that does one thing at a time comes back when
@@ -236,10 +248,12 @@ impl Drive {
             Some(place) => *place = flight,
             None => self.flights.push(flight),
         }
-        if matches!(ask, Ask::Listen { .. }) {
-            self.lanes[lane as usize].stream = (sequence, 0);
+        match ask {
+            Ask::Listen { .. } => self.lanes[lane as usize].stream = (sequence, 0),
+            Ask::Close => self.lanes[lane as usize].is_closing = true,
+            _ => {}
         }
-        if ask == Ask::KeepAlive {
+        if ask == Ask::KeepAlive && self.plan().speech != Speech::Etcd {
             self.flights[slot as usize].message = self.sign_of_life(lane);
         }
         self.send(slot);
@@ -272,7 +286,7 @@ impl Drive {
         let path = line.paths[plan.speech.path(&flight.ask)];
         let token = u64::from(flight.generation) << 32 | u64::from(slot);
         let stream = line.caller.begin(path, token, |into| {
-            if flight.ask == Ask::KeepAlive {
+            if !flight.message.is_empty() {
                 into.extend_from_slice(&flight.message);
             } else {
                 plan.speech.put(&flight.ask, &envelope, into);
@@ -391,7 +405,15 @@ impl Drive {
                 return Ok(());
             }
         };
-        lane.stream.1 += 1;
+        let number = atomix::output_number(message);
+        if number <= lane.stream.1 {
+            // After a break the server repeats what it was not told to have arrived.
+            return Ok(());
+        }
+        let last = std::mem::replace(&mut lane.stream.1, number);
+        if number != last + 1 {
+            self.race.wrong(format!("listener {who}: output {number} came after {last}"));
+        }
         match self.work.event(who, &event) {
             Ok(Some(since)) if since >= self.race.warm_ns => {
                 let slice = self.race.slice(now);
@@ -422,22 +444,23 @@ impl Drive {
         now: u64,
     ) -> Result<(), Ending> {
         let patience = self.plan().patience.as_nanos() as u64;
+        let speech = self.plan().speech;
         let flight = &mut self.flights[slot as usize];
         flight.line = (0, 0);
         let answer = match answer {
             Err(refusal) if refusal.sort == Sort::Passing => {
-                if flight.ask.waits() || now.saturating_sub(flight.asked_ns) < patience {
+                if !speech.repeats(&flight.ask) {
+                    Err(Refusal { sort: Sort::Unknown, ..refusal })
+                } else if flight.ask.waits() || now.saturating_sub(flight.asked_ns) < patience {
                     flight.tries += 1;
                     self.meter.counts.retried += 1;
                     self.race.troubled(&refusal.text);
                     let at = now + pause_ns(flight.tries, flight.sequence);
                     self.again.push(Reverse((at, slot, flight.generation)));
-                    if let Ask::Listen { who, .. } = flight.ask {
-                        self.work.resumes(who);
-                    }
                     return Ok(());
+                } else {
+                    Err(Refusal { sort: Sort::Unknown, ..refusal })
                 }
-                Err(Refusal { sort: Sort::Unknown, ..refusal })
             }
             settled => settled,
         };
@@ -448,6 +471,8 @@ impl Drive {
         self.note(lane, &ask, &answer, asked);
         if let Err(refusal) = &answer {
             match refusal.sort {
+                // A sign of life that the end of its session has overtaken.
+                Sort::Lost if ask == Ask::KeepAlive && self.lanes[lane as usize].is_closing => {}
                 Sort::Lost => return Err(Ending::Lost(refusal.text.to_string())),
                 Sort::Final => {
                     return Err(Ending::Refused(ask.verb().name(), refusal.text.to_string()));
@@ -468,7 +493,7 @@ impl Drive {
         match (ask, answer) {
             (Ask::Open, Ok(Reply::Id(id))) => {
                 (at.session, at.sequence, at.seen) = (*id, 0, *id);
-                (at.alive_ns, at.kept) = (asked_ns, 0);
+                (at.alive_ns, at.kept, at.is_closing) = (asked_ns, 0, false);
             }
             (Ask::Create { thing }, Ok(Reply::Id(id))) => {
                 self.primitives[*thing as usize] = *id;
@@ -518,7 +543,7 @@ impl Drive {
                 let slice = self.race.slice(now);
                 self.meter.took(ask.verb(), now.saturating_sub(due), slice);
             }
-            Ok(_) => {}
+            Ok(_) => self.meter.counts.warm += 1,
             Err(refusal) if refusal.sort == Sort::Unknown => {
                 self.meter.counts.unanswered += 1;
                 self.race.troubled(&refusal.text);

@@ -51,7 +51,7 @@ impl Drive {
         let period = (timeout / 4).min(KEEP_ALIVE_NS_MAX);
         for at in 0..self.lanes.len() {
             let lane = &mut self.lanes[at];
-            if lane.session == 0 || lane.is_telling {
+            if lane.session == 0 || lane.is_telling || lane.is_closing {
                 continue;
             }
             if now.saturating_sub(lane.alive_ns) >= period || lane.kept > KEPT_BYTES_MAX {

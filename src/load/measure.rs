@@ -33,12 +33,16 @@ pub struct Meter {
 pub struct Counts {
     /// Calls answered in the measured time.
     pub done: u64,
+    /// Calls answered before, while it warmed up.
+    pub warm: u64,
     /// Times that a call was asked again.
     pub retried: u64,
     /// Answers that said no, as a lost race for a version.
     pub refused: u64,
     /// Calls that nobody answered in time.
     pub unanswered: u64,
+    /// Calls of an open loop that were due and never begun, for want of room.
+    pub overdue: u64,
     /// Connections that broke.
     pub broken: u64,
     /// Octets sent and received.
@@ -81,7 +85,7 @@ impl Meter {
         all.get_or_insert_with(|| latencies(3)).saturating_record(ns);
         self.roll(slice);
         self.slice.saturating_record(ns);
-        self.counts.done += 1;
+        self.counts.done += u64::from(verb != Verb::Event);
     }
 
     /// Time has come to this slice.
@@ -117,9 +121,11 @@ impl Counts {
     /// Adds those of another.
     pub fn add(&mut self, other: &Counts) {
         self.done += other.done;
+        self.warm += other.warm;
         self.retried += other.retried;
         self.refused += other.refused;
         self.unanswered += other.unanswered;
+        self.overdue += other.overdue;
         self.broken += other.broken;
         self.sent_bytes += other.sent_bytes;
         self.received_bytes += other.received_bytes;

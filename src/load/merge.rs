@@ -1,7 +1,8 @@
 //! Results of several hosts as one.
 //!
 //! Histograms are added, not averaged: a percentile of the sum is the percentile of all calls. The
-//! slices of time are laid on each other from their beginnings, so hosts are to be started together.
+//! slices of time are laid on each other from their beginnings, so hosts are to be started
+//! together.
 
 use super::measure::join;
 use super::report::{Report, Summary, decode, encode};

@@ -1,11 +1,12 @@
 //! The load generator: drives a server with a named workload, measures, and checks what it gets.
 //!
 //! ```text
-//!   plan.rs    what is to be done            arrival.rs keys.rs content.rs   when, whom, what: pure
-//!   course.rs  the phases, all threads       drive.rs keep.rs line.rs        one thread
-//!   work/      what sessions do, and what is right       ask.rs speech.rs atomix.rs   calls as bytes
-//!   measure.rs report.rs html.rs chart.rs merge.rs sweep.rs     what was measured
-//!   ceiling/   echoes and a disk that bound what any server can do
+//!   plan.rs     what is to be done              arrival.rs keys.rs content.rs   when, whom, what
+//!   course.rs   the phases, all threads         drive.rs keep.rs line.rs        one thread
+//!   work/       what sessions do, what is right
+//!   ask.rs speech.rs atomix.rs etcd.rs          calls as bytes
+//!   measure.rs report.rs html.rs chart.rs       what was measured
+//!   merge.rs sweep.rs ceiling/                  several hosts, several rates, what bounds all
 //! ```
 //!
 //! # Contract
@@ -31,6 +32,7 @@ pub mod chart;
 pub mod content;
 pub mod course;
 mod drive;
+pub mod etcd;
 pub mod html;
 mod keep;
 pub mod keys;
@@ -64,7 +66,7 @@ pub struct Outcome {
     pub slices: Vec<Latencies>,
     /// How long one slice is.
     pub slice_ns: u64,
-    /// From the beginning of measuring to its end.
+    /// From the beginning of measuring to the last answer.
     pub measured: Duration,
     /// The share of its time that the busiest thread ran, and that it waited for a core.
     pub ran_share: f64,
@@ -171,7 +173,8 @@ fn together(race: &Race, parts: Vec<Part>) -> Outcome {
     if ending.is_none() && plan.is_checked {
         wrong.extend(ledger.check(&plan.name).into_iter().take(10));
     }
-    let end = race.end_ns.min(span_ns).max(race.warm_ns + 1);
+    // What was begun late ended late: the time until then is part of what its rate is measured by.
+    let end = span_ns.max(race.warm_ns + 1);
     Outcome {
         slice_ns: plan.slice_ns(),
         meter,

@@ -249,7 +249,8 @@ impl Plan {
     /// The thread that prepares and looks after what is in this partition.
     #[must_use]
     pub fn owner(&self, part: usize) -> usize {
-        let of = self.lanes.iter().filter(|lane| lane.part == part);
+        let able = |lane: &&Lane| matches!(lane.role, Role::Worker | Role::Keeper);
+        let of = self.lanes.iter().filter(able).filter(|lane| lane.part == part);
         of.map(|lane| lane.thread).min().unwrap_or(0)
     }
 
@@ -292,6 +293,19 @@ mod tests {
         assert!(plan.lanes.is_sorted_by_key(|lane| lane.thread));
         assert_eq!((0..3).map(|part| plan.keys_of(part)).sum::<u64>(), 10);
         assert_eq!(plan.things_of(1).collect::<Vec<_>>(), [1, 4, 7]);
+    }
+
+    #[test]
+    fn a_partition_is_looked_after_by_who_can_ask() {
+        let mut plan = plan(Workload::SessionChurn);
+        (plan.connections, plan.threads, plan.partitions) = (6, 3, vec![1, 2, 3]);
+        plan.keys = 3;
+        plan.lay_out(12, 0);
+        for part in 0..3 {
+            let owner = plan.owner(part);
+            let keeps = |lane: &Lane| lane.role == Role::Keeper && lane.part == part;
+            assert!(plan.lanes.iter().any(|lane| keeps(lane) && lane.thread == owner));
+        }
     }
 
     #[test]

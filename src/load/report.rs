@@ -1,7 +1,7 @@
 //! The results of a run, as a value that is printed, written, and added to others.
 //!
-//! `--json` is this value; so what `load merge` reads is what any run wrote. Histograms are in it as
-//! the bytes of HdrHistogram's V2 format in base64, so nothing is lost between hosts. Latencies in
+//! `--json` is this value; so what `load merge` reads is what any run wrote. Histograms are in it
+//! as the bytes of HdrHistogram's V2 format in base64, so nothing is lost between hosts. Latencies in
 //! numbers are microseconds.
 
 use std::fmt::Write as _;
@@ -143,7 +143,7 @@ pub struct Generator {
     pub ran_share: f64,
     /// The share that a thread waited for a core.
     pub waited_share: f64,
-    /// Microseconds of CPU for each call, those of the warm-up not counted as calls.
+    /// Microseconds of CPU for each call.
     pub cpu_us_per_call: f64,
     /// Why the limit that was found may be the generator's own; nothing when it is not.
     pub limit: Option<String>,
@@ -200,7 +200,7 @@ impl Report {
             interrupted: outcome.was_stopped,
         };
         report.sum_up();
-        let calls = report.calls.max(1) as f64;
+        let calls = (report.calls + report.counts.warm).max(1) as f64;
         report.generator.cpu_us_per_call = outcome.ran_ns as f64 / 1e3 / calls;
         report.generator.limit = report.limit();
         report
@@ -301,11 +301,12 @@ impl Report {
     }
 
     fn rest(&self, out: &mut String) {
-        let Counts { retried, refused, unanswered, broken, .. } = self.counts;
+        let Counts { retried, refused, unanswered, overdue, broken, .. } = self.counts;
         let happened = [
             (retried, "asked again"),
             (refused, "answered no"),
             (unanswered, "not answered"),
+            (overdue, "due and never begun"),
             (broken, "connections broken"),
         ];
         let happened: Vec<String> = happened

@@ -5,6 +5,7 @@
 
 use super::ask::{Ask, Refusal, Reply};
 use super::atomix::{self, Envelope};
+use super::etcd;
 use crate::config::Dialect;
 use crate::wire::grpc::Status;
 
@@ -13,6 +14,8 @@ use crate::wire::grpc::Status;
 pub enum Speech {
     /// Atomix, in one of its dialects.
     Atomix(Dialect),
+    /// That of etcd.
+    Etcd,
 }
 
 impl Speech {
@@ -22,6 +25,30 @@ impl Speech {
         match self {
             Speech::Atomix(Dialect::Documented) => "ringraft",
             Speech::Atomix(Dialect::Released) => "atomix",
+            Speech::Etcd => "etcd",
+        }
+    }
+
+    /// Whether things must be created in each session before they are worked on.
+    #[must_use]
+    pub const fn creates(self) -> bool {
+        matches!(self, Speech::Atomix(_))
+    }
+
+    /// Whether a counter answers an increment with its new value.
+    #[must_use]
+    pub const fn counts(self) -> bool {
+        matches!(self, Speech::Atomix(_))
+    }
+
+    /// Whether a call that may have been done can be asked again and counts once.
+    #[must_use]
+    pub const fn repeats(self, ask: &Ask) -> bool {
+        match self {
+            Speech::Atomix(_) => true,
+            Speech::Etcd => {
+                !matches!(ask, Ask::Increment { .. } | Ask::Put { .. } | Ask::Update { .. })
+            }
         }
     }
 
@@ -30,6 +57,7 @@ impl Speech {
     pub fn paths(self) -> &'static [&'static str] {
         match self {
             Speech::Atomix(_) => &atomix::PATHS,
+            Speech::Etcd => &etcd::PATHS,
         }
     }
 
@@ -39,6 +67,7 @@ impl Speech {
     pub fn path(self, ask: &Ask) -> usize {
         match self {
             Speech::Atomix(_) => atomix::path(ask),
+            Speech::Etcd => etcd::path(ask),
         }
     }
 
@@ -51,6 +80,7 @@ impl Speech {
             Speech::Atomix(Dialect::Released) => {
                 !matches!(ask, Ask::Open | Ask::KeepAlive | Ask::Close)
             }
+            Speech::Etcd => false,
         }
     }
 
@@ -59,6 +89,7 @@ impl Speech {
     pub fn put(self, ask: &Ask, envelope: &Envelope<'_>, into: &mut Vec<u8>) {
         match self {
             Speech::Atomix(dialect) => atomix::put(dialect, ask, envelope, into),
+            Speech::Etcd => etcd::put(ask, envelope, into),
         }
     }
 
@@ -70,6 +101,7 @@ impl Speech {
     pub fn read(self, ask: &Ask, message: &[u8], index: &mut u64) -> Result<Reply, Refusal> {
         match self {
             Speech::Atomix(dialect) => atomix::read(dialect, ask, message, index),
+            Speech::Etcd => etcd::read(ask, message),
         }
     }
 
@@ -78,6 +110,7 @@ impl Speech {
     pub fn ended(self, status: Status, text: &str) -> Refusal {
         match self {
             Speech::Atomix(_) => atomix::ended(status, text),
+            Speech::Etcd => etcd::ended(status, text),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A sweep: the rate goes up until the p99 breaks its bound. The last rate that kept it is the knee.
+//! A sweep: the rate goes up until the p99 breaks its bound. The last one that kept it is the knee.
 //!
 //! Rates grow by a factor until the first that fails, then the gap is halved a few times, so that
 //! the knee is known to a few percent. Pure: whoever calls runs the steps.
@@ -33,11 +33,12 @@ impl Sweep {
     /// Whether a step kept the bound, and did what was asked of it.
     #[must_use]
     pub fn kept(&self, step: &Report) -> bool {
-        let asked = step.settings.rate.unwrap_or(0.0);
+        let in_time = step.settings.duration_s * LONGER + self.bound_us / 1e6;
         step.is_sound()
             && step.counts.unanswered == 0
+            && step.counts.overdue == 0
             && step.latency_us.p99 <= self.bound_us
-            && step.calls_per_second >= asked * ANSWERED_SHARE
+            && step.seconds <= in_time
     }
 
     /// The rate to try next; `None` when the knee is known.
@@ -78,8 +79,8 @@ impl Sweep {
     }
 }
 
-/// A rate of which less is answered in its time was too much.
-const ANSWERED_SHARE: f64 = 0.95;
+/// A rate that takes this much longer to be answered than it was asked for was too much.
+const LONGER: f64 = 1.05;
 
 #[cfg(test)]
 mod tests {
@@ -120,11 +121,13 @@ mod tests {
     #[test]
     fn what_is_not_answered_in_time_is_not_kept() {
         let sweep = Sweep { bound_us: 1_000.0, steps: Vec::new() };
-        let mut step = report(&[100; 50], 1.0);
-        step.settings.rate = Some(100.0);
-        assert!(!sweep.kept(&step), "half of it");
-        step.settings.rate = Some(50.0);
+        let mut step = report(&[100; 50], 1.2);
+        assert!(!sweep.kept(&step), "it took longer than the second that it should");
+        step.seconds = 1.01;
         assert!(sweep.kept(&step));
+        step.counts.overdue = 1;
+        assert!(!sweep.kept(&step));
+        step.counts.overdue = 0;
         step.wrong.push("no".to_owned());
         assert!(!sweep.kept(&step));
     }

@@ -19,6 +19,12 @@ pub mod peer {
     pub use self::ringraft::peer::v1::*;
 }
 
+/// As much of etcd's API as the load generator uses, as generated from `proto/etcd`.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod etcd {
+    include!(concat!(env!("OUT_DIR"), "/etcd/messages.rs"));
+}
+
 /// What an operator asks of a cluster, as generated from `proto/cluster`.
 #[allow(missing_docs, clippy::all, clippy::unwrap_used)]
 pub mod cluster {

@@ -1,14 +1,13 @@
-//! A server of counters that keeps its promises, or breaks one of them.
-//!
-//! It speaks HTTP/2 through the product's server role and knows just what a run of `counter` asks.
+//! A server of counters that keeps its promises, or breaks one of them. It knows just what a run of
+//! `counter` asks.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use prost::Message;
-use ringraft::wire::http2::{Connection, Event, Limits, Route};
 use ringraft::wire::proto::{counter::v1 as counter, v1};
+
+use crate::serve::serve;
 
 /// Which promise is broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,13 +18,11 @@ pub enum Lie {
     Twice,
     /// An increment is acknowledged, and the value at the end is without it.
     Lost,
+    /// One has counted twice by the end.
+    More,
 }
 
-pub struct Liar {
-    pub address: String,
-}
-
-const PATHS: [&str; 6] = [
+const PATHS: &[&str] = &[
     "/atomix.multiraft.v1.Partition/OpenSession",
     "/atomix.multiraft.v1.Session/CreatePrimitive",
     "/atomix.multiraft.v1.Partition/KeepAlive",
@@ -34,57 +31,17 @@ const PATHS: [&str; 6] = [
     "/atomix.multiraft.counter.v1.Counter/Get",
 ];
 
-/// What all its connections share: the next id, and the counters by their ids.
-type State = Arc<
-    Mutex<(u64, std::collections::BTreeMap<u64, i64>, std::collections::BTreeMap<String, u64>)>,
->;
+/// The last id, the counters by their ids, and their ids by name.
+type State = (u64, BTreeMap<u64, i64>, BTreeMap<String, u64>);
 
-impl Liar {
-    /// Serves until the process ends.
-    pub fn start(lie: Lie) -> Liar {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let state = State::default();
-        std::thread::spawn(move || {
-            for socket in listener.incoming().flatten() {
-                let state = Arc::clone(&state);
-                std::thread::spawn(move || serve(socket, &state, lie));
-            }
-        });
-        Liar { address }
-    }
+/// Serves until the process ends; where.
+pub fn start(lie: Lie) -> String {
+    let state = Arc::new(Mutex::new(State::default()));
+    serve(PATHS, move |method, request| answer(method, request, &mut state.lock().unwrap(), lie))
 }
 
-fn route(path: &[u8]) -> Option<Route> {
-    let at = PATHS.iter().position(|known| known.as_bytes() == path)?;
-    Some(Route { method: at as u16, single: true })
-}
-
-fn serve(mut socket: TcpStream, state: &State, lie: Lie) {
-    let mut http = Connection::new(route as fn(&[u8]) -> Option<Route>, Limits::default(), 1, 0);
-    let (mut input, mut buffer) = (Vec::new(), [0; 65536]);
-    loop {
-        let output = http.output().to_vec();
-        if socket.write_all(&output).is_err() {
-            return;
-        }
-        http.wrote(output.len());
-        let Ok(read @ 1..) = socket.read(&mut buffer) else { return };
-        input.extend_from_slice(&buffer[..read]);
-        let mut at = 0;
-        while let Some(event) = http.poll(&input, &mut at) {
-            if let Event::Message { key, meta, message, .. } = event {
-                let answer = answer(meta.method, message.octets(&input), state, lie);
-                http.unary(key, &answer);
-            }
-        }
-        input.drain(..at);
-    }
-}
-
-fn answer(method: u16, request: &[u8], state: &State, lie: Lie) -> Vec<u8> {
-    let mut state = state.lock().unwrap();
-    let (last, counters, names) = &mut *state;
+fn answer(method: u16, request: &[u8], state: &mut State, lie: Lie) -> Vec<u8> {
+    let (last, counters, names) = state;
     let operation = v1::OperationResponseHeaders { status: 1, ..Default::default() };
     let command = Some(v1::CommandResponseHeaders {
         operation: Some(operation.clone()),
@@ -119,6 +76,7 @@ fn answer(method: u16, request: &[u8], state: &State, lie: Lie) -> Vec<u8> {
             let id = primitive(ask.headers.unwrap().operation);
             let mut value = *counters.entry(id).or_default();
             value -= i64::from(lie == Lie::Lost && value > 0);
+            value += i64::from(lie == Lie::More && value > 0);
             let headers = Some(v1::QueryResponseHeaders { operation: Some(operation) });
             let output = Some(counter::GetOutput { value });
             counter::GetResponse { headers, output }.encode_to_vec()

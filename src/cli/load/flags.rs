@@ -29,7 +29,7 @@ pub struct RunFlags {
     #[arg(long, env = "RINGRAFT_ENDPOINT", default_value = DEFAULT_ENDPOINT)]
     #[arg(value_name = "HOST:PORT", value_delimiter = ',')]
     endpoint: Vec<String>,
-    /// What is driven: a ringraft node, or any server of the released Atomix dialect.
+    /// What is driven: a ringraft node, any server of the released Atomix dialect, or etcd.
     #[arg(long, value_enum, default_value_t = Target::Ringraft)]
     target: Target,
     /// Calls a second of an open loop, in all: latency counts from when a call was due.
@@ -125,6 +125,8 @@ enum Target {
     Ringraft,
     /// Any server of the released dialect.
     Atomix,
+    /// etcd, by its puts, ranges, leases and locks.
+    Etcd,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -161,6 +163,7 @@ impl RunFlags {
     /// # Errors
     /// What does not fit together, or cannot be reached.
     pub fn plan(&self) -> Result<Plan, Failure> {
+        self.check(self.workload())?;
         self.plan_for(self.addresses()?, self.partitions()?)
     }
 
@@ -173,6 +176,42 @@ impl RunFlags {
         addresses: Vec<SocketAddr>,
         mut partitions: Vec<u32>,
     ) -> Result<Plan, Failure> {
+        let workload = self.workload();
+        self.check(workload)?;
+        if let Some(wanted) = self.partitions {
+            if wanted as usize > partitions.len() {
+                let have = partitions.len();
+                let what = format!("--partitions {wanted}: the node has {have}");
+                return Err(Failure::new(Exit::Usage, what));
+            }
+            partitions.truncate(wanted as usize);
+        }
+        match workload {
+            // One map lives in one partition.
+            Workload::WatchFanout => partitions.truncate(1),
+            Workload::LockContended | Workload::ElectionChurn => {
+                partitions.truncate(self.keys.unwrap_or(1) as usize);
+            }
+            _ => {}
+        }
+        let sessions = self.sessions(workload, partitions.len());
+        if sessions < partitions.len() {
+            let parts = partitions.len();
+            let what = format!("--sessions {sessions}: at least one for {parts} partitions");
+            return Err(Failure::new(Exit::Usage, what));
+        }
+        let parts = partitions.len() as u64;
+        let keys = self.keys.unwrap_or_else(|| workload.keys(sessions as u64, parts)).max(parts);
+        let mut plan = self.bare(workload, addresses, partitions, keys);
+        let listeners = if workload == Workload::WatchFanout { self.listeners as usize } else { 0 };
+        // Every thread has a session that asks.
+        plan.threads = plan.threads.min(sessions);
+        plan.lay_out(sessions, listeners);
+        Ok(plan)
+    }
+
+    /// What does not fit together whatever the node says.
+    fn check(&self, workload: Workload) -> Result<(), Failure> {
         let usage = |what: String| Failure::new(Exit::Usage, what);
         if !(CONTENT_BYTES_MIN..=VALUE_BYTES_MAX).contains(&self.value_bytes) {
             return Err(usage(format!(
@@ -180,41 +219,33 @@ impl RunFlags {
                 self.value_bytes
             )));
         }
-        if let Some(wanted) = self.partitions {
-            if wanted as usize > partitions.len() {
-                let have = partitions.len();
-                return Err(usage(format!("--partitions {wanted}: the node has {have}")));
-            }
-            partitions.truncate(wanted as usize);
+        let is_odd = matches!(workload, Workload::ElectionChurn | Workload::WatchFanout);
+        if self.target == Target::Etcd && is_odd {
+            return Err(usage(format!("{}: etcd is not driven with this", workload.name())));
         }
-        let workload = self.workload();
-        if workload == Workload::WatchFanout {
-            // One map lives in one partition.
-            partitions.truncate(1);
-        }
-        if workload == Workload::LockContended || workload == Workload::ElectionChurn {
-            let things = self.keys.unwrap_or(1) as usize;
-            partitions.truncate(things);
-        }
-        let threads = self.threads.min(self.connections) as usize;
-        let sessions = self.sessions(workload, partitions.len());
-        if sessions < partitions.len() {
-            let parts = partitions.len();
-            return Err(usage(format!(
-                "--sessions {sessions}: at least one for {parts} partitions"
-            )));
-        }
-        let parts = partitions.len() as u64;
-        let keys = self.keys.unwrap_or_else(|| workload.keys(sessions as u64, parts)).max(parts);
+        Ok(())
+    }
+
+    /// A plan without sessions.
+    fn bare(
+        &self,
+        workload: Workload,
+        addresses: Vec<SocketAddr>,
+        partitions: Vec<u32>,
+        keys: u64,
+    ) -> Plan {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let unique = mix(now as u64 ^ u64::from(std::process::id()) << 40);
-        let mut plan = Plan {
+        Plan {
             workload,
-            speech: Speech::Atomix(self.dialect()),
+            speech: match self.target {
+                Target::Etcd => Speech::Etcd,
+                Target::Ringraft | Target::Atomix => Speech::Atomix(self.dialect()),
+            },
             addresses,
             partitions,
             connections: self.connections as usize,
-            threads,
+            threads: self.threads.min(self.connections) as usize,
             pace: self.pace(),
             duration: self.duration,
             warmup: self.warmup,
@@ -231,10 +262,7 @@ impl RunFlags {
             name: format!("load-{unique:016x}"),
             lanes: Vec::new(),
             things: Vec::new(),
-        };
-        let listeners = if workload == Workload::WatchFanout { self.listeners as usize } else { 0 };
-        plan.lay_out(sessions, listeners);
-        Ok(plan)
+        }
     }
 
     /// How long is measured.
@@ -288,8 +316,8 @@ impl RunFlags {
 
     fn dialect(&self) -> Dialect {
         match self.target {
-            Target::Ringraft => Dialect::Documented,
             Target::Atomix => Dialect::Released,
+            Target::Ringraft | Target::Etcd => Dialect::Documented,
         }
     }
 
@@ -314,6 +342,10 @@ impl RunFlags {
 
     /// The partitions' ids, in order.
     fn partitions(&self) -> Result<Vec<u32>, Failure> {
+        if self.target == Target::Etcd {
+            // It is one group.
+            return Ok(vec![1]);
+        }
         if !self.partition_ids.is_empty() {
             return Ok(self.partition_ids.clone());
         }
@@ -331,11 +363,10 @@ impl RunFlags {
             patience: self.timeout,
             ..Options::to(self.endpoint.clone())
         };
-        let asked = target.block_on(async {
+        target.block_on(async {
             let client = Client::connect(options).await.map_err(|fault| target.failure(fault))?;
             Ok(client.layout().all().to_vec())
-        });
-        asked
+        })
     }
 }
 

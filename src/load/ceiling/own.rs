@@ -48,6 +48,8 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+type Http = Connection<fn(&[u8]) -> Option<Route>>;
+
 fn route(path: &[u8]) -> Option<Route> {
     let at = atomix::PATHS.iter().position(|known| known.as_bytes() == path)?;
     Some(Route { method: at as u16, single: true })
@@ -56,7 +58,7 @@ fn route(path: &[u8]) -> Option<Route> {
 async fn echo(mut socket: TcpStream) {
     drop(socket.set_nodelay(true));
     let limits = Limits { idle_ms: 0, keepalive_ms: 0, ..Limits::default() };
-    let http = Connection::new(route as fn(&[u8]) -> Option<Route>, limits, 1, 0);
+    let http: Http = Connection::new(route, limits, 1, 0);
     let http = Rc::new(RefCell::new(http));
     let (mut tail, mut out) = (Vec::new(), Vec::new());
     loop {
@@ -87,7 +89,7 @@ async fn echo(mut socket: TcpStream) {
     }
 }
 
-fn answers(http: &mut Connection<fn(&[u8]) -> Option<Route>>, input: &[u8]) -> usize {
+fn answers(http: &mut Http, input: &[u8]) -> usize {
     let mut at = 0;
     while let Some(event) = http.poll(input, &mut at) {
         if let Event::Message { key, meta, .. } = event {

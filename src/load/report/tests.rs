@@ -1,3 +1,5 @@
+//! Reports of a few calls, and what becomes of them.
+
 use super::*;
 use crate::load::measure::Meter;
 use crate::load::speech::tests::plan;
@@ -87,7 +89,7 @@ fn the_percentile_table_counts_everything() {
     let report = report(&[100, 200, 300, 400], 1.0);
     let hgrm = report.hgrm();
     assert!(hgrm.contains("Total count    =            4]"), "{hgrm}");
-    let last = hgrm.lines().filter(|line| !line.starts_with('#')).next_back().expect("lines");
+    let last = hgrm.lines().rfind(|line| !line.starts_with('#')).expect("lines");
     assert!(last.contains("1.000000000000          4"), "{last}");
 }
 

@@ -16,6 +16,8 @@ pub struct Churn {
     things: Vec<u32>,
     /// By session of the plan: the last id it had.
     ids: Vec<u64>,
+    creates: bool,
+    orders: bool,
 }
 
 impl Churn {
@@ -24,7 +26,9 @@ impl Churn {
         let first = |part: usize| common.plan.things_of(part).next().unwrap_or(0);
         let things = lanes.iter().map(|lane| first(lane.part)).collect();
         let ids = vec![0; lanes.len()];
-        Churn { things, ids, counters: Counter::new(common, thread) }
+        // Leases have no order among their ids.
+        let (creates, orders) = (common.plan.speech.creates(), common.plan.speech.counts());
+        Churn { things, ids, creates, orders, counters: Counter::new(common, thread) }
     }
 }
 
@@ -42,10 +46,14 @@ impl Work for Churn {
         match (done.ask, done.reply) {
             (Ask::Open, Ok(Reply::Id(id))) => {
                 let before = std::mem::replace(&mut self.ids[done.lane], id);
-                if id <= before {
+                if id == before || (self.orders && id < before) {
                     return Err(format!("session {id} was opened after session {before}"));
                 }
-                Ok(Then::Next(Ask::Create { thing }))
+                Ok(Then::Next(if self.creates {
+                    Ask::Create { thing }
+                } else {
+                    Ask::Increment { thing }
+                }))
             }
             (Ask::Create { thing }, Ok(Reply::Id(_))) => Ok(Then::Next(Ask::Increment { thing })),
             (Ask::Increment { thing }, _) => {

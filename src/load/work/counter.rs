@@ -22,6 +22,8 @@ pub struct Tally {
     pub squares: u64,
     /// Increments of unknown fate.
     pub unknown: u64,
+    /// Answers are no values: only how many there were is compared.
+    pub is_uncounted: bool,
     /// The value before the first.
     pub first: Option<i64>,
     /// The value after the last.
@@ -37,6 +39,7 @@ pub struct Counter {
     keys: Vec<Option<Keys>>,
     tallies: Vec<Tally>,
     settles: bool,
+    counts: bool,
 }
 
 impl Counter {
@@ -47,8 +50,9 @@ impl Counter {
         let keys =
             |of: &Vec<u32>| (!of.is_empty()).then(|| Keys::new(of.len() as u64, plan.distribution));
         let keys = things.iter().map(keys).collect();
+        let counts = plan.speech.counts();
         let tallies = vec![Tally::default(); plan.things.len()];
-        Counter { thread, things, keys, tallies, settles: false, common }
+        Counter { thread, things, keys, tallies, settles: false, counts, common }
     }
 
     fn looks(&self) -> Vec<Ask> {
@@ -73,7 +77,13 @@ impl Counter {
         match done.reply {
             Ok(Reply::Number(value)) => {
                 let tally = &mut self.tallies[thing as usize];
-                tally.take(value);
+                if self.counts {
+                    tally.take(value);
+                } else {
+                    // Any answer will do, as long as they grow.
+                    tally.count += 1;
+                    tally.is_uncounted = true;
+                }
                 self.common.raise(u64::from(thing), value as u64);
                 if value <= done.floor as i64 {
                     return Err(format!(
@@ -126,7 +136,9 @@ impl Work for Counter {
         let (Ask::Count { thing }, Ok(Reply::Number(value))) = (ask, reply) else {
             return Err(format!("{} answered {reply:?}", ask.verb().name()));
         };
-        let floor = self.common.raise(u64::from(*thing), value as u64);
+        // Where answers are no values, they cannot be set against them.
+        let floor =
+            if self.counts { self.common.raise(u64::from(*thing), value as u64) } else { 0 };
         let tally = &mut self.tallies[*thing as usize];
         if self.settles {
             tally.last = Some(value);
@@ -160,6 +172,7 @@ impl Tally {
         self.sum = self.sum.wrapping_add(other.sum);
         self.squares = self.squares.wrapping_add(other.squares);
         self.unknown += other.unknown;
+        self.is_uncounted |= other.is_uncounted;
         self.first = self.first.or(other.first);
         self.last = self.last.max(other.last);
     }
@@ -182,7 +195,7 @@ impl Tally {
                 }
             ));
         }
-        if self.unknown > 0 {
+        if self.unknown > 0 || self.is_uncounted {
             return Ok(());
         }
         let (all, before) = (up_to(last), up_to(first));

@@ -31,7 +31,6 @@ pub struct Fanout {
 struct Listener {
     is_mine: bool,
     is_there: bool,
-    resumes: bool,
     version: u64,
     count: u64,
     sum: u64,
@@ -113,9 +112,6 @@ impl Work for Fanout {
         };
         listener.is_there = true;
         if version <= listener.version {
-            if listener.resumes {
-                return Ok(None);
-            }
             let last = listener.version;
             return Err(format!("listener {who}: version {version} came after {last}"));
         }
@@ -126,10 +122,6 @@ impl Work for Fanout {
         listener.count += 1;
         listener.sum = listener.sum.wrapping_add(mix(content.writer));
         Ok(Some(content.round))
-    }
-
-    fn resumes(&mut self, who: u32) {
-        self.listeners[who as usize].resumes = true;
     }
 
     fn missing(&mut self) -> Option<Ask> {

@@ -85,15 +85,16 @@ impl Map {
         &mut self,
         content: Content,
         version: u64,
-        before: u64,
+        before: Option<u64>,
         floor: u64,
     ) -> Result<(), Wrong> {
         let key = content.key;
         self.common.raise(key, version);
         self.see(key, version, content.writer)?;
-        if version <= floor || before < floor || before >= version {
+        let fits = before.is_none_or(|before| before >= floor && before < version);
+        if version <= floor || !fits {
             return Err(format!(
-                "key {key}: a write became version {version} over {before}, and version {floor} \
+                "key {key}: a write became version {version} over {before:?}, and version {floor} \
                  was known before it began"
             ));
         }
@@ -165,9 +166,9 @@ impl Work for Map {
                 Ask::Update { content, version: over, .. },
                 Ok(Reply::Written { version, before }),
             ) => {
-                if before != over {
+                if before != Some(over) {
                     let key = content.key;
-                    return Err(format!("key {key}: an update over {over} replaced {before}"));
+                    return Err(format!("key {key}: an update over {over} replaced {before:?}"));
                 }
                 self.rounds[content.key as usize].acknowledged += 1;
                 self.written(content, version, before, done.floor)?;

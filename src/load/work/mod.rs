@@ -117,9 +117,6 @@ pub trait Work: Send {
         Ok(None)
     }
 
-    /// The stream of this listener goes on after a break: it may repeat itself.
-    fn resumes(&mut self, _who: u32) {}
-
     /// What must be asked once more until all listeners are there; nothing when they are.
     fn missing(&mut self) -> Option<Ask> {
         None
