@@ -84,7 +84,10 @@ impl Core {
     }
 
     async fn serve(mut self) -> Result<(), Fatal> {
-        let mut peers = Peers::new(self.speaker, self.shard, self.known.clone(), self.prng.fork(3));
+        let directory = disk::shard_directory(&self.config.data_dir, self.shard);
+        let here = (self.speaker, self.shard);
+        let mut peers =
+            Peers::new(here, self.known.clone(), directory.clone(), self.prng.fork(3));
         peers.limit_snapshots(self.config.snapshot_rate);
         let peers = Rc::new(RefCell::new(peers));
         let port = self
@@ -92,7 +95,6 @@ impl Core {
             .take()
             .map(|socket| glommio::spawn_local(peer::accept(tcp::listener(socket), peers.clone())));
         let recovered = self.recover()?;
-        let directory = disk::shard_directory(&self.config.data_dir, self.shard);
         let (mut disk, disk_bell) = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
         disk.limit_writes(self.config.writes_in_flight);
         let place = directory.display();

@@ -80,6 +80,8 @@ pub struct Shard {
     dropped: Vec<(PartitionId, NodeId)>,
     /// Partitions whose snapshot goes on when a turn has bytes for it.
     hungry: Vec<PartitionId>,
+    /// Partitions to which a peer sends a snapshot.
+    arriving: Vec<PartitionId>,
     segments_seen: usize,
     /// How many shards each peer has, once it said so.
     peer_shards: BTreeMap<NodeId, u16>,
@@ -147,6 +149,7 @@ impl Shard {
             next_tick: None,
             dropped: Vec::new(),
             hungry: Vec::new(),
+            arriving: Vec::new(),
             segments_seen: 0,
             peer_shards: BTreeMap::new(),
             away: BTreeSet::new(),
@@ -285,7 +288,11 @@ impl Shard {
 
     /// The oldest segment is recycled when those who need it have a newer snapshot.
     fn free_oldest_segment(&mut self) {
-        let many = self.journal.segments() > self.settings.segments_soft;
+        // What is written of a large state is its snapshot, the next one, and the log between them:
+        // to take one more because of the space that they need would never end.
+        let state: usize = self.roster.iter().map(|living| living.partition.state_bytes()).sum();
+        let needed = 3 * state / self.settings.layout.segment_bytes;
+        let many = self.journal.segments() > self.settings.segments_soft + needed;
         if !many && !self.could_free_disk() {
             return;
         }

@@ -287,8 +287,9 @@ impl World {
             Event::Bundle { from, to, shard, bytes } => {
                 self.reach(to, shard, |core| core.inbox.bundles.push((from, bytes)));
             }
-            Event::Snapshot { from, to, shard, bytes } => {
-                self.reach(to, shard, |core| core.inbox.snapshots.push((from, bytes)));
+            Event::Snapshot { from, to, shard, pieces } => {
+                let pieces = pieces.into_iter().map(|piece| (from, piece));
+                self.reach(to, shard, |core| core.inbox.snapshots.extend(pieces));
             }
             Event::Lost { node, shard, peer } => {
                 self.reach(node, shard, |core| core.inbox.lost.push(peer));
