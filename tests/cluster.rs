@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,10 +15,16 @@ use ringraft::client::connection::{Method, Network};
 use ringraft::wire::proto::v1::*;
 use tokio::time::{sleep, timeout};
 
+#[path = "cluster/data.rs"]
+mod data;
+#[path = "cluster/faults.rs"]
+mod faults;
 #[path = "cluster/load.rs"]
 mod load;
 #[path = "cluster/proxy.rs"]
 mod proxy;
+#[path = "cluster/seats.rs"]
+mod seats;
 
 mod harness;
 
@@ -27,116 +32,7 @@ use harness::caller::{Caller, SOON};
 use harness::{Node, data_dir, possible, send};
 use load::{Book, Load, Person};
 use proxy::Proxies;
-
-/// Nodes with one group, of which all are members.
-struct Cluster {
-    dir: tempfile::TempDir,
-    nodes: Vec<Option<Node>>,
-    apis: Vec<String>,
-    peers: Vec<String>,
-    /// As the configuration names them to all nodes.
-    seats: String,
-    replicas: u32,
-}
-
-impl Cluster {
-    /// Nodes that found the group by themselves.
-    async fn of(count: u32) -> Cluster {
-        Cluster::with(count, count).await
-    }
-
-    /// The same, with so many members.
-    async fn with(count: u32, replicas: u32) -> Cluster {
-        let peers: Vec<String> = (1..=count).map(free).collect();
-        Cluster::start(&peers, &peers, replicas).await
-    }
-
-    /// The same, with the peer ports behind proxies.
-    async fn behind(proxies: &Proxies, count: u32) -> Cluster {
-        let peers: Vec<String> = (1..=count).map(free).collect();
-        let mut shown = Vec::new();
-        for (node, peer) in (1..).zip(&peers) {
-            shown.push(proxies.before(node, peer.clone()).await);
-        }
-        Cluster::start(&peers, &shown, count).await
-    }
-
-    async fn start(peers: &[String], shown: &[String], replicas: u32) -> Cluster {
-        let count = peers.len() as u32;
-        let seats: Vec<String> =
-            (1u32..).zip(shown).map(|(id, peer)| format!("{id}={peer}")).collect();
-        let mut cluster = Cluster {
-            dir: data_dir(),
-            nodes: (0..count).map(|_| None).collect(),
-            apis: (1..=count).map(free).collect(),
-            peers: peers.to_vec(),
-            seats: seats.join(","),
-            replicas,
-        };
-        for id in 1..=count {
-            cluster.run(id);
-        }
-        cluster
-    }
-
-    fn run(&mut self, id: u32) {
-        let at = id as usize - 1;
-        let dir: PathBuf = self.dir.path().join(id.to_string());
-        let (id, replicas) = (id.to_string(), self.replicas.to_string());
-        let flags = [
-            ["--node-id", &id],
-            ["--listen", &self.apis[at]],
-            ["--peer-listen", &self.peers[at]],
-            ["--cluster-node", &self.seats],
-            ["--replicas", &replicas],
-            ["--partitions", "1"],
-            ["--shards", "1"],
-        ];
-        self.nodes[at] = Some(Node::start(&dir, flags.as_flattened()));
-    }
-
-    fn kill(&mut self, id: u32) {
-        self.nodes[id as usize - 1].take().expect("it runs").kill();
-    }
-
-    fn pid(&self, id: u32) -> u32 {
-        self.nodes[id as usize - 1].as_ref().expect("it runs").pid()
-    }
-
-    /// The node that leads, as soon as one does that runs.
-    async fn leader(&self) -> u32 {
-        let until = Instant::now() + SOON;
-        loop {
-            let view = look(&self.apis, Duration::from_millis(300)).await;
-            let leader = view.lines().first().map_or(0, |line| line.leader()) as u32;
-            let runs = leader > 0 && self.nodes[leader as usize - 1].is_some();
-            if runs && view.nodes.get(&self.apis[leader as usize - 1]).is_some_and(Result::is_ok) {
-                return leader;
-            }
-            assert!(Instant::now() < until, "no leader:\n{}", view.table());
-            sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// Waits until all nodes serve and know the leader.
-    async fn whole(&self) {
-        let until = Instant::now() + SOON;
-        loop {
-            let view = look(&self.apis, Duration::from_millis(500)).await;
-            let all = view.nodes.len() == self.apis.len() && view.nodes.values().all(Result::is_ok);
-            if all && !view.lines().is_empty() && view.lines().iter().all(|line| line.works()) {
-                return;
-            }
-            assert!(Instant::now() < until, "it stays broken:\n{}", view.table());
-            sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-/// An address of this host that nobody has.
-fn free(id: u32) -> String {
-    TcpListener::bind(format!("127.0.0.{id}:0")).unwrap().local_addr().unwrap().to_string()
-}
+use seats::Cluster;
 
 /// Leaders and followers of three are killed in turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,7 +48,7 @@ async fn three_nodes_survive_kills() {
         let victim = if round % 3 == 2 { leader % 3 + 1 } else { leader };
         let began = Instant::now();
         cluster.kill(victim);
-        load.progress(5).await;
+        load.healed(5).await;
         eprintln!("node {victim} killed, leader {leader}: on after {:?}", began.elapsed());
         cluster.run(victim);
         cluster.whole().await;
@@ -246,10 +142,7 @@ async fn a_rolling_restart_loses_nothing() {
     let load = Load::start(&cluster.apis, 4).await;
     for id in [1, 2, 3] {
         load.progress(5).await;
-        let node = cluster.nodes[id as usize - 1].take().expect("it runs");
-        let (status, took, said) =
-            tokio::task::spawn_blocking(move || node.end_with("TERM", SOON)).await.unwrap();
-        assert!(status.success(), "node {id}: {status} after {took:?}: {said}");
+        tokio::task::block_in_place(|| cluster.place_mut(id).end());
         load.progress(5).await;
         cluster.run(id);
         cluster.whole().await;

@@ -5,10 +5,10 @@
 
 mod harness;
 
+use harness::nodes as group;
+
 #[path = "links/bulk.rs"]
 mod bulk;
-#[path = "links/group.rs"]
-mod group;
 #[path = "links/proxy.rs"]
 mod proxy;
 #[path = "links/refusals.rs"]

@@ -379,7 +379,7 @@ impl World {
         };
         for key in keys {
             let Some((op, outcome)) = at_key(op, &said, &key) else { continue };
-            let ttl = ttl_of(&op);
+            let ttl = op.ttl();
             let event = Event::Call { number, session, op, outcome: Some(outcome) };
             let before = &self.model[&key];
             let Some(after) = before.step(&event) else {
@@ -423,21 +423,6 @@ fn at_key(op: &Op, said: &Outcome, key: &str) -> Option<(Op, Outcome)> {
     let place = steps.iter().position(|step| step.key() == Some(key))?;
     match said {
         Ok(Answer::Many(answers)) => Some((steps[place].clone(), Ok(answers[place].clone()))),
-        _ => None,
-    }
-}
-
-fn ttl_of(op: &Op) -> Option<Span> {
-    match op {
-        Op::MapPut { ttl, .. }
-        | Op::MapInsert { ttl, .. }
-        | Op::MapUpdate { ttl, .. }
-        | Op::ValueSet { ttl, .. }
-        | Op::ValueInsert { ttl, .. }
-        | Op::ValueUpdate { ttl, .. }
-        | Op::IndexedAppend { ttl, .. }
-        | Op::IndexedUpdate { ttl, .. }
-        | Op::SetAdd { ttl, .. } => *ttl,
         _ => None,
     }
 }

@@ -567,7 +567,13 @@ fn node_call(
                 Dialect::Released | Dialect::Rsm => released_group(message, rules)?,
             };
             check_group(group, &members)?;
-            let form = if matches!(node, Node::Bootstrap) { Form::Bootstrap } else { Form::Join };
+            let founds = matches!(node, Node::Bootstrap);
+            let is_here = |member: &&Member| member.node == local;
+            let role = members.iter().find(is_here).map(|member| member.role);
+            if founds && dialect != Dialect::Documented && role == Some(Role::Witness) {
+                return Err(Refusal::Malformed(UNHEARD.to_owned()));
+            }
+            let form = if founds { Form::Bootstrap } else { Form::Join };
             Ok(Call { partition: PartitionId(group), form: form(local, members) })
         }
         Node::Leave => {
@@ -627,6 +633,10 @@ fn released_group(message: &[u8], rules: &Rules) -> Result<Group, Refusal> {
     let local = NodeId(group.member_id);
     Ok((group.group_id, local, members.collect::<Result<_, _>>()?))
 }
+
+/// Others would hand leadership to it, which it cannot take.
+const UNHEARD: &str = "a Bootstrap of this dialect does not tell the other members of a witness: \
+                       found the group without it and let it join";
 
 /// What would take the process of the reference down is refused (core.md 2.2).
 fn check_group(group: u32, members: &[Member]) -> Result<(), Refusal> {

@@ -7,7 +7,7 @@ use raft::eraftpb::{ConfState, Message, MessageType};
 
 use super::{
     NOT_LEADER, Partition,
-    member::{self, Change, Member},
+    member::{self, Change, Member, Role},
     reply::Refusal,
     settle,
 };
@@ -117,6 +117,13 @@ impl Partition {
     pub fn is_alone(&self) -> bool {
         let everyone = member::everyone(self.replica.log().members());
         everyone.len() == 1 && everyone.contains(&u64::from(self.replica.node().0))
+    }
+
+    /// Who of the members holds no state: raft is told.
+    pub(super) fn know_witnesses(&mut self) {
+        let witnesses = self.members.iter().filter(|member| member.role == Role::Witness);
+        let witnesses = witnesses.map(|member| u64::from(member.node.0)).collect();
+        self.replica.log_mut().set_witnesses(witnesses);
     }
 
     /// Whether this replica belongs to the group no more.

@@ -95,7 +95,7 @@ pub(super) struct Arrival {
     /// What it is of; index and digest are known at its end.
     pub facts: SnapshotFacts,
     /// The state, as far as it has come.
-    pub reading: Reading,
+    pub coming: Coming,
     /// The number of the slice that comes next.
     next: u32,
     /// Slices that no turn has had bytes for.
@@ -105,17 +105,47 @@ pub(super) struct Arrival {
     ticks: u32,
 }
 
+/// What there is of a state.
+#[derive(Debug)]
+pub(super) enum Coming {
+    /// What has come of it.
+    State(Box<Reading>),
+    /// A witness needs none.
+    Nothing(Machine),
+}
+
+impl Coming {
+    /// Reads a slice; whether it is sound.
+    fn take(&mut self, slice: &[u8]) -> bool {
+        match self {
+            Coming::State(reading) => {
+                let taken = catch_unwind(AssertUnwindSafe(|| reading.take(slice)));
+                matches!(taken, Ok(Ok(())))
+            }
+            Coming::Nothing(_) => true,
+        }
+    }
+
+    /// The state and its digest, when it is whole.
+    fn finish(self) -> Option<(Machine, u64)> {
+        match self {
+            Coming::State(reading) => reading.finish().ok(),
+            Coming::Nothing(machine) => Some((machine, 0)),
+        }
+    }
+}
+
 impl Arrival {
     /// Nothing has come but the head.
     pub fn new(
         sender: Sender,
         message: Message,
         facts: SnapshotFacts,
-        reading: Reading,
+        coming: Coming,
         last: bool,
     ) -> Arrival {
         let waiting = VecDeque::new();
-        Arrival { sender, message, facts, reading, next: 1, waiting, last, ticks: 0 }
+        Arrival { sender, message, facts, coming, next: 1, waiting, last, ticks: 0 }
     }
 
     fn has_work(&self) -> bool {
@@ -194,16 +224,25 @@ impl Capturing {
         (self.entries, self.bytes, self.wanted) = (0, 0, false);
     }
 
-    /// Writes slices of what is being taken, as far as the turn's budget goes.
-    pub fn step(&mut self, partition: PartitionId, machine: &Machine, effects: &mut Effects) {
+    /// Writes slices of what is being taken, as far as the turn's budget goes. Without a machine
+    /// there is no state, and none to write.
+    pub fn step(
+        &mut self,
+        partition: PartitionId,
+        machine: Option<&Machine>,
+        effects: &mut Effects,
+    ) {
         let State::Taking(taking) = &mut self.state else { return };
         if !std::mem::replace(&mut taking.begun, true) {
             self.places.clear();
             let begin = Record::SnapshotBegin(taking.facts.position);
             effects.records.push((partition, begin));
         }
-        let mut progress = Progress::More;
-        while progress == Progress::More && effects.snapshot_budget_bytes > 0 {
+        let mut progress = if machine.is_some() { Progress::More } else { Progress::Done };
+        while let Some(machine) = machine
+            && progress == Progress::More
+            && effects.snapshot_budget_bytes > 0
+        {
             let mut slice = Vec::new();
             let budget = effects.snapshot_budget_bytes.min(SNAPSHOT_CHUNK_BYTES_MAX);
             progress = machine.snapshot(&mut taking.cursor, budget, &mut slice);
@@ -276,20 +315,21 @@ impl Capturing {
         while effects.snapshot_budget_bytes > 0
             && let Some(slice) = arrival.waiting.pop_front()
         {
-            let reading = &mut arrival.reading;
-            if !matches!(catch_unwind(AssertUnwindSafe(|| reading.take(&slice))), Ok(Ok(()))) {
+            if !arrival.coming.take(&slice) {
                 return self.give_up();
             }
             let budget = effects.snapshot_budget_bytes;
             effects.snapshot_budget_bytes = budget.saturating_sub(slice.len().max(1));
-            push_slices(partition, &slice, effects);
+            if matches!(arrival.coming, Coming::State(_)) {
+                push_slices(partition, &slice, effects);
+            }
         }
         if !arrival.waiting.is_empty() || !arrival.last {
             return None;
         }
         self.state = State::Idle;
-        let Arrival { sender, message, mut facts, reading, .. } = *self.arrival.take()?;
-        let (machine, digest) = reading.finish().ok()?;
+        let Arrival { sender, message, mut facts, coming, .. } = *self.arrival.take()?;
+        let (machine, digest) = coming.finish()?;
         (facts.index, facts.digest) = (machine.index(), digest);
         self.state = State::Offered(Box::new(Offered { facts, machine, from: sender.0 }));
         Some(message)
@@ -354,6 +394,12 @@ impl Capturing {
     pub fn places_of(&self, position: Position) -> Option<Arc<[Place]>> {
         let shelf = self.shelf.as_ref().filter(|(at, _)| *at == position);
         shelf.map(|(_, places)| places.clone())
+    }
+
+    /// What they take.
+    pub fn shelf_bytes(&self) -> u64 {
+        let places = self.shelf.iter().flat_map(|(_, places)| places.iter());
+        places.map(|place| u64::from(place.bytes)).sum()
     }
 
     /// A snapshot leaves for a peer.

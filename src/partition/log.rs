@@ -7,8 +7,9 @@
 //!
 //! Everything after `base` is here, so raft never waits for a disk. Entries before the newest
 //! snapshot are kept to a number, for followers a little behind; those further behind get the
-//! snapshot. What is on the shelf is only which one there is: its state is in the journal. Absent on purpose: durability. What is here may not be on
-//! disk yet; `partition/mod.rs` knows.
+//! snapshot. What is on the shelf is only which one there is: its state is in the journal. A
+//! witness needs none, and gets one without at once. Absent on purpose: durability. What is here
+//! may not be on disk yet; `partition/mod.rs` knows.
 
 use std::{cell::Cell, collections::VecDeque};
 
@@ -17,7 +18,10 @@ use raft::{
     eraftpb::{ConfState, Entry, HardState, Snapshot},
 };
 
-use crate::id::{Position, Term};
+use crate::{
+    id::{Position, Term},
+    partition::witness,
+};
 
 /// What is counted for an entry beside its data.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
@@ -33,6 +37,10 @@ pub struct Log {
     members: ConfState,
     /// Where the newest change of members stands.
     members_at: Position,
+    /// Those of them that get snapshots without state.
+    witnesses: Vec<u64>,
+    /// Up to where everything is applied.
+    applied: Position,
     shelf: Option<Snapshot>,
     wanted: Cell<bool>,
 }
@@ -49,6 +57,8 @@ impl Log {
             hard: HardState::default(),
             members,
             members_at: Position(0),
+            witnesses: Vec::new(),
+            applied: Position(0),
             shelf: None,
             wanted: Cell::new(false),
         }
@@ -70,6 +80,7 @@ impl Log {
     ) -> Log {
         let mut log = Log::new(members);
         (log.base, log.base_term, log.members_at) = (base, base_term, base);
+        log.applied = base;
         log.append(&entries);
         hard.commit = hard.commit.clamp(base.0, log.last().0);
         let last_term = log.entries.back().map_or(base_term.0, |entry| entry.term);
@@ -119,6 +130,7 @@ impl Log {
         self.bytes = 0;
         (self.base, self.base_term) = (position, term);
         (self.members, self.members_at) = (members, position);
+        self.applied = position;
         self.shelf = None;
         self.wanted.set(false);
     }
@@ -126,6 +138,23 @@ impl Log {
     /// The entry at `position` changed the members to these.
     pub fn set_members(&mut self, members: ConfState, position: Position) {
         (self.members, self.members_at) = (members, position);
+    }
+
+    /// Those of the members that hold no state.
+    pub fn set_witnesses(&mut self, witnesses: Vec<u64>) {
+        self.witnesses = witnesses;
+    }
+
+    /// Everything up to `position` is applied.
+    pub fn set_applied(&mut self, position: Position) {
+        assert!(position >= self.applied, "{position} was applied, as {}", self.applied);
+        self.applied = position;
+    }
+
+    /// Whether a member holds no state, and therefore never leads.
+    #[must_use]
+    pub fn is_witness(&self, id: u64) -> bool {
+        self.witnesses.contains(&id)
     }
 
     /// Where the newest change of members stands, or the snapshot that it is known from.
@@ -254,7 +283,10 @@ impl Storage for Log {
         Ok(self.last().0)
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> Result<Snapshot> {
+    fn snapshot(&self, request_index: u64, to: u64) -> Result<Snapshot> {
+        if self.is_witness(to) {
+            return self.stateless_snapshot(request_index, to);
+        }
         match &self.shelf {
             // One before the base would leave a gap that no append can fill; one before the newest
             // change of members may be of a group without the one who needs it.
@@ -269,6 +301,20 @@ impl Storage for Log {
                 Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
             }
         }
+    }
+}
+
+impl Log {
+    /// The members as of what is applied; not while a change is being applied, which may be the one
+    /// that `to` comes with.
+    fn stateless_snapshot(&self, request_index: u64, to: u64) -> Result<Snapshot> {
+        let (position, members) = (self.applied, &self.members);
+        let lists = [&members.voters, &members.learners, &members.voters_outgoing];
+        let belongs = lists.iter().any(|list| list.contains(&to));
+        let enough = self.members_at.0.max(request_index).max(1);
+        let term = self.term_at(position).filter(|_| belongs && position.0 >= enough);
+        let unavailable = Error::Store(StorageError::SnapshotTemporarilyUnavailable);
+        term.map(|term| witness::snapshot(position, term, members.clone())).ok_or(unavailable)
     }
 }
 
@@ -331,6 +377,26 @@ mod tests {
             Log::recovered(ConfState::default(), Position(2), Term(1), entries(3..=5, 2), hard);
         let state = log.initial_state().expect("a state").hard_state;
         assert_eq!((state.term, state.vote, state.commit), (2, 0, 5));
+    }
+
+    #[test]
+    fn a_witness_gets_where_and_who_at_once() {
+        let mut log = Log::new(crate::partition::member::conf_state(&[1, 2], &[3]));
+        log.set_witnesses(vec![2, 4]);
+        log.append(&entries(1..=5, 1));
+        assert!(log.snapshot(0, 2).is_err(), "nothing is applied");
+        log.set_applied(Position(3));
+        let snapshot = log.snapshot(0, 2).expect("at once");
+        let meta = snapshot.get_metadata();
+        assert_eq!((meta.index, meta.term, snapshot.data.len()), (3, 1, 0));
+        assert_eq!(meta.get_conf_state().voters, [1, 2]);
+        assert!(log.snapshot(4, 2).is_err(), "it asked for more");
+        assert!(log.snapshot(0, 4).is_err(), "it does not belong to the group as of there");
+        let members = log.members().clone();
+        log.set_members(members, Position(5));
+        assert!(log.snapshot(0, 2).is_err(), "a change is being applied");
+        assert!(!log.snapshot_wanted(), "no state is taken for a witness");
+        assert!(log.snapshot(0, 3).is_err() && log.snapshot_wanted(), "others need the state");
     }
 
     #[test]

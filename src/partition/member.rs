@@ -10,8 +10,8 @@
 //! knows where everybody is. What is still to be done stands in the log too: a member whose part is
 //! MEMBER and who only listens is to be made a voter, a joint configuration is to be left. So no
 //! leader needs to know what the one before it meant to do. Callers wait here until what they asked
-//! for is so. Absent on purpose: witnesses, which raft-rs does not know, and the ways that such
-//! questions take through the cluster (`shard/errand.rs`).
+//! for is so. Witnesses take the way of MEMBERs; what is special about them stands in `witness.rs`.
+//! Absent on purpose: the ways that such questions take through the cluster (`shard/errand.rs`).
 
 use std::collections::BTreeSet;
 
@@ -27,6 +27,7 @@ use crate::{
     partition::{
         replica::Replica,
         reply::{Refusal, Replies},
+        witness,
     },
     time::Instant,
     wire::peer,
@@ -62,6 +63,23 @@ impl Role {
     pub fn of(number: u32) -> Option<Role> {
         [Role::Member, Role::Observer, Role::Witness].get(number as usize).copied()
     }
+
+    /// Whether it decides with the others what is committed and who leads.
+    #[must_use]
+    pub fn votes(self) -> bool {
+        match self {
+            Role::Member | Role::Witness => true,
+            Role::Observer => false,
+        }
+    }
+}
+
+impl Member {
+    /// Whether it may lead.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.role == Role::Member
+    }
 }
 
 /// A group as it is founded or joined.
@@ -84,12 +102,13 @@ impl Group {
         if self.joins {
             return ConfState::default();
         }
-        let with = |role: Role| {
-            let with_role = self.members.iter().filter(move |member| member.role == role);
-            with_role.map(|member| u64::from(member.node.0)).collect::<Vec<_>>()
+        let leads = self.members.iter().any(|member| member.role == Role::Member);
+        assert!(leads, "nobody can lead partition {}", self.partition);
+        let with = |votes: bool| {
+            let with_part = self.members.iter().filter(move |member| member.role.votes() == votes);
+            with_part.map(|member| u64::from(member.node.0)).collect::<Vec<_>>()
         };
-        let (voters, learners) = (with(Role::Member), with(Role::Observer));
-        assert!(!voters.is_empty(), "partition {} has no voters", self.partition);
+        let (voters, learners) = (with(true), with(false));
         conf_state(&voters, &learners)
     }
 }
@@ -240,10 +259,9 @@ impl Standing<'_> {
         let settled = !self.is_joint();
         match change {
             Change::Admit(member) => {
-                let placed = match member.role {
-                    Role::Member | Role::Witness => self.votes(member.node),
-                    Role::Observer => self.listens(member.node),
-                };
+                let votes = member.role.votes();
+                let placed =
+                    if votes { self.votes(member.node) } else { self.listens(member.node) };
                 settled && placed && self.members.contains(member)
             }
             Change::Dismiss(node) => settled && !self.votes(*node) && !self.listens(*node),
@@ -253,8 +271,10 @@ impl Standing<'_> {
 
     /// Why it can never be so.
     fn forbids(&self, change: &Change) -> Option<Refusal> {
+        let leads =
+            |id: u64| self.members.iter().any(|it| u64::from(it.node.0) == id && it.leads());
         let me = u64::from(self.me.0);
-        let alone = self.conf.voters.iter().all(|id| *id == me);
+        let alone = self.conf.voters.iter().all(|id| *id == me || !leads(*id));
         let steps_down = match change {
             Change::Admit(member) => member.node == self.me && member.role == Role::Observer,
             Change::Dismiss(node) => *node == self.me,
@@ -262,14 +282,25 @@ impl Standing<'_> {
         };
         if steps_down && alone && !self.is_joint() {
             let node = self.me;
-            let text = format!("node {node} is the only one that votes: admit another one first");
+            let witnesses = self.members.iter().any(|member| member.role == Role::Witness);
+            let first = if witnesses { ", or have the witnesses leave first" } else { " first" };
+            let text =
+                format!("node {node} is the only one that can lead: admit another MEMBER{first}");
             return Some(Refusal::Precondition(text));
         }
         match change {
             Change::Lead(Some(to)) if !self.votes(*to) => {
                 Some(Refusal::Precondition(format!("node {to} does not vote in this group")))
             }
+            Change::Lead(Some(to)) if witness::is_among(self.members, *to) => {
+                Some(Refusal::Precondition(format!("node {to} is a witness, which never leads")))
+            }
             Change::Admit(member) => {
+                let before = self.members.iter().find(|it| it.node == member.node);
+                let other = before.and_then(|it| witness::forbids(it.node, it.role, member.role));
+                if other.is_some() {
+                    return other;
+                }
                 let others = || self.members.iter().filter(|other| other.node != member.node);
                 if others().any(|it| (&it.host, it.port) == (&member.host, member.port)) {
                     let Member { host, port, .. } = member;
@@ -311,7 +342,7 @@ impl Standing<'_> {
             self.members.iter().filter(|it| it.node != node).cloned().collect();
         members.push(member.clone());
         members.sort_by_key(|it| it.node);
-        let demoted = member.role == Role::Observer && self.votes(node);
+        let demoted = !member.role.votes() && self.votes(node);
         if demoted && node == self.me {
             return Some(Next::HandOver(None));
         }
@@ -332,7 +363,7 @@ impl Standing<'_> {
     /// A learner that is to vote, and can.
     fn promotion(&self, caught_up: impl Fn(NodeId) -> bool) -> Option<Step> {
         let due = |member: &&Member| {
-            member.role == Role::Member && self.listens(member.node) && caught_up(member.node)
+            member.role.votes() && self.listens(member.node) && caught_up(member.node)
         };
         let member = self.members.iter().find(due)?;
         Some(joint(ConfChangeType::AddNode, member.node, self.members.to_vec()))

@@ -43,6 +43,7 @@ pub mod session;
 mod settle;
 pub mod snapshot;
 pub mod watch;
+pub mod witness;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -58,7 +59,7 @@ use crate::{
         Bounds, KEEP_ALIVES_IN_FLIGHT_MAX, PARTITION_IN_FLIGHT_BYTES_MAX, PARTITION_TURN_BYTES_MAX,
     },
     partition::{
-        capture::{Arrival, Capturing},
+        capture::{Arrival, Capturing, Coming},
         clock::Clock,
         effects::SnapshotFacts,
         entry::{DEADLINE_BYTES_MAX, EntryBuilder},
@@ -127,6 +128,8 @@ pub struct Partition {
     id: PartitionId,
     replica: Replica,
     machine: Machine,
+    /// It holds no state: the machine stays as it began.
+    witness: bool,
     halted: bool,
     /// This turn's entry, and who waits for its commands.
     entry: EntryBuilder,
@@ -255,8 +258,10 @@ impl Partition {
             (Machine::new(group.partition, rules.bounds.clone()), Position(0), Term(0));
         let (mut conf, mut members) = (group.conf_state(), group.members.clone());
         if let Some((facts, state)) = disk.snapshot {
-            machine = restore(group.partition, rules.bounds.clone(), &facts, &state)
-                .ok_or(Unfit::Snapshot(facts.position))?;
+            if !witness::is_among(&group.members, group.local) {
+                machine = restore(group.partition, rules.bounds.clone(), &facts, &state)
+                    .ok_or(Unfit::Snapshot(facts.position))?;
+            }
             (base, base_term) = (facts.position, facts.term);
             (conf, members) = (facts.conf, facts.members);
         }
@@ -283,13 +288,18 @@ impl Partition {
         let id = group.partition;
         let (applied, commit_durable) = (log.base(), Position(log.hard().commit));
         let mut replica = Replica::new(id, group.local, rules.pace, log, applied);
+        let witness = witness::is_among(&group.members, group.local);
+        if witness {
+            replica.never_leads();
+        }
         if replica.is_single_voter() {
             replica.campaign();
         }
-        Partition {
+        let mut partition = Partition {
             id,
             replica,
             machine,
+            witness,
             halted: false,
             entry: EntryBuilder::new(),
             fresh: None,
@@ -316,7 +326,9 @@ impl Partition {
             removed: false,
             #[cfg(test)]
             poison: None,
-        }
+        };
+        partition.know_witnesses();
+        partition
     }
 
     /// A command for this turn's entry, as `Ask::Command` says. Its deadline stands in the log in
@@ -439,8 +451,13 @@ impl Partition {
             origin: effects::Origin::Received,
         };
         let sender = (NodeId(u32::try_from(message.from).unwrap_or(0)), tag);
-        let reading = Reading::new(self.id, rules.bounds.clone());
-        self.capturing.arrive(Arrival::new(sender, message, facts, reading, last));
+        let bounds = rules.bounds.clone();
+        let coming = if self.witness {
+            Coming::Nothing(Machine::new(self.id, bounds))
+        } else {
+            Coming::State(Box::new(Reading::new(self.id, bounds)))
+        };
+        self.capturing.arrive(Arrival::new(sender, message, facts, coming, last));
     }
 
     /// A slice of the snapshot that `from` sends, in order from 1; whether it is the last.
@@ -454,6 +471,12 @@ impl Partition {
     #[must_use]
     pub fn arriving_bytes(&self) -> Option<usize> {
         self.capturing.is_arriving().then(|| self.capturing.waiting_bytes())
+    }
+
+    /// What the newest durable snapshot takes on disk, when it was written since the start.
+    #[must_use]
+    pub fn snapshot_bytes(&self) -> u64 {
+        self.capturing.shelf_bytes()
     }
 
     /// The next slice of the snapshot that was recorded in this turn is there.

@@ -46,6 +46,8 @@ pub struct Replica {
     shared: u64,
     /// See `lead_first`.
     first: bool,
+    /// See `never_leads`.
+    witness: bool,
     /// Elections tried; a lost pre-vote leaves the term as it was, and must not draw the same
     /// again.
     attempts: u64,
@@ -81,7 +83,8 @@ impl Replica {
         let node = RawNode::new(&config, log, &logger).expect("the options agree");
         let salt = mix(pace.seed ^ mix(u64::from(partition.0) << 32 | u64::from(me.0)));
         let (me, shared) = (u64::from(me.0), mix(u64::from(partition.0)));
-        let mut replica = Replica { node, me, pace, salt, shared, first: false, attempts: 0 };
+        let (first, witness, attempts) = (false, false, 0);
+        let mut replica = Replica { node, me, pace, salt, shared, first, witness, attempts };
         if replica.log().members().voters.is_empty() {
             // It joins a group that runs. Who founded that stands in no entry, so the log alone is
             // not enough: whatever a leader sends first is answered with the wish for a snapshot.
@@ -97,8 +100,16 @@ impl Replica {
         self.first = true;
     }
 
+    /// This replica is a witness, and never stands.
+    pub fn never_leads(&mut self) {
+        self.witness = true;
+    }
+
     /// Tries to become leader at once.
     pub fn campaign(&mut self) {
+        if self.witness {
+            return;
+        }
         self.attempts += 1;
         // The one error is a message that raft does not want, which a call from here never is.
         let _ = self.node.campaign();
@@ -107,6 +118,9 @@ impl Replica {
 
     /// One unit of raft's clock.
     pub fn tick(&mut self) {
+        if self.witness {
+            return self.tick_witness();
+        }
         let led = self.is_leader();
         let raft = &mut self.node.raft;
         if self.first && raft.term == 0 && raft.election_elapsed >= FIRST_STANDS_TICKS {
@@ -117,6 +131,15 @@ impl Replica {
             self.attempts += 1;
         }
         self.pin();
+    }
+
+    /// A leader that is not heard of any more is none, and others get the vote; no election begins.
+    fn tick_witness(&mut self) {
+        let (raft, ticks) = (&mut self.node.raft, self.pace.election_ticks);
+        raft.election_elapsed = (raft.election_elapsed + 1).min(ticks);
+        if raft.election_elapsed == ticks {
+            raft.leader_id = raft::INVALID_ID;
+        }
     }
 
     /// A message of a peer.
@@ -137,7 +160,9 @@ impl Replica {
                 | MessageType::MsgReadIndexResp
                 | MessageType::MsgTransferLeader
         );
-        if !forwarded {
+        // It would stand.
+        let asked_to_lead = self.witness && kind == MessageType::MsgTimeoutNow;
+        if !forwarded && !asked_to_lead {
             // The errors left are local kinds and senders who are no members; both are dropped.
             let _ = self.node.step(message);
             self.pin();
@@ -210,6 +235,7 @@ impl Replica {
     /// The state machine holds everything up to `position`.
     pub fn applied(&mut self, position: Position) {
         self.node.advance_apply_to(position.0);
+        self.node.mut_store().set_applied(position);
         self.pin();
     }
 
@@ -236,7 +262,8 @@ impl Replica {
         raft.leader_id = raft::INVALID_ID;
         let place = |id: u64| (mix(salt ^ id), id);
         let voters = raft.prs().conf().voters().ids();
-        let before = voters.iter().filter(|id| *id != u64::from(peer.0) && place(*id) < place(me));
+        let stands = |id: u64| id != u64::from(peer.0) && !raft.store().is_witness(id);
+        let before = voters.iter().filter(|id| stands(*id) && place(*id) < place(me));
         let apart = (self.pace.election_ticks / STANDS_APART).max(1);
         let patience = 1 + before.count() * apart;
         let elapsed = raft.randomized_election_timeout().saturating_sub(patience);
@@ -363,14 +390,16 @@ impl Replica {
         self.node.raft.lead_transferee.is_some()
     }
 
-    /// The voter that was heard of lately and has most of the log, this one excepted.
+    /// The voter that was heard of lately and has most of the log, this one and those excepted who
+    /// never lead.
     #[must_use]
     pub fn best_follower(&self) -> Option<u64> {
         let progress = self.node.raft.prs();
         let mut best: Option<((bool, u64), u64)> = None;
         // In a joint configuration: one of those who stay.
         let voters = &self.log().members().voters;
-        for id in voters.iter().copied().filter(|id| *id != self.me) {
+        let leads = |id: &u64| *id != self.me && !self.log().is_witness(*id);
+        for id in voters.iter().copied().filter(leads) {
             let heard = progress.get(id).map(|progress| (progress.recent_active, progress.matched));
             let heard = heard.unwrap_or_default();
             // Ties go to the smaller id, whatever order raft keeps them in.
@@ -565,6 +594,55 @@ mod tests {
         message.set_msg_type(MessageType::MsgHeartbeat);
         let lost = LogLost { acknowledged: Position(9), last: Position(0) };
         assert_eq!(replica.receive(message), Err(lost));
+    }
+
+    /// Replica 3 of three, which is a witness.
+    fn witness() -> Replica {
+        let mut replica = replica(1, 3, &[1, 2, 3]);
+        replica.never_leads();
+        replica
+    }
+
+    #[test]
+    fn a_witness_never_stands() {
+        let mut replica = witness();
+        let mut asks = heartbeat(1, 3, 4);
+        replica.receive(asks.clone()).expect("a heartbeat");
+        let _ = says(&mut replica);
+        asks.set_msg_type(MessageType::MsgTimeoutNow);
+        replica.receive(asks).expect("a request");
+        replica.campaign();
+        replica.hung_up(NodeId(1));
+        for _ in 0..100 {
+            replica.tick();
+            assert_eq!(says(&mut replica), []);
+        }
+        assert_eq!((replica.leader(), replica.term()), (None, Term(4)));
+    }
+
+    #[test]
+    fn a_witness_votes_for_another_one_when_its_leader_is_silent() {
+        let mut replica = witness();
+        replica.receive(heartbeat(1, 3, 4)).expect("a heartbeat");
+        let _ = says(&mut replica);
+        for tick in 0..10 {
+            replica.receive(pre_vote(2, 3, 5)).expect("a request");
+            assert_eq!((says(&mut replica), replica.leader()), (vec![], Some(NodeId(1))), "{tick}");
+            replica.tick();
+        }
+        assert_eq!(replica.leader(), None);
+        replica.receive(pre_vote(2, 3, 5)).expect("a request");
+        assert_eq!(says(&mut replica), [(MessageType::MsgRequestPreVoteResponse, false)]);
+    }
+
+    #[test]
+    fn the_best_follower_is_no_witness() {
+        let mut replica = replica(1, 1, &[1, 2, 3]);
+        assert_eq!(replica.best_follower(), Some(2));
+        replica.log_mut().set_witnesses(vec![2]);
+        assert_eq!(replica.best_follower(), Some(3));
+        replica.log_mut().set_witnesses(vec![2, 3]);
+        assert_eq!(replica.best_follower(), None);
     }
 
     #[test]

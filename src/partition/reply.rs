@@ -82,6 +82,57 @@ pub enum Status {
     Internal,
 }
 
+impl Status {
+    /// All, in the order of their numbers between nodes.
+    pub const ALL: [Status; 15] = [
+        Status::Ok,
+        Status::Error,
+        Status::Unknown,
+        Status::Canceled,
+        Status::NotFound,
+        Status::AlreadyExists,
+        Status::Unauthorized,
+        Status::Forbidden,
+        Status::Conflict,
+        Status::Invalid,
+        Status::Unavailable,
+        Status::NotSupported,
+        Status::Timeout,
+        Status::Fault,
+        Status::Internal,
+    ];
+
+    /// Its number between nodes, 0 to 14: its place among `ALL`.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// The one of this number between nodes.
+    #[must_use]
+    pub fn of_number(number: u32) -> Option<Status> {
+        Status::ALL.get(number as usize).copied()
+    }
+
+    /// Its number in a `Failure` of the documented format, which snapshots have (core.md, appendix
+    /// D): UNKNOWN comes before ERROR there, and what succeeded has none.
+    #[must_use]
+    pub fn failure_number(self) -> u64 {
+        match self {
+            Status::Ok | Status::Unknown => 0,
+            Status::Error => 1,
+            later => u64::from(later.number()) - 1,
+        }
+    }
+
+    /// The one of this number in a `Failure`.
+    #[must_use]
+    pub fn of_failure(number: u64) -> Option<Status> {
+        let mut failures = Status::ALL.into_iter().filter(|status| *status != Status::Ok);
+        failures.find(|status| status.failure_number() == number)
+    }
+}
+
 /// Why a call ends without a value, and what its sender should do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -277,5 +328,25 @@ impl Replies {
 
     fn place(&self) -> u32 {
         u32::try_from(self.bytes.len()).expect("a turn's replies stay below 4 GiB")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_statuses_read_back_and_stay() {
+        for (place, status) in Status::ALL.into_iter().enumerate() {
+            assert_eq!(status.number() as usize, place);
+            assert_eq!(Status::of_number(status.number()), Some(status));
+            if status != Status::Ok {
+                assert_eq!(Status::of_failure(status.failure_number()), Some(status));
+            }
+        }
+        assert_eq!((Status::of_number(15), Status::of_failure(14)), (None, None));
+        assert_eq!(Status::of_failure(0), Some(Status::Unknown));
+        assert_eq!(Status::of_failure(2), Some(Status::Canceled));
+        assert_eq!(Status::Internal.failure_number(), 13);
     }
 }

@@ -115,6 +115,7 @@ impl Partition {
     /// Starts the clock of a new term, and lets go of the callers of one that is over.
     fn check_leadership(&mut self, now: Now, rules: &Rules, effects: &mut Effects) {
         let leads = self.replica.is_leader().then(|| self.replica.term());
+        assert!(leads.is_none() || !self.witness, "a witness leads partition {}", self.id);
         if self.clock.is_some_and(|clock| Some(clock.term()) != leads) {
             self.clock = None;
             self.greet = false;
@@ -299,7 +300,8 @@ impl Partition {
         let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
         let index = Position(message.get_snapshot().get_metadata().index);
         self.capturing.sending(to, index);
-        let places = self.capturing.places_of(index).unwrap_or_default();
+        let stateless = self.replica.log().is_witness(message.to);
+        let places = self.capturing.places_of(index).filter(|_| !stateless).unwrap_or_default();
         effects.snapshots.push((self.id, message, self.members.clone(), places));
         self.tell(now, Happening::SendSnapshotStarted { index, to }, effects);
     }
@@ -380,6 +382,7 @@ impl Partition {
     /// These belong to the group now.
     fn now_members(&mut self, members: Vec<Member>, effects: &mut Effects) {
         let before = std::mem::replace(&mut self.members, members);
+        self.know_witnesses();
         let stays = |member: &Member| self.members.iter().any(|now| now.node == member.node);
         let gone = before.into_iter().filter(|member| !stays(member)).collect();
         effects.changed.push((self.id, gone));
@@ -406,7 +409,7 @@ impl Partition {
         assert_eq!(entry.get_entry_type(), EntryType::EntryNormal, "no other kind is proposed");
         let callers = self.callers_of(position, term, effects);
         let mut timers = 0;
-        if !entry.data.is_empty() {
+        if !entry.data.is_empty() && !self.witness {
             let (machine, replies) = (&mut self.machine, &mut effects.replies);
             let said = replies.list.len();
             #[cfg(test)]
@@ -490,7 +493,8 @@ impl Partition {
             self.capturing.take(facts);
             effects.snapshot_of = Some(self.id);
         }
-        guarded(|| self.capturing.step(self.id, &self.machine, effects))?;
+        let state = (!self.witness).then_some(&self.machine);
+        guarded(|| self.capturing.step(self.id, state, effects))?;
         self.hungry &= self.capturing.is_idle();
         self.hungry |= self.capturing.is_busy();
         Ok(())
@@ -524,7 +528,7 @@ impl Partition {
 
     /// Drops the entries that a durable snapshot holds, but for those kept for followers.
     fn compact(&mut self, facts: &SnapshotFacts, now: Now, rules: &Rules, effects: &mut Effects) {
-        let retain = if self.is_alone() { 0 } else { rules.retain_entries };
+        let retain = if self.is_alone() || self.witness { 0 } else { rules.retain_entries };
         let to = Position(facts.position.0.saturating_sub(retain));
         let log = self.replica.log_mut();
         let compacts = to > log.base();

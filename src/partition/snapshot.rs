@@ -414,7 +414,7 @@ fn put_output(
                 put_message(into, 1, |into| put_bytes(into, tag, bytes));
             }),
             (failed, _) => put_message(into, 2, |into| {
-                put_uint(into, 1, failure_number(failed));
+                put_uint(into, 1, failed.failure_number());
                 put_text(into, 2, bytes);
             }),
         }
@@ -434,28 +434,6 @@ fn put_packed(numbers: impl Iterator<Item = u64>, into: &mut Vec<u8>) -> Option<
         }
     });
     last
-}
-
-/// The statuses of `Failure`, in the order of their numbers (core.md, appendix D).
-const FAILURES: [Status; 14] = [
-    Status::Unknown,
-    Status::Error,
-    Status::Canceled,
-    Status::NotFound,
-    Status::AlreadyExists,
-    Status::Unauthorized,
-    Status::Forbidden,
-    Status::Conflict,
-    Status::Invalid,
-    Status::Unavailable,
-    Status::NotSupported,
-    Status::Timeout,
-    Status::Fault,
-    Status::Internal,
-];
-
-fn failure_number(status: Status) -> u64 {
-    FAILURES.iter().position(|failure| *failure == status).unwrap_or(0) as u64
 }
 
 /// What a primitive may reach while it is restored.

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use glommio::net::TcpListener;
 
 use super::frames::Frames;
+use super::known::{self, Word};
 use super::{PATIENCE, Shared, read_body, read_exact, within, write_all};
 use crate::id::{NodeId, PartitionId, ShardId};
 use crate::limits::{
@@ -22,7 +23,7 @@ use crate::limits::{
 use crate::runtime::tcp::Socket;
 use crate::shard::inbox::LinkNews;
 use crate::wire::bundle::{PIECE_HEAD_BYTES, Piece, read_piece_head};
-use crate::wire::hello::{Cargo, HEAD_BYTES, Hello, Offer, Welcome, stranger};
+use crate::wire::hello::{Cargo, HEAD_BYTES, Hello, Offer, Welcome};
 
 /// Snapshots that have come in part.
 pub type Partials = BTreeMap<(NodeId, PartitionId), Partial>;
@@ -53,22 +54,24 @@ pub struct Links {
 struct Inbound {
     number: u64,
     incarnation: u64,
+    word: Word,
     reader: Option<Waker>,
 }
 
 impl Links {
-    /// Who speaks here now, each with its incarnation.
-    pub fn speakers(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        self.up.iter().map(|((node, _), link)| (*node, link.incarnation))
+    /// Who speaks here now, each with its incarnation, its shard and that shard's word.
+    pub fn speakers(&self) -> impl Iterator<Item = (NodeId, u64, ShardId, &Word)> {
+        let all = self.up.iter();
+        all.map(|((node, shard), link)| (*node, link.incarnation, *shard, &link.word))
     }
 
     /// A new link, which takes the place of an old one: its number, and whether there was one.
-    fn add(&mut self, key: (NodeId, ShardId), incarnation: u64) -> Option<(u64, bool)> {
+    fn add(&mut self, key: (NodeId, ShardId), incarnation: u64, word: Word) -> Option<(u64, bool)> {
         if self.up.len() >= PEER_LINKS_MAX && !self.up.contains_key(&key) {
             return None;
         }
         let number = self.number();
-        let old = self.up.insert(key, Inbound { number, incarnation, reader: None });
+        let old = self.up.insert(key, Inbound { number, incarnation, word, reader: None });
         let replaced = old.is_some();
         if let Some(reader) = old.and_then(|old| old.reader) {
             reader.wake();
@@ -89,6 +92,16 @@ impl Links {
     /// It ended; `false` when another one had taken its place.
     fn remove(&mut self, key: (NodeId, ShardId), number: u64) -> bool {
         self.get_mut(key, number).is_some() && self.up.remove(&key).is_some()
+    }
+}
+
+/// Has what peers tell written down now and then, until the task is dropped.
+pub async fn remember(shared: Shared) {
+    let known = shared.borrow().known.clone();
+    loop {
+        glommio::timer::sleep(known::SAVE_EVERY).await;
+        let known = known.clone();
+        glommio::executor().spawn_blocking(move || known.save_marks()).await;
     }
 }
 
@@ -181,15 +194,15 @@ async fn refuse(shared: &Shared, node: NodeId, reason: String, socket: &mut Sock
 
 async fn welcome(shared: Shared, hello: Hello, mut socket: Socket) {
     let from = hello.speaker.node;
-    let incarnation = hello.speaker.incarnation;
     // Two of one id may have greeted at the same time.
-    let known = shared.borrow().known.note(from, incarnation);
-    if let Some(reason) = stranger(from, incarnation, known) {
-        return refuse(&shared, from, reason, &mut socket).await;
-    }
+    let greeted = shared.borrow().known.greet(&hello);
+    let word = match greeted {
+        Ok(word) => word,
+        Err(reason) => return refuse(&shared, from, reason, &mut socket).await,
+    };
     shared.borrow().is_alive(from);
     let ended = match hello.cargo {
-        Cargo::Bundles => take_bundles(&shared, &hello, socket).await,
+        Cargo::Bundles => take_bundles(&shared, &hello, word, socket).await,
         Cargo::Snapshot(offer) => take_snapshot(&shared, from, offer, socket).await,
     };
     if let Err(reason) = ended {
@@ -208,10 +221,15 @@ fn come(shared: &Shared, offset: u64) -> Welcome {
     }
 }
 
-async fn take_bundles(shared: &Shared, hello: &Hello, mut socket: Socket) -> Result<(), String> {
+async fn take_bundles(
+    shared: &Shared,
+    hello: &Hello,
+    word: Word,
+    mut socket: Socket,
+) -> Result<(), String> {
     let from = hello.speaker.node;
     let key = (from, hello.from_shard);
-    let added = shared.borrow_mut().inbound.add(key, hello.speaker.incarnation);
+    let added = shared.borrow_mut().inbound.add(key, hello.speaker.incarnation, word);
     let Some((number, replaced)) = added else {
         let reason = format!("node {} has too many links", shared.borrow().here.node);
         refuse(shared, from, reason.clone(), &mut socket).await;
@@ -253,12 +271,17 @@ async fn read_bundles(
                 return Poll::Ready(Err("another one took its place".to_owned()));
             };
             link.reader = Some(context.waker().clone());
+            let word = link.word.clone();
             let mut piece = std::mem::take(&mut peers.scratch);
             piece.resize(READ_BYTES, 0);
             let read = socket.poll_read(context, &mut piece);
             let taken = read.map(|read| match read {
                 Ok(0) => Err("it hung up".to_owned()),
-                Ok(octets) => frames.take(&piece[..octets], |bundle| {
+                Ok(octets) => frames.take(&piece[..octets], |mark, bundle| {
+                    word.hear(mark);
+                    if bundle.is_empty() {
+                        return;
+                    }
                     peers.heard.bytes += bundle.len();
                     peers.heard.bundles.push((key.0, bundle));
                     peers.ring();

@@ -1,19 +1,33 @@
-//! Which data each peer had when it was last here, kept in the data directory.
+//! What each peer was when it was last here, kept in the data directory.
 //!
 //! A node that lost its data has forgotten how it voted. Its id alone does not tell; the
-//! incarnation that was drawn with its data directory does. What is noted is on disk before the
-//! first bundle is taken, and is forgotten when no partition here knows the node any more: then
-//! nobody counts on its votes. Absent on purpose: judging; `wire/hello.rs` does.
+//! incarnation that was drawn with its data directory does. A node whose data was put back from a
+//! copy has the same incarnation and has forgotten what came after the copy: it told with each
+//! bundle how far its journal was durable (`frames.rs`), and a later life of it that begins before
+//! that is older than its word.
+//!
+//! ```text
+//! <data>/peers   <node> <incarnation> sound|older <shard>:<life>:<mark> …      a line a node
+//! ```
+//!
+//! Who is here, and who came back older, is on disk before the first bundle is taken; marks follow
+//! every `SAVE_EVERY` and at the end: a copy that is put back while all peers are down is known if
+//! it is older than that. All of it is forgotten when no partition here knows the node any more:
+//! then nobody counts on its votes. Absent on purpose: the reasons' words; `wire/hello.rs` has them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::told::Told;
-use crate::id::{NodeId, ShardId};
+use crate::id::{Mark, NodeId, ShardId};
 use crate::limits::PEERS_KNOWN_MAX;
+use crate::wire::hello::{Hello, older, stranger};
 
 /// What all cores of a node remember of its peers.
 #[derive(Debug)]
@@ -25,10 +39,54 @@ pub struct Known {
 
 #[derive(Default, Debug)]
 struct Inner {
-    incarnations: BTreeMap<NodeId, u64>,
+    met: BTreeMap<NodeId, Met>,
     /// Which nodes each core's partitions know; a core that has not spoken may know any.
     members: BTreeMap<ShardId, BTreeSet<NodeId>>,
     shards: u16,
+    /// The sum of the marks on disk.
+    saved: u64,
+}
+
+#[derive(PartialEq, Debug)]
+struct Met {
+    incarnation: u64,
+    /// It came back with older data and is not taken any more.
+    older: bool,
+    shards: BTreeMap<ShardId, Word>,
+}
+
+/// How far the journal of a peer's shard was durable, by its own word.
+#[derive(Clone, Debug)]
+pub struct Word {
+    life: u64,
+    mark: Arc<AtomicU64>,
+}
+
+impl Word {
+    fn new(life: u64, mark: u64) -> Word {
+        Word { life, mark: Arc::new(AtomicU64::new(mark)) }
+    }
+
+    /// It told of this mark.
+    pub fn hear(&self, mark: Mark) {
+        self.mark.fetch_max(mark.0, Ordering::Relaxed);
+    }
+
+    fn mark(&self) -> u64 {
+        self.mark.load(Ordering::Relaxed)
+    }
+}
+
+impl PartialEq for Word {
+    fn eq(&self, other: &Word) -> bool {
+        (self.life, self.mark()) == (other.life, other.mark())
+    }
+}
+
+impl Met {
+    fn new(incarnation: u64) -> Met {
+        Met { incarnation, older: false, shards: BTreeMap::new() }
+    }
 }
 
 impl Known {
@@ -40,10 +98,11 @@ impl Known {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error),
         };
-        let incarnations = text.lines().map(read).collect::<Option<_>>().ok_or_else(|| {
+        let met = text.lines().map(read).collect::<Option<_>>().ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, format!("{FILE} cannot be read"))
         })?;
-        let inner = Inner { incarnations, members: BTreeMap::new(), shards };
+        let mut inner = Inner { met, members: BTreeMap::new(), shards, saved: 0 };
+        inner.saved = inner.sum();
         Ok(Known { told: Told::default(), path, inner: Mutex::new(inner) })
     }
 
@@ -56,25 +115,48 @@ impl Known {
     /// The incarnation under which this node was here.
     #[must_use]
     pub fn get(&self, node: NodeId) -> Option<u64> {
-        self.lock().incarnations.get(&node).copied()
+        self.lock().met.get(&node).map(|met| met.incarnation)
     }
 
     /// Notes who is here; what was known before, if anything, stays and is returned.
     pub fn note(&self, node: NodeId, incarnation: u64) -> Option<u64> {
+        self.add(&mut self.lock(), node, incarnation)
+    }
+
+    /// Notes who dialled, or says why it is not taken. What it tells from now on goes to the word
+    /// that is returned.
+    pub fn greet(&self, hello: &Hello) -> Result<Word, String> {
+        let (node, incarnation) = (hello.speaker.node, hello.speaker.incarnation);
+        let (life, kept) = (hello.speaker.life, hello.kept);
         let mut inner = self.lock();
-        if let Some(known) = inner.incarnations.get(&node) {
-            return Some(*known);
+        let known = self.add(&mut inner, node, incarnation);
+        if let Some(reason) = stranger(node, incarnation, known) {
+            return Err(reason);
         }
-        if inner.incarnations.len() >= PEERS_KNOWN_MAX {
-            let line = "more peers were here than can be remembered";
-            if self.told.is_news(line) {
-                tracing::error!("{line}");
-            }
-            return None;
+        let Some(met) = inner.met.get_mut(&node) else { return Ok(Word::new(life, kept.0)) };
+        let fresh = || Word::new(life, kept.0);
+        let word = met.shards.entry(hello.from_shard).or_insert_with(fresh);
+        let begins = word.life != life;
+        if begins && kept.0 < word.mark() && !met.older {
+            met.older = true;
+            self.save(&mut inner);
+            return Err(older(node));
         }
-        inner.incarnations.insert(node, incarnation);
-        self.save(&inner);
-        None
+        if met.older {
+            return Err(older(node));
+        }
+        word.life = life;
+        word.hear(kept);
+        Ok(word.clone())
+    }
+
+    /// Who was forgotten while it had a link is a member now.
+    pub fn again(&self, node: NodeId, incarnation: u64, shard: ShardId, word: &Word) {
+        let mut inner = self.lock();
+        self.add(&mut inner, node, incarnation);
+        if let Some(met) = inner.met.get_mut(&node).filter(|met| met.incarnation == incarnation) {
+            met.shards.entry(shard).or_insert_with(|| word.clone());
+        }
     }
 
     /// These are the nodes that one core's partitions know now.
@@ -84,12 +166,36 @@ impl Known {
         if inner.members.len() < usize::from(inner.shards) {
             return;
         }
-        let Inner { incarnations, members, .. } = &mut *inner;
-        let before = incarnations.len();
-        incarnations.retain(|node, _| members.values().any(|nodes| nodes.contains(node)));
-        if incarnations.len() < before {
-            self.save(&inner);
+        let Inner { met, members, .. } = &mut *inner;
+        let before = met.len();
+        met.retain(|node, _| members.values().any(|nodes| nodes.contains(node)));
+        if met.len() < before {
+            self.save(&mut inner);
         }
+    }
+
+    /// Writes down what peers told since the last time. It waits for the disk.
+    pub fn save_marks(&self) {
+        let mut inner = self.lock();
+        if inner.sum() != inner.saved {
+            self.save(&mut inner);
+        }
+    }
+
+    fn add(&self, inner: &mut Inner, node: NodeId, incarnation: u64) -> Option<u64> {
+        if let Some(known) = inner.met.get(&node) {
+            return Some(known.incarnation);
+        }
+        if inner.met.len() >= PEERS_KNOWN_MAX {
+            let line = "more peers were here than can be remembered";
+            if self.told.is_news(line) {
+                tracing::error!("{line}");
+            }
+            return None;
+        }
+        inner.met.insert(node, Met::new(incarnation));
+        self.save(inner);
+        None
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -98,13 +204,13 @@ impl Known {
 
     /// Whole or not at all: written beside, synced, renamed. Without it a wiped peer would not be
     /// recognised after a restart, so a failure is told but does not stop a node that works.
-    fn save(&self, inner: &Inner) {
+    fn save(&self, inner: &mut Inner) {
+        inner.saved = inner.sum();
         let beside = self.path.with_extension("new");
         let written = (|| {
             let mut file = File::create(&beside)?;
-            for (node, incarnation) in &inner.incarnations {
-                writeln!(file, "{node} {incarnation:016x}")?;
-            }
+            let lines: String = inner.met.iter().map(|(node, met)| line(*node, met)).collect();
+            file.write_all(lines.as_bytes())?;
             file.sync_all()?;
             fs::rename(&beside, &self.path)?;
             // The name is on disk only with its directory.
@@ -117,16 +223,101 @@ impl Known {
     }
 }
 
-fn read(line: &str) -> Option<(NodeId, u64)> {
-    let (node, incarnation) = line.split_once(' ')?;
-    Some((NodeId(node.parse().ok()?), u64::from_str_radix(incarnation, 16).ok()?))
+impl Inner {
+    /// Marks only grow, so this tells whether one did.
+    fn sum(&self) -> u64 {
+        let words = self.met.values().flat_map(|met| met.shards.values());
+        words.fold(0, |sum: u64, word| sum.wrapping_add(word.mark()))
+    }
 }
 
+fn line(node: NodeId, met: &Met) -> String {
+    let state = if met.older { OLDER } else { SOUND };
+    let mut line = format!("{node} {:016x} {state}", met.incarnation);
+    for (shard, word) in &met.shards {
+        write!(line, " {shard}:{:016x}:{}", word.life, word.mark()).expect("a text takes it");
+    }
+    line.push('\n');
+    line
+}
+
+fn read(line: &str) -> Option<(NodeId, Met)> {
+    let mut words = line.split(' ');
+    let node = NodeId(words.next()?.parse().ok()?);
+    let mut met = Met::new(u64::from_str_radix(words.next()?, 16).ok()?);
+    // Data directories of before say no more.
+    met.older = match words.next() {
+        None | Some(SOUND) => false,
+        Some(OLDER) => true,
+        Some(_) => return None,
+    };
+    for word in words {
+        let (shard, rest) = word.split_once(':')?;
+        let (life, mark) = rest.split_once(':')?;
+        let life = u64::from_str_radix(life, 16).ok()?;
+        met.shards.insert(ShardId(shard.parse().ok()?), Word::new(life, mark.parse().ok()?));
+    }
+    Some((node, met))
+}
+
+/// How often what peers tell is written down, while it changes.
+pub const SAVE_EVERY: Duration = Duration::from_secs(10);
+
 const FILE: &str = "peers";
+const SOUND: &str = "sound";
+const OLDER: &str = "older";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::hello::{Cargo, Speaker, VERSION};
+
+    fn hello(life: u64, kept: u64) -> Hello {
+        let (node, incarnation) = (NodeId(2), 22);
+        Hello {
+            speaker: Speaker { cluster: 7, node, incarnation, life, shards: 4, api_port: 0 },
+            version: VERSION,
+            to: NodeId(1),
+            from_shard: ShardId(3),
+            kept: Mark(kept),
+            to_shard: ShardId(0),
+            knows: 0,
+            cargo: Cargo::Bundles,
+        }
+    }
+
+    #[test]
+    fn who_comes_back_before_its_own_word_is_refused_for_good() {
+        let data = tempfile::tempdir().expect("a directory");
+        let known = Known::open(data.path(), 2).expect("empty");
+        known.greet(&hello(1, 10)).expect("the first time").hear(Mark(20));
+        known.greet(&hello(1, 10)).expect("the same life").hear(Mark(30));
+        known.greet(&hello(2, 30)).expect("another life that has all of it").hear(Mark(25));
+        known.save_marks();
+        let known = Known::open(data.path(), 2).expect("read");
+        let reason = known.greet(&hello(3, 29)).expect_err("a copy of before");
+        assert!(reason.contains("node 2 came back with older data"), "{reason}");
+        let other = Hello { from_shard: ShardId(0), ..hello(3, 29) };
+        assert_eq!(known.greet(&other).expect_err("with all its shards"), reason);
+        let known = Known::open(data.path(), 2).expect("read");
+        assert_eq!(known.greet(&hello(4, 99)).expect_err("whatever it wrote since"), reason);
+        for shard in [ShardId(0), ShardId(1)] {
+            known.keep(shard, [].into_iter());
+        }
+        known.greet(&hello(5, 1)).expect("nobody counts on it any more");
+    }
+
+    #[test]
+    fn what_a_link_tells_counts_once_its_node_is_a_member() {
+        let data = tempfile::tempdir().expect("a directory");
+        let known = Known::open(data.path(), 1).expect("empty");
+        let word = known.greet(&hello(1, 10)).expect("the first time");
+        known.keep(ShardId(0), [].into_iter());
+        word.hear(Mark(50));
+        known.again(NodeId(2), 22, ShardId(3), &word);
+        word.hear(Mark(60));
+        known.greet(&hello(2, 59)).expect_err("older than its word");
+    }
 
     #[test]
     fn a_peer_is_remembered_until_no_partition_knows_it() {
@@ -150,5 +341,8 @@ mod tests {
         let data = tempfile::tempdir().expect("a directory");
         fs::write(data.path().join(FILE), "2 zz\n").expect("written");
         assert!(Known::open(data.path(), 1).is_err());
+        fs::write(data.path().join(FILE), "2 00000000000000ff\n").expect("written");
+        let known = Known::open(data.path(), 1).expect("as it was written before");
+        assert_eq!(known.get(NodeId(2)), Some(0xff));
     }
 }

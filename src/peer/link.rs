@@ -19,8 +19,8 @@ use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::net::TcpStream;
 
-use super::{PATIENCE, Shared as Peers, read_word, resolve, within, write_all};
-use crate::id::ShardId;
+use super::{PATIENCE, Shared as Peers, frames, read_word, resolve, within, write_all};
+use crate::id::{Mark, ShardId};
 use crate::limits::PEER_QUEUE_BYTES_MAX;
 use crate::prng::Prng;
 use crate::runtime::tcp::Socket;
@@ -53,8 +53,8 @@ impl Link {
         self.contact == *contact
     }
 
-    /// Takes a bundle; `false` when it is dropped.
-    pub fn push(&mut self, bundle: Bytes) -> bool {
+    /// Takes a bundle, and how far the journal here is durable; `false` when it is dropped.
+    pub fn push(&mut self, mark: Mark, bundle: Bytes) -> bool {
         if self.socket.is_none() || self.overflown {
             return false;
         }
@@ -64,10 +64,11 @@ impl Link {
             self.wake();
             return false;
         }
-        let length = u32::try_from(bundle.len()).expect("a bundle is bounded").to_le_bytes();
+        let length = u32::try_from(bundle.len()).expect("a bundle is bounded");
+        let head = frames::head(length, mark);
         let idle = self.queue.is_empty();
-        self.bytes += length.len() + bundle.len();
-        self.queue.push_back(Bytes::copy_from_slice(&length));
+        self.bytes += head.len() + bundle.len();
+        self.queue.push_back(Bytes::copy_from_slice(&head));
         self.queue.push_back(bundle);
         if idle {
             self.write();
@@ -76,6 +77,19 @@ impl Link {
             self.wake();
         }
         true
+    }
+
+    /// Tells how far the journal here is durable, when nothing else waits to be said.
+    pub fn tell(&mut self, mark: Mark) {
+        if self.socket.is_some() && self.queue.is_empty() {
+            let head = frames::head(0, mark);
+            self.bytes += head.len();
+            self.queue.push_back(Bytes::copy_from_slice(&head));
+            self.write();
+            if !self.queue.is_empty() {
+                self.wake();
+            }
+        }
     }
 
     /// The peer is known to be there.
@@ -211,8 +225,10 @@ async fn live(peers: Peers, link: Shared, shard: ShardId, mut prng: Prng) {
 
 fn begin(peers: &Peers, link: &Shared, contact: &Contact, greeted: Greeted) {
     tracing::info!(node = contact.node.0, address = %contact.address(), "linked to the peer");
+    let durable = peers.borrow().durable;
     let mut link = link.borrow_mut();
     (link.socket, link.hurried) = (Some(greeted.socket), false);
+    link.tell(durable);
     let (up, api_port) = (Some(greeted.shards), greeted.api_port);
     let (node, address) = (contact.node, contact.address());
     peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up, api_port });
@@ -254,6 +270,7 @@ pub async fn connect(
             version: VERSION,
             to: contact.node,
             from_shard: peers.shard,
+            kept: peers.kept,
             to_shard: shard,
             knows: peers.known.get(contact.node).unwrap_or(0),
             cargo,

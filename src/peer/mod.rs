@@ -32,17 +32,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::FutureExt;
 
-use crate::id::{NodeId, PartitionId, ShardId};
+use crate::id::{Mark, NodeId, PartitionId, ShardId};
 use crate::limits::{PEER_UNREAD_BYTES_MAX, SNAPSHOT_UNREAD_BYTES_MAX};
 use crate::peer::known::Known;
 use crate::prng::Prng;
 use crate::runtime::tcp::Socket;
 use crate::shard::inbox::{Contact, Delivery, Inbox, LinkNews};
+use crate::time::Span;
 use crate::wire::bundle::Piece;
 use crate::wire::hello::{self, HEAD_BYTES, Hello, Speaker};
 
 pub use bulk::send_snapshot;
-pub use inbound::{accept, arrive};
+pub use inbound::{accept, arrive, remember};
 
 /// One core's links.
 #[derive(Debug)]
@@ -50,6 +51,11 @@ pub struct Peers {
     here: Speaker,
     shard: ShardId,
     known: Arc<Known>,
+    /// The last mark that this core's journal found at the start, and how far it is durable now.
+    kept: Mark,
+    durable: Mark,
+    /// What all peers were told of that, and when.
+    told_all: (Mark, crate::time::Instant),
     prng: Prng,
     /// Where the nodes are that this core's partitions know.
     book: BTreeMap<NodeId, Contact>,
@@ -103,6 +109,9 @@ impl Peers {
             here,
             shard,
             known,
+            kept: Mark(0),
+            durable: Mark(0),
+            told_all: Default::default(),
             prng,
             journal,
             book: BTreeMap::new(),
@@ -123,6 +132,28 @@ impl Peers {
     /// Snapshots leave this core no faster.
     pub fn limit_snapshots(&mut self, bytes_per_second: u64) {
         self.sending.limit(bytes_per_second);
+    }
+
+    /// This core's journal has been read: it found all up to here. Comes before the first link.
+    pub fn found(&mut self, kept: Mark) {
+        (self.kept, self.durable) = (kept, kept);
+    }
+
+    /// This core's journal is durable up to here.
+    pub fn durable(&mut self, mark: Mark) {
+        self.durable = mark;
+    }
+
+    /// Tells all peers how far that is, now and then, if it moved: who only follows would else tell
+    /// nobody but its leader, and the next leader would not know what it can count on.
+    pub fn tell(&mut self, now: crate::time::Instant) {
+        let (told, at) = self.told_all;
+        if told < self.durable && at.after(TELL_EVERY) <= now {
+            self.told_all = (self.durable, now);
+            for link in self.links.values() {
+                link.borrow_mut().tell(self.durable);
+            }
+        }
     }
 
     /// Whom to wake when something came; `None` when the core ends.
@@ -241,9 +272,9 @@ fn keep(shared: &Shared, book: Vec<Contact>) {
     peers.book = others.map(|contact| (contact.node, contact)).collect();
     peers.known.keep(shard, peers.book.keys().copied());
     // Whose votes count from now on may have come over a link for long.
-    for (node, incarnation) in peers.inbound.speakers() {
+    for (node, incarnation, shard, word) in peers.inbound.speakers() {
         if peers.book.contains_key(&node) {
-            peers.known.note(node, incarnation);
+            peers.known.again(node, incarnation, shard, word);
         }
     }
     let book = &peers.book;
@@ -259,10 +290,13 @@ fn keep(shared: &Shared, book: Vec<Contact>) {
 
 /// Sends what this core's shard has for one shard of a peer.
 pub fn send(shared: &Shared, to: NodeId, shard: ShardId, bundle: Bytes) {
-    let contact = shared.borrow().book.get(&to).cloned();
+    let (contact, durable) = {
+        let peers = shared.borrow();
+        (peers.book.get(&to).cloned(), peers.durable)
+    };
     let taken = contact.is_some_and(|contact| {
         let link = linked(shared, &contact, shard);
-        link.borrow_mut().push(bundle)
+        link.borrow_mut().push(durable, bundle)
     });
     if !taken {
         shared.borrow_mut().lose(to);
@@ -287,6 +321,10 @@ fn linked(shared: &Shared, contact: &Contact, shard: ShardId) -> link::Shared {
 async fn resolve(contact: &Contact) -> Result<Vec<SocketAddr>, String> {
     if let Ok(address) = contact.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, contact.port)]);
+    }
+    #[cfg(debug_assertions)]
+    if let Some(found) = crate::runtime::faults::resolve(&contact.host, contact.port) {
+        return found;
     }
     let (host, port) = (contact.host.clone(), contact.port);
     let asked = glommio::executor().spawn_blocking(move || {
@@ -357,6 +395,9 @@ async fn write_all(socket: &mut Socket, mut bytes: &[u8]) -> Result<(), String> 
 
 /// Addresses of one name that are tried in turn.
 const ADDRESSES_MAX: usize = 8;
+
+/// How long a peer may not know what is durable here.
+pub const TELL_EVERY: Span = Span::millis(100);
 
 /// How long a peer may take to complete a connection, and to greet.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -90,11 +90,12 @@ impl Core {
             Peers::new(here, self.known.clone(), directory.clone(), self.prng.fork(3));
         peers.limit_snapshots(self.config.snapshot_rate);
         let peers = Rc::new(RefCell::new(peers));
-        let port = self
-            .peer_socket
-            .take()
-            .map(|socket| glommio::spawn_local(peer::accept(tcp::listener(socket), peers.clone())));
+        let port = self.peer_socket.take().map(|socket| {
+            let accepts = peer::accept(tcp::listener(socket), peers.clone());
+            [glommio::spawn_local(accepts), glommio::spawn_local(peer::remember(peers.clone()))]
+        });
         let recovered = self.recover()?;
+        peers.borrow_mut().found(recovered.resume.kept());
         let (mut disk, disk_bell) = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
         disk.limit_writes(self.config.writes_in_flight);
         let place = directory.display();

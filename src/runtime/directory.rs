@@ -173,18 +173,20 @@ impl DataDirectory {
         }
         let lock = take_lock(path)?;
         // Another process may have made it its own between the look and the lock.
-        match read_identity(path)? {
-            Some(written) => check(path, &written, identity)?,
+        let incarnation = match read_identity(path)? {
+            Some(written) => {
+                check(path, &written, identity)?;
+                written.incarnation()
+            }
             None => {
                 // Before the identity, so that a directory with one has had them.
                 for shard in shard_directories(path, identity.shards) {
                     fs::create_dir_all(shard).map_err(system)?;
                 }
-                write_identity(path, identity, created).map_err(system)?;
+                write_identity(path, identity, created).map_err(system)?
             }
-        }
-        let written = read_identity(path)?.map_or(0, |written| written.incarnation());
-        Ok(DataDirectory { path: path.to_owned(), incarnation: written, _lock: lock })
+        };
+        Ok(DataDirectory { path: path.to_owned(), incarnation, _lock: lock })
     }
 
     /// What the directory was made with; `None` when it is yet to be made.
@@ -318,7 +320,9 @@ fn take_lock(path: &Path) -> Result<File, DirectoryFault> {
 }
 
 /// Whole or not at all: written beside, synced, renamed.
-fn write_identity(path: &Path, identity: &Identity, created: u64) -> io::Result<()> {
+/// The incarnation that it drew.
+fn write_identity(path: &Path, identity: &Identity, created: u64) -> io::Result<u64> {
+    let incarnation = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
     let written = Written {
         format: FORMAT,
         node: identity.node.0,
@@ -326,7 +330,7 @@ fn write_identity(path: &Path, identity: &Identity, created: u64) -> io::Result<
         shards: identity.shards,
         partitions: identity.partitions,
         created,
-        incarnation: digest(getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?),
+        incarnation: digest(incarnation),
     };
     let text = toml::to_string(&written).map_err(io::Error::other)?;
     let beside = path.join(IDENTITY_NEW);
@@ -334,7 +338,8 @@ fn write_identity(path: &Path, identity: &Identity, created: u64) -> io::Result<
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&beside, path.join(IDENTITY))?;
-    sync_directory(path)
+    sync_directory(path)?;
+    Ok(incarnation)
 }
 
 fn digest(cluster: u64) -> String {

@@ -51,6 +51,8 @@ pub struct Disk {
     full: bool,
     written: u64,
     written_bytes: u64,
+    #[cfg(debug_assertions)]
+    slow: super::faults::SlowDisk,
 }
 
 /// Tells that a harvest is worthwhile.
@@ -141,6 +143,8 @@ impl Disk {
     pub fn open(directory: &Path, layout: Layout) -> Result<(Disk, Bell), DiskFault> {
         let fault = |what| move |error| DiskFault { path: directory.to_owned(), what, error };
         let (ring, bell) = Ring::new().map_err(fault(RING))?;
+        #[cfg(debug_assertions)]
+        let ring_again = ring.ringer();
         let ringer = ring.ringer().map_err(fault("share a socket"))?;
         let preparer = prepare::start(directory.to_owned(), layout.segment_bytes, ringer)
             .map_err(fault("tidy the directory"))?;
@@ -156,6 +160,8 @@ impl Disk {
             full: false,
             written: 0,
             written_bytes: 0,
+            #[cfg(debug_assertions)]
+            slow: super::faults::SlowDisk::new(ring_again),
         };
         Ok((disk, Bell(bell)))
     }
@@ -212,6 +218,8 @@ impl Disk {
         let mut landed = Vec::with_capacity(crate::limits::WRITES_IN_FLIGHT_MAX);
         let reaped = self.ring.reap(|write| landed.push(write));
         self.demand(reaped, "completions cannot be had");
+        #[cfg(debug_assertions)]
+        self.slow.hold(&mut landed);
         for write in landed {
             into.buffers.push(self.land(write));
         }
@@ -232,7 +240,15 @@ impl Disk {
     /// Writes that the kernel has.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.ring.in_flight()
+        self.ring.in_flight() + self.held()
+    }
+
+    /// Writes that a test has take longer than they took.
+    fn held(&self) -> usize {
+        #[cfg(debug_assertions)]
+        return self.slow.held();
+        #[cfg(not(debug_assertions))]
+        0
     }
 
     /// Blocks and bytes written since the start.
@@ -243,7 +259,7 @@ impl Disk {
 
     /// Gives the kernel as many blocks as it may have, in order; one call for all of them.
     fn push(&mut self) {
-        while self.ring.has_room()
+        while self.ring.has_room_beside(self.held())
             && let Some(block) = self.waiting.front()
             && let Some(file) = self.files.get(&block.segment).map(Rc::clone)
             && let Some(block) = self.waiting.pop_front()

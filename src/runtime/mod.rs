@@ -17,6 +17,8 @@ mod core;
 pub mod directory;
 pub mod disk;
 pub mod fatal;
+#[cfg(debug_assertions)]
+pub mod faults;
 mod prepare;
 pub mod pump;
 mod ring;
@@ -59,6 +61,7 @@ pub struct Node {
     drained: Receiver<ShardId>,
     cores: Vec<ExecutorJoinHandle<()>>,
     drain: Duration,
+    known: Arc<Known>,
     /// Locked until the last core has ended.
     _directory: DataDirectory,
 }
@@ -146,6 +149,7 @@ impl Node {
             drained,
             cores: Vec::new(),
             drain: Duration::from_nanos(config.drain.0),
+            known: known.clone(),
             _directory: directory,
         };
         let mut peer_socket = Some(peer_socket);
@@ -207,6 +211,7 @@ impl Node {
                 tracing::error!(%error, "a core ended badly");
             }
         }
+        self.known.save_marks();
     }
 
     fn gather_ready(&mut self, hear: &Receiver<core::Report>) -> Result<(), Fatal> {
@@ -258,7 +263,8 @@ fn introduce(
         Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
     })?;
     let (cluster, incarnation) = (config.digest(), directory.incarnation());
-    let speaker = Speaker { cluster, node: config.id, incarnation, shards, api_port };
+    let (node, life) = (config.id, seed());
+    let speaker = Speaker { cluster, node, incarnation, life, shards, api_port };
     Ok((speaker, Arc::new(known)))
 }
 

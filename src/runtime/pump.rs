@@ -233,6 +233,7 @@ impl Pump {
         self.disk.harvest(&mut self.harvest);
         if let Some(mark) = self.harvest.durable.take() {
             inbox.durable = Some(mark);
+            peers.borrow_mut().durable(mark);
         }
         let room = if self.harvest.full { DiskRoom::Full } else { DiskRoom::Enough };
         inbox.disk = Some(room);
@@ -252,6 +253,7 @@ impl Pump {
         for (to, shard, bundle) in outbox.bundles.drain(..) {
             peer::send(&self.peers, to, shard, bundle);
         }
+        self.peers.borrow_mut().tell(self.clock.monotonic());
         for snapshot in outbox.snapshots.drain(..) {
             peer::send_snapshot(&self.peers, snapshot);
         }

@@ -102,8 +102,9 @@ impl Ring {
         self.writes_max = most;
     }
 
-    pub fn has_room(&self) -> bool {
-        self.flying < self.writes_max
+    /// Whether one more may fly beside those and so many others.
+    pub fn has_room_beside(&self, others: usize) -> bool {
+        self.flying + others < self.writes_max
     }
 
     pub fn in_flight(&self) -> usize {
@@ -112,7 +113,7 @@ impl Ring {
 
     /// Queues the durable write of a block; `submit` hands it to the kernel.
     pub fn write(&mut self, file: Rc<File>, block: Block) {
-        assert!(self.has_room(), "{} writes are in flight", self.flying);
+        assert!(self.has_room_beside(0), "{} writes are in flight", self.flying);
         let slot = self.slots.iter().position(Option::is_none).expect("there is room");
         let (fd, offset) = (types::Fd(file.as_raw_fd()), block.offset);
         let bytes = block.as_bytes();

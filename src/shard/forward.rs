@@ -190,7 +190,7 @@ impl Forward {
         } else if answer.end {
             replies.end(ticket);
         } else {
-            let status = STATUSES.get(answer.status as usize).copied().unwrap_or(Status::Unknown);
+            let status = Status::of_number(answer.status).unwrap_or(Status::Unknown);
             let (index, output) = (Index(answer.index), answer.output);
             replies.output(ticket, index, output, status, &answer.bytes, last);
         }
@@ -390,8 +390,7 @@ impl Forward {
         match &reply.body {
             Body::Output(output) => {
                 (answer.index, answer.output) = (output.index.0, output.number);
-                let status = STATUSES.iter().position(|status| *status == output.status);
-                answer.status = status.expect("every status has a number") as u32;
+                answer.status = output.status.number();
                 answer.bytes = replies.bytes_of(output).to_vec().into();
             }
             Body::End => answer.end = true,
@@ -478,25 +477,6 @@ fn cut(post: Post, mut each: impl FnMut(Post)) {
 
 /// What a call or an answer takes beside its bytes, at most.
 const HEAD_BYTES: usize = 64;
-
-/// The numbers of statuses between nodes: their places here.
-const STATUSES: [Status; 15] = [
-    Status::Ok,
-    Status::Error,
-    Status::Unknown,
-    Status::Canceled,
-    Status::NotFound,
-    Status::AlreadyExists,
-    Status::Unauthorized,
-    Status::Forbidden,
-    Status::Conflict,
-    Status::Invalid,
-    Status::Unavailable,
-    Status::NotSupported,
-    Status::Timeout,
-    Status::Fault,
-    Status::Internal,
-];
 
 /// The answer that is a refusal: its number, its text or the id that it is about.
 fn refused(number: u64, refusal: &Refusal) -> peer::Answer {

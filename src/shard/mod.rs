@@ -233,10 +233,7 @@ impl Shard {
                 if drains {
                     living.partition.hand_over();
                 }
-                if !living.touched {
-                    living.touched = true;
-                    self.touched.push(living.partition.id());
-                }
+                living.touch(&mut self.touched);
             }
             let guests = self.forward.look(now, &mut self.effects.replies);
             self.hang_up_all(guests);
@@ -278,21 +275,18 @@ impl Shard {
     }
 
     fn touch(&mut self, id: PartitionId) {
-        if let Some(living) = self.roster.get_mut(id)
-            && !living.touched
-        {
-            living.touched = true;
-            self.touched.push(id);
+        if let Some(living) = self.roster.get_mut(id) {
+            living.touch(&mut self.touched);
         }
     }
 
     /// The oldest segment is recycled when those who need it have a newer snapshot.
     fn free_oldest_segment(&mut self) {
-        // What is written of a large state is its snapshot, the next one, and the log between them:
-        // to take one more because of the space that they need would never end.
-        let state: usize = self.roster.iter().map(|living| living.partition.state_bytes()).sum();
-        let needed = 3 * state / self.settings.layout.segment_bytes;
-        let many = self.journal.segments() > self.settings.segments_soft + needed;
+        // A large snapshot, the next one and the log between them take segments of their own: to
+        // take one more because of those would never end.
+        let state = self.roster.iter().map(|living| living.partition.snapshot_bytes());
+        let needed = 3 * state.sum::<u64>() / self.settings.layout.segment_bytes as u64;
+        let many = self.journal.segments() > self.settings.segments_soft + needed as usize;
         if !many && !self.could_free_disk() {
             return;
         }

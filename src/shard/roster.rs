@@ -15,8 +15,7 @@
 //! So a replica's name is its group's, from raft up to the events of a watch. Links between nodes
 //! name nodes; until they do otherwise a group of several members must use those names.
 //!
-//! Absent on purpose: joining as a member of a running group, and a watcher's buffer: the shell
-//! that holds the stream bounds it and ends it.
+//! Absent on purpose: a watcher's buffer: the shell that holds the stream bounds it and ends it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +26,7 @@ use crate::{
         Load, Partition,
         member::Group,
         reply::{Event, Happening, Refusal, Replies},
+        witness,
     },
     shard::{
         Peers, Settings,
@@ -63,7 +63,16 @@ pub struct Living {
     watchers: Vec<Ticket>,
 }
 
-const WITNESS: &str = "raft here has no witnesses: use MEMBER or OBSERVER";
+impl Living {
+    /// Has it settle at the end of this turn; `touched` names all that do, each once.
+    pub fn touch(&mut self, touched: &mut Vec<PartitionId>) {
+        if !self.touched {
+            self.touched = true;
+            touched.push(self.partition.id());
+        }
+    }
+}
+
 const LEFT: &str = "the partition has left this node";
 
 /// What a bootstrap comes to.
@@ -216,6 +225,13 @@ impl Roster {
         if let Some(living) = self.living.get(&id) {
             let here = living.partition.node();
             let same = here == local;
+            let part =
+                |members: &[Member]| members.iter().find(|it| it.node == local).map(|it| it.role);
+            if let (Some(from), Some(to)) = (part(&living.members), part(members))
+                && let Some(refusal) = witness::forbids(local, from, to)
+            {
+                return Err(refusal);
+            }
             let known = format!("group {id} is here already as member {here}");
             return if same { Ok(Founding::Known) } else { Err(Refusal::Precondition(known)) };
         }
@@ -241,9 +257,6 @@ impl Roster {
                 "this is node {node} and not {local}: members of a group of several must be named \
                  by their nodes' ids, as links between nodes are"
             )));
-        }
-        if members.iter().any(|member| member.role == Role::Witness) {
-            return Err(Refusal::Unimplemented(WITNESS));
         }
         if self.damaged.contains(&id) {
             return Err(Refusal::Precondition(format!(
@@ -412,9 +425,6 @@ fn same(left: &[Member], right: &[Member]) -> bool {
 /// Whether a change can be asked for at all.
 pub fn check_change(change: &Change) -> Result<(), Refusal> {
     match change {
-        Change::Admit(member) if member.role == Role::Witness => {
-            Err(Refusal::Unimplemented(WITNESS))
-        }
         Change::Admit(member) => check_list(std::slice::from_ref(member), member.node),
         Change::Dismiss(NodeId(0)) => Err(Refusal::Malformed("node_id 0 names nobody".to_owned())),
         Change::Dismiss(_) | Change::Lead(_) => Ok(()),
@@ -500,8 +510,6 @@ mod tests {
         }
         let two = [member(1, 5, Voter), member(2, 6, Voter)];
         assert!(matches!(refused(&two, Peers::Alone), Refusal::Unimplemented(_)));
-        let witness = [member(1, 5, Voter), member(2, 6, Witness)];
-        assert!(matches!(refused(&witness, Peers::Allowed), Refusal::Unimplemented(_)));
     }
 
     #[test]

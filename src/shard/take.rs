@@ -153,20 +153,14 @@ impl Shard {
                 continue;
             }
             living.partition.lost(peer);
-            if !living.touched {
-                living.touched = true;
-                self.touched.push(living.partition.id());
-            }
+            living.touch(&mut self.touched);
         }
     }
 
     fn take_hung_up(&mut self, peer: NodeId) {
         for living in self.roster.iter_mut() {
             living.partition.hung_up(peer);
-            if !living.touched {
-                living.touched = true;
-                self.touched.push(living.partition.id());
-            }
+            living.touch(&mut self.touched);
         }
     }
 
@@ -328,9 +322,6 @@ impl Shard {
     /// once stays, but for a call that a stranger passed on to a member.
     fn elsewhere(&mut self, request: &Request) -> Option<NodeId> {
         let living = self.roster.get_mut(request.partition);
-        if living.as_ref().is_some_and(|living| living.partition.is_leader()) {
-            return None;
-        }
         let from = self.forward.guest_of(request.ticket);
         let Some(living) = living else {
             return self.member_elsewhere(request.partition).filter(|_| from.is_none());
@@ -386,6 +377,8 @@ impl Shard {
             Ask::Change { change, passed } => self.take_change(request, change, *passed, now),
         };
         match taken {
+            // What stays here has touched it; what was passed on is not to be settled.
+            Ok(()) if matches!(request.ask, Ask::Command | Ask::Query { .. }) => {}
             Ok(()) => self.touch(request.partition),
             Err(refusal) => {
                 self.stats.refused += 1;
@@ -408,10 +401,13 @@ impl Shard {
         now: Now,
     ) -> Result<(), Refusal> {
         let body = requests.body(request);
-        if let Some(to) = self.elsewhere(request) {
-            return self.pass_on(to, requests, request, now);
-        }
-        let living = self.roster.find(request.partition)?;
+        let living = match self.roster.find(request.partition) {
+            Ok(living) if living.partition.is_leader() => living,
+            _ => match self.elsewhere(request) {
+                Some(to) => return self.pass_on(to, requests, request, now),
+                None => self.roster.find(request.partition)?,
+            },
+        };
         let state_bytes = living.partition.state_bytes();
         let quota = self.settings.state_bytes_max;
         let lane = self.admit.check(admit::sort(body), body.len(), state_bytes, quota)?;
@@ -420,6 +416,7 @@ impl Shard {
         let load = living.partition.load();
         self.admit.moved(living.load, load);
         living.load = load;
+        living.touch(&mut self.touched);
         self.stats.commands += 1;
         Ok(())
     }
@@ -431,12 +428,16 @@ impl Shard {
         at_least: Index,
         now: Now,
     ) -> Result<(), Refusal> {
-        if let Some(to) = self.elsewhere(request) {
-            return self.pass_on(to, requests, request, now);
-        }
-        let living = self.roster.find(request.partition)?;
+        let living = match self.roster.find(request.partition) {
+            Ok(living) if living.partition.is_leader() => living,
+            _ => match self.elsewhere(request) {
+                Some(to) => return self.pass_on(to, requests, request, now),
+                None => self.roster.find(request.partition)?,
+            },
+        };
         let (ticket, body, rules) = (request.ticket, requests.body(request), &self.rules);
         living.partition.query(ticket, request.deadline, at_least, body, now, rules)?;
+        living.touch(&mut self.touched);
         self.stats.queries += 1;
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::partition::reply::Status;
 use crate::sim::fault::Plan;
 use crate::sim::history::{History, Record};
 use crate::sim::linear::{Entry, Verdict, search};
+use crate::time::Span;
 use crate::workload::answer::{Change, Held};
 use crate::workload::model::{Event, State};
 use crate::workload::{Answer, Op, Outcome};
@@ -93,10 +94,10 @@ fn entries(history: &History, plan: &Plan, numbers: &[usize], key: Option<&str>)
         };
         sessions.insert(record.session);
         let (number, session) = (*number as u64, record.session as u64);
-        let ttl_ns = ttl_ns(&op);
+        let ttl = op.ttl();
         let event = Event::Call { number, session, op, outcome };
         entries.push(Entry { call: record.call, back: record.back, event });
-        if let Some(ttl_ns) = ttl_ns {
+        if let Some(Span(ttl_ns)) = ttl {
             // Wall clocks that are off move log time when the leader changes.
             let exact = plan.skew_ns == 0 && !plan.steps;
             let call = record.call + if exact { ttl_ns * 9 / 10 } else { 0 };
@@ -133,21 +134,6 @@ fn narrowed(record: &Record, key: Option<&str>) -> Option<(Op, Option<Outcome>)>
         other => other.clone(),
     };
     Some((steps[place].clone(), outcome))
-}
-
-fn ttl_ns(op: &Op) -> Option<u64> {
-    match op {
-        Op::MapPut { ttl, .. }
-        | Op::MapInsert { ttl, .. }
-        | Op::MapUpdate { ttl, .. }
-        | Op::ValueSet { ttl, .. }
-        | Op::ValueInsert { ttl, .. }
-        | Op::ValueUpdate { ttl, .. }
-        | Op::IndexedAppend { ttl, .. }
-        | Op::IndexedUpdate { ttl, .. }
-        | Op::SetAdd { ttl, .. } => ttl.map(|span| span.0),
-        _ => None,
-    }
 }
 
 /// The history of a key around the place where every order ends.

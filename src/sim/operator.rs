@@ -3,7 +3,8 @@
 //! What is wanted is drawn before the run and asked again until it is so, as people and their
 //! tools do; that all of it comes true once everything is mended is part of what a run must show.
 //! Absent on purpose: wishes that leave a group without a majority that can ever come back: a node
-//! that is destroyed is replaced in a world where nobody leaves, and one founder always stays.
+//! that is destroyed is replaced in a world where nobody leaves and where no witness may be the only
+//! one that has an entry of it, and one founder always stays.
 
 use std::fmt;
 
@@ -65,15 +66,17 @@ pub struct Task {
 pub struct Operator {
     /// In their order.
     pub tasks: Vec<Task>,
+    /// The founder that is a witness.
+    witness: Option<NodeId>,
     next_call: u64,
 }
 
 impl Operator {
     /// Wants these.
     #[must_use]
-    pub fn new(acts: impl Iterator<Item = Act>) -> Operator {
+    pub fn new(acts: impl Iterator<Item = Act>, witness: Option<NodeId>) -> Operator {
         let task = |act| Task { act, done: false, out: None, tries: 0 };
-        Operator { tasks: acts.map(task).collect(), next_call: 0 }
+        Operator { tasks: acts.map(task).collect(), witness, next_call: 0 }
     }
 
     /// Whether everything is as wanted.
@@ -105,7 +108,7 @@ impl Operator {
             let call = self.next_call;
             self.next_call += 1;
             task.out = Some((call, now_ns));
-            let (node, ask) = ask(&task.act.what, task.tries, founders);
+            let (node, ask) = ask(&task.act.what, task.tries, founders, self.witness);
             task.tries += 1;
             asks.push((call, node, partition, ask));
         }
@@ -135,9 +138,10 @@ impl Operator {
 }
 
 /// Whom to ask for it, and how.
-fn ask(what: &Wish, tries: u32, founders: u32) -> (NodeId, Ask) {
+fn ask(what: &Wish, tries: u32, founders: u32, witness: Option<NodeId>) -> (NodeId, Ask) {
     let founder = NodeId(1 + tries % founders);
-    let members = || (1..=founders).map(|id| member(NodeId(id), Role::Member));
+    let role = |node| if Some(node) == witness { Role::Witness } else { Role::Member };
+    let members = || (1..=founders).map(NodeId).map(|node| member(node, role(node)));
     let change = |change| Ask::Change { change, passed: false };
     match what {
         Wish::Found(node) => (*node, Ask::Bootstrap { local: *node, members: members().collect() }),
@@ -219,6 +223,20 @@ impl Drawn {
         drawn.acts.sort_by_key(|act| act.at_ns);
         drawn
     }
+}
+
+/// Makes some of those who join witnesses, and draws which founder of `nodes` is one, if any: not
+/// the one that always stays, as somebody must lead.
+pub fn draw_witnesses(prng: &mut Prng, nodes: u32, acts: &mut [Act]) -> Option<NodeId> {
+    for act in acts {
+        if let Wish::Join(_, role @ Role::Member) = &mut act.what
+            && prng.chance(500)
+        {
+            *role = Role::Witness;
+        }
+    }
+    let founds = nodes > 1 && prng.chance(800);
+    founds.then(|| NodeId(prng.between(2, u64::from(nodes)) as u32))
 }
 
 impl fmt::Display for Act {

@@ -5,11 +5,11 @@
 
 use std::fmt;
 
-use crate::id::PartitionId;
+use crate::id::{NodeId, PartitionId};
 use crate::prng::Prng;
 use crate::sim::fault::{Fault, LEADER, Plan, What};
 use crate::sim::habits::Habits;
-use crate::sim::operator::{Act, Drawn};
+use crate::sim::operator::{Act, Drawn, draw_witnesses};
 use crate::workload::Mix;
 
 /// Everything that a run draws before it begins.
@@ -23,6 +23,8 @@ pub struct Setup {
     pub nodes: u32,
     /// Nodes beside them, which may join.
     pub spares: u32,
+    /// The one of the founders that is a witness.
+    pub witness: Option<NodeId>,
     /// What the operator wants beside that.
     pub acts: Vec<Act>,
     /// Shards a node.
@@ -102,6 +104,13 @@ impl Setup {
         if !rots && of_members.chance(MEMBERS) {
             setup.wants(Drawn::of(&mut of_members, nodes, partitions, heals_ns));
         }
+        // With draws of their own: other worlds stay as they were.
+        let mut of_witnesses = Prng::new(seed ^ OF_WITNESSES);
+        let lost = |fault: &Fault| matches!(fault.what, What::Rot { .. } | What::Destroy { .. });
+        let whole = !setup.plan.faults.iter().any(lost);
+        if whole && of_witnesses.chance(WITNESSES) {
+            setup.witness = draw_witnesses(&mut of_witnesses, nodes, &mut setup.acts);
+        }
         setup
     }
 
@@ -121,6 +130,7 @@ impl Setup {
             mixes: Mix::ALL.to_vec(),
             nodes,
             spares: 0,
+            witness: None,
             acts: Vec::new(),
             shards,
             partitions,
@@ -193,6 +203,12 @@ fn duel(prng: &mut Prng, clients: &mut Vec<Habits>, plan: &mut Plan) {
 /// In a thousand: worlds whose groups' members change.
 const MEMBERS: u64 = 500;
 
+/// In a thousand: worlds with witnesses, as far as nobody loses what was safe.
+const WITNESSES: u64 = 300;
+
+/// Keeps their draws apart; none of the seeds that were kept before has one by it.
+const OF_WITNESSES: u64 = 0x7769_740b;
+
 /// In a thousand: worlds that are duels.
 const DUELS: u64 = 300;
 
@@ -216,6 +232,9 @@ impl fmt::Display for Setup {
         )?;
         writeln!(f, "  {:?}", self.tuning)?;
         writeln!(f, "  {:?}, skew {} ns", self.plan.manners, self.plan.skew_ns)?;
+        if let Some(witness) = self.witness {
+            writeln!(f, "  node {witness} is a witness")?;
+        }
         for (number, habits) in self.clients.iter().enumerate() {
             writeln!(f, "  client {number}: {habits:?}")?;
         }

@@ -38,11 +38,14 @@ pub struct Standing {
     pub halted: bool,
     /// Where its log begins: the snapshot that it would start from.
     pub base: Position,
+    /// Whether it holds no state.
+    pub witness: bool,
 }
 
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Standing { partition, applied, index, digest, term, leads, halted, base } = self;
+        let Standing { partition, applied, index, digest, term, leads, halted, base, witness } =
+            self;
         write!(f, "partition {partition}: term {term}, log after {base}, applied {applied}, ")?;
         write!(f, "index {index}, digest {digest:016x}")?;
         write!(
@@ -50,7 +53,8 @@ impl fmt::Display for Standing {
             "{}{}",
             if *leads { ", leads" } else { "" },
             if *halted { ", halted" } else { "" }
-        )
+        )?;
+        write!(f, "{}", if *witness { ", witness" } else { "" })
     }
 }
 
@@ -68,6 +72,7 @@ pub fn standings(shard: &Shard) -> Vec<Standing> {
             leads: partition.is_leader(),
             halted: partition.is_halted(),
             base: partition.log_base(),
+            witness: partition.is_witness(),
         })
         .collect()
 }
@@ -98,10 +103,10 @@ pub fn halted(shard: &Shard) -> impl Iterator<Item = PartitionId> {
     halted.map(|partition| partition.id())
 }
 
-/// The digest of one replica's state.
+/// The digest of one replica's state; a witness has none.
 #[must_use]
 pub fn digest(shard: &Shard, of: PartitionId) -> Option<u64> {
-    let mut all = shard.partitions().filter(|partition| partition.id() == of);
+    let mut all = shard.partitions().filter(|it| it.id() == of && !it.is_witness());
     all.next().map(|partition| partition.machine().digest())
 }
 

@@ -418,10 +418,13 @@ impl Story {
     fn say_replicas(&mut self) {
         for id in 1..=self.world().nodes.len() as u32 {
             for standing in self.world().replicas(NodeId(id)) {
+                let what = match standing.witness {
+                    true => format!("witness up to {}", standing.applied),
+                    false => format!("index {}", standing.index),
+                };
                 let line = format!(
-                    "node {id}, partition {}: index {}, log from {}",
+                    "node {id}, partition {}: {what}, log from {}",
                     standing.partition,
-                    standing.index,
                     standing.base.next()
                 );
                 self.say(&line);

@@ -208,10 +208,11 @@ impl World {
         }
     }
 
-    /// Whether every member's replica of every partition holds the same.
+    /// Whether every member's replica of every partition holds the same; a witness only comes as
+    /// far.
     #[must_use]
     pub fn is_level(&self) -> bool {
-        let mut first = BTreeMap::new();
+        let (mut ends, mut states) = (BTreeMap::new(), BTreeMap::new());
         let partitions = (1..=self.setup.partitions).map(PartitionId);
         let members: BTreeMap<_, _> = partitions.map(|id| (id, self.members(id))).collect();
         for node in self.nodes.iter().filter(|node| !node.rotten) {
@@ -219,8 +220,10 @@ impl World {
                 if members.get(&standing.partition).is_some_and(|all| !all.contains(&node.id)) {
                     continue;
                 }
-                let here = (standing.applied, standing.digest);
-                if *first.entry(standing.partition).or_insert(here) != here {
+                let shell::Standing { partition, applied, digest, witness, .. } = standing;
+                let level = *ends.entry(partition).or_insert(applied) == applied
+                    && (witness || *states.entry(partition).or_insert(digest) == digest);
+                if !level {
                     return false;
                 }
             }
@@ -268,7 +271,8 @@ impl World {
         for id in (1..=self.setup.spares).map(|number| NodeId(self.setup.nodes + number)) {
             self.queue.push(10_000_000, Event::Boot { node: id, life: 0 });
         }
-        self.operator = Operator::new(acts.into_iter().chain(self.setup.acts.clone()));
+        let acts = acts.into_iter().chain(self.setup.acts.clone());
+        self.operator = Operator::new(acts, self.setup.witness);
         self.queue.push(30_000_000, Event::Operate);
         for place in 0..count {
             self.wake_client(place, 40_000_000);

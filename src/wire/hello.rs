@@ -8,13 +8,13 @@
 //! A link carries one way. Both words are frames of `| magic | length | crc | message |`. Whether
 //! to go on is decided here, the same on both sides, so that both print the same reason: another
 //! version, another cluster, not the node that was wanted, this very node, or a node that came back
-//! with other data under an id whose votes were counted (design.md 7). Absent on purpose: sockets,
-//! and remembering who was here.
+//! with other data, or with older data, under an id whose votes were counted (design.md 7). Absent
+//! on purpose: sockets, and remembering who was here.
 
 use prost::Message as _;
 
 use crate::{
-    id::{NodeId, PartitionId, Position, ShardId},
+    id::{Mark, NodeId, PartitionId, Position, ShardId},
     limits::{HELLO_BYTES_MAX, SHARDS_MAX},
     wire::peer,
 };
@@ -37,6 +37,8 @@ pub struct Speaker {
     pub node: NodeId,
     /// Drawn when its data directory was made.
     pub incarnation: u64,
+    /// Drawn when its process started.
+    pub life: u64,
     /// Its shards.
     pub shards: u16,
     /// The port of its clients.
@@ -54,6 +56,8 @@ pub struct Hello {
     pub to: NodeId,
     /// Which of its shards dialled.
     pub from_shard: ShardId,
+    /// The last mark of that shard's journal that this life found.
+    pub kept: Mark,
     /// The shard it wants, as far as it knows.
     pub to_shard: ShardId,
     /// The incarnation under which it met whom it wants, 0 for none: so that who came back with
@@ -131,6 +135,8 @@ impl Hello {
             shards: self.speaker.shards.into(),
             api_port: self.speaker.api_port.into(),
             from_shard: self.from_shard.0.into(),
+            life: self.speaker.life,
+            kept: self.kept.0,
             to_shard: self.to_shard.0.into(),
             knows: self.knows,
             snapshot: offer,
@@ -155,15 +161,20 @@ impl Hello {
             cluster: message.cluster,
             node: NodeId(message.from),
             incarnation: message.incarnation,
+            life: message.life,
             shards: shards(message.shards)?,
             api_port: port(message.api_port)?,
         };
         let shard = |number: u32| u16::try_from(number).map(ShardId).map_err(|_| Strange);
+        if message.from_shard >= message.shards {
+            return Err(Strange);
+        }
         Ok(Hello {
             speaker,
             version: message.version,
             to: NodeId(message.to),
             from_shard: shard(message.from_shard)?,
+            kept: Mark(message.kept),
             to_shard: shard(message.to_shard)?,
             knows: message.knows,
             cargo,
@@ -254,6 +265,16 @@ pub fn stranger(node: NodeId, incarnation: u64, known: Option<u64>) -> Option<St
     })
 }
 
+/// Why a node is refused whose journal ends before what it told of. Its votes and what it
+/// acknowledged since are in it no more, and a majority was counted with them.
+#[must_use]
+pub fn older(node: NodeId) -> String {
+    format!(
+        "node {node} came back with older data: it has forgotten what it promised since; remove it \
+         from its groups and add it under a new id"
+    )
+}
+
 /// How many octets follow a head.
 pub fn body_bytes(head: &[u8; HEAD_BYTES]) -> Result<usize, Strange> {
     let [_, _, _, _, a, b, c, d, ..] = *head;
@@ -293,8 +314,14 @@ mod tests {
     use super::*;
     use crate::prng::Prng;
 
-    const HERE: Speaker =
-        Speaker { cluster: 7, node: NodeId(1), incarnation: 11, shards: 2, api_port: 5678 };
+    const HERE: Speaker = Speaker {
+        cluster: 7,
+        node: NodeId(1),
+        incarnation: 11,
+        life: 111,
+        shards: 2,
+        api_port: 5678,
+    };
 
     fn hello() -> Hello {
         Hello {
@@ -302,6 +329,7 @@ mod tests {
             version: VERSION,
             to: NodeId(1),
             from_shard: ShardId(3),
+            kept: Mark(99),
             to_shard: ShardId(1),
             knows: 11,
             cargo: Cargo::Bundles,

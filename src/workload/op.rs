@@ -106,6 +106,23 @@ pub enum Op {
 }
 
 impl Op {
+    /// How long what it writes lives, where it says so.
+    #[must_use]
+    pub fn ttl(&self) -> Option<Span> {
+        match self {
+            Op::MapPut { ttl, .. }
+            | Op::MapInsert { ttl, .. }
+            | Op::MapUpdate { ttl, .. }
+            | Op::ValueSet { ttl, .. }
+            | Op::ValueInsert { ttl, .. }
+            | Op::ValueUpdate { ttl, .. }
+            | Op::IndexedAppend { ttl, .. }
+            | Op::IndexedUpdate { ttl, .. }
+            | Op::SetAdd { ttl, .. } => *ttl,
+            _ => None,
+        }
+    }
+
     /// The kind of primitive it is for.
     // Filled lines: one arm of this would fill a screen.
     #[rustfmt::skip]

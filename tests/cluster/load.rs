@@ -294,12 +294,16 @@ impl Person {
         loop {
             let opened = timeout(PATIENCE, self.network.stream(self.at, &how, &order)).await;
             if let Ok(Ok(mut stream)) = opened {
+                let mut before = None;
                 while let Ok(Ok(Some(event))) = timeout(PATIENCE, stream.next()).await {
                     let head = event.headers.expect("headers");
                     let number = head.output_sequence_num;
                     let head = head.operation.expect("headers");
                     // Numbered from 1; what was heard may come again on another way.
                     assert!(number <= last + 1, "event {number} after {last}");
+                    let follows = before.is_none_or(|before| number == before + 1);
+                    assert!(follows, "event {number} after {before:?} on one way");
+                    before = Some(number);
                     if number == last + 1 {
                         last = number;
                         let outcome = told(&op, &head, &event.body);
@@ -337,7 +341,16 @@ impl Load {
 
     /// Waits until each client has done so many more operations.
     pub async fn progress(&self, more: u64) {
-        let until = Instant::now() + PROGRESS_MAX;
+        self.within(PROGRESS_MAX, more).await;
+    }
+
+    /// The same, now that all is well again: the seconds that an election takes are enough.
+    pub async fn healed(&self, more: u64) {
+        self.within(HEALED_MAX, more).await;
+    }
+
+    async fn within(&self, most: Duration, more: u64) {
+        let until = Instant::now() + most;
         let before: Vec<u64> = self.done.iter().map(|done| done.load(Ordering::Relaxed)).collect();
         for (client, (done, before)) in self.done.iter().zip(before).enumerate() {
             while done.load(Ordering::Relaxed) < before + more {
@@ -429,4 +442,6 @@ const PATIENCE: Duration = Duration::from_millis(700);
 const PAUSE: Duration = Duration::from_millis(5);
 /// Longer than any election, on a machine that is busy besides.
 const PROGRESS_MAX: Duration = Duration::from_secs(20);
+/// An election or two, and what a busy host adds.
+const HEALED_MAX: Duration = Duration::from_secs(8);
 const LIFE: Duration = Duration::from_secs(600);

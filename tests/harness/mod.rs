@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 pub mod caller;
 pub mod calls;
+pub mod nodes;
 
 /// A node that is ready.
 pub struct Node {
@@ -112,13 +113,21 @@ impl Node {
                 None => flags.extend(pair.iter().map(|flag| (*flag).to_owned())),
             }
         }
-        Node::run(&flags)
+        Node::run_in(&flags, &dir.join("faults"))
     }
 
     /// Starts a node with these flags and no others.
     pub fn run(flags: &[String]) -> Result<Node, Ended> {
+        Node::run_in(flags, Path::new(""))
+    }
+
+    fn run_in(flags: &[String], faults: &Path) -> Result<Node, Ended> {
         let began = Instant::now();
-        let mut child = Command::new(binary())
+        let mut command = Command::new(binary());
+        if faults.is_dir() {
+            command.env("RINGRAFT_FAULTS", faults);
+        }
+        let mut child = command
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -181,7 +190,10 @@ impl Node {
         send(self.pid(), signal);
         let status = wait(&mut self.child, most);
         let mut text = String::new();
-        self.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        // Somebody else may read it.
+        if let Some(mut stderr) = self.stderr.take() {
+            stderr.read_to_string(&mut text).unwrap();
+        }
         (status, began.elapsed(), text)
     }
 }

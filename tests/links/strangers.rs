@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use ringraft::config::NodeConfig;
-use ringraft::id::{NodeId, ShardId};
+use ringraft::id::{Mark, NodeId, ShardId};
 use ringraft::wire::hello::{Cargo, HEAD_BYTES, Hello, Speaker, VERSION, Welcome, body_bytes};
 
 use crate::group::Nodes;
@@ -15,10 +15,18 @@ fn hello(from_shard: u16) -> Hello {
     config.cluster.partitions = 0;
     let cluster = config.cluster.digest();
     Hello {
-        speaker: Speaker { cluster, node: NodeId(2), incarnation: 22, shards: 8, api_port: 0 },
+        speaker: Speaker {
+            cluster,
+            node: NodeId(2),
+            incarnation: 22,
+            life: 222,
+            shards: 8,
+            api_port: 0,
+        },
         version: VERSION,
         to: NodeId(1),
         from_shard: ShardId(from_shard),
+        kept: Mark(0),
         to_shard: ShardId(0),
         knows: 0,
         cargo: Cargo::Bundles,
@@ -38,6 +46,16 @@ fn read_welcome(socket: &mut TcpStream) -> Welcome {
     let mut body = vec![0; body_bytes(&head).unwrap()];
     socket.read_exact(&mut body).unwrap();
     Welcome::decode(&head, &body).unwrap()
+}
+
+/// What stands before a bundle of so many octets: its length, a checksum, a mark.
+fn frame_head(length: u32) -> [u8; 16] {
+    let (length, mark) = (length.to_le_bytes(), 0_u64.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&length), &mark);
+    let mut head = [0; 16];
+    head[..4].copy_from_slice(&length);
+    head[4..8].copy_from_slice(&crc.to_le_bytes());
+    head
 }
 
 /// Whether the node closes a connection, saying nothing.
@@ -104,12 +122,12 @@ async fn a_peer_that_sends_garbage_costs_a_line_and_a_link() {
         assert!(is_closed(socket), "another one took its place");
     }
     for _ in 0..100 {
-        last.write_all(&32_u32.to_le_bytes()).unwrap();
+        last.write_all(&frame_head(32)).unwrap();
         last.write_all(&[7; 32]).unwrap();
     }
     heard.until(&["a peer sent what cannot be read"]);
     let (other, _) = greeted(&peer, &hello(4));
-    last.write_all(&(1_u32 << 30).to_le_bytes()).unwrap();
+    last.write_all(&frame_head(1 << 30)).unwrap();
     assert!(is_closed(last), "nobody waits for a bundle that large");
     heard.until(&["a peer's link is closed", "1073741824"]);
     assert!(heard.count(&["cannot be read"]) <= 8, "not a line for each");

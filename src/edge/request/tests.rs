@@ -340,6 +340,14 @@ fn released_groups_name_their_members_otherwise() {
         let refusal = put(path, &request, Dialect::Released, None).expect_err("another node");
         assert!(matches!(refusal, Refusal::Malformed(_)), "{refusal:?}");
     }
+    let witness = Some(wire::GroupConfig { role: 3, ..group.clone() });
+    let witness = wire::BootstrapRequest { group: witness }.encode_to_vec();
+    let refusal = put(path, &witness, Dialect::Released, None).expect_err("nobody else knows");
+    assert!(matches!(refusal, Refusal::Malformed(_)), "{refusal:?}");
+    let join = "/atomix.multiraft.v1.Node/Join";
+    let requests = put(join, &witness, Dialect::Released, None).expect("its leader knows");
+    let Ask::Join { members, .. } = &requests.list[0].ask else { panic!("a join") };
+    assert_eq!(members[1].role, Role::Witness);
     let request = wire::BootstrapRequest { group: Some(group.clone()) }.encode_to_vec();
     let requests = put(path, &request, Dialect::Released, None).expect("read");
     let Ask::Bootstrap { local, members } = &requests.list[0].ask else { panic!("a founding") };

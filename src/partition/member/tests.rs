@@ -163,6 +163,60 @@ fn nobody_goes_while_those_who_stay_are_no_majority() {
 }
 
 #[test]
+fn a_witness_votes_and_is_never_asked_to_lead() {
+    let (mut conf, mut members) = (conf_state(&[1, 2], &[]), three()[..2].to_vec());
+    let admit = Change::Admit(member(3, Role::Witness));
+    let (steps, end) = driven(1, &mut conf, &mut members, admit.clone());
+    assert_eq!(steps, ["simple AddLearnerNode 3", "joint AddNode 3", "left"]);
+    assert_eq!((end, &conf.voters[..]), (Ok(()), &[1, 2, 3][..]));
+    assert!(witness::is_among(&members, NodeId(3)) && !witness::is_among(&members, NodeId(2)));
+    let (steps, end) = driven(1, &mut conf, &mut members, Change::Lead(Some(NodeId(3))));
+    assert!(steps.is_empty() && matches!(end, Err(Refusal::Precondition(_))), "{steps:?} {end:?}");
+    let (steps, _) = driven(1, &mut conf, &mut members, Change::Dismiss(NodeId(3)));
+    assert_eq!(steps, ["joint RemoveNode 3", "left"]);
+}
+
+#[test]
+fn who_alone_can_lead_stays() {
+    let members = vec![member(1, Role::Member), member(2, Role::Witness)];
+    let mut conf = conf_state(&[1, 2], &[]);
+    for change in
+        [Change::Dismiss(NodeId(1)), Change::Admit(member(1, Role::Observer)), Change::Lead(None)]
+    {
+        let (steps, end) = driven(1, &mut conf, &mut members.clone(), change);
+        assert!(steps.is_empty() && matches!(end, Err(Refusal::Precondition(_))), "{end:?}");
+    }
+    let (steps, _) = driven(1, &mut conf, &mut members.clone(), Change::Dismiss(NodeId(2)));
+    assert_eq!(steps, ["joint RemoveNode 2", "left"], "the witness may go");
+}
+
+#[test]
+fn a_witness_stays_one_and_nobody_becomes_one() {
+    let members = vec![
+        member(1, Role::Member),
+        member(2, Role::Member),
+        member(3, Role::Witness),
+        member(4, Role::Observer),
+    ];
+    let conf = conf_state(&[1, 2, 3], &[4]);
+    for (node, role, fits) in [
+        (3, Role::Member, false),
+        (3, Role::Observer, false),
+        (2, Role::Witness, false),
+        (1, Role::Witness, false),
+        (4, Role::Witness, false),
+        (3, Role::Witness, true),
+        (4, Role::Member, true),
+        (2, Role::Observer, true),
+    ] {
+        let moved = Member { host: "elsewhere".to_owned(), ..member(node, role) };
+        let (steps, end) = driven(1, &mut conf.clone(), &mut members.clone(), Change::Admit(moved));
+        assert_eq!(end.is_ok(), fits, "node {node} as {role:?}: {steps:?} {end:?}");
+        assert_eq!(steps.is_empty(), !fits, "node {node} as {role:?}: {steps:?}");
+    }
+}
+
+#[test]
 fn a_learner_far_behind_is_not_made_a_voter() {
     let conf = conf_state(&[1], &[2]);
     let members = vec![member(1, Role::Member), member(2, Role::Member)];

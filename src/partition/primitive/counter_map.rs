@@ -79,10 +79,7 @@ impl Shape for CounterMap {
             return ask.undecodable();
         };
         match tag {
-            SIZE => {
-                put_uint(ask.out, 1, u64::from(u32::try_from(self.counts.len()).unwrap_or(!0)));
-                Asked::Done(Status::Ok)
-            }
+            SIZE => ask.size(self.counts.len()),
             GET => {
                 let key = match input.key() {
                     Ok(key) => key,
@@ -111,11 +108,8 @@ impl Shape for CounterMap {
     }
 
     fn record(&self, place: &mut Place, into: &mut Vec<u8>) -> Option<u8> {
-        if place.step == 0 {
-            if self.listeners.record(place, into) {
-                return Some(LISTENER);
-            }
-            place.step = 1;
+        if self.listeners.record(place, into) {
+            return Some(LISTENER);
         }
         let (key, value) = self.next(place.key.as_deref())?;
         put_entry(into, key, value);

@@ -104,10 +104,7 @@ impl Shape for IndexedMap {
             return ask.undecodable();
         };
         match tag {
-            SIZE => {
-                put_uint(ask.out, 1, u64::from(u32::try_from(self.entries.len()).unwrap_or(!0)));
-                Asked::Done(Status::Ok)
-            }
+            SIZE => ask.size(self.entries.len()),
             GET => self.get(ask, &input),
             FIRST | LAST | NEXT | PREV => self.neighbour(ask, tag, input.index),
             ENTRIES if input.watch => Asked::Watching,
@@ -134,11 +131,11 @@ impl Shape for IndexedMap {
     }
 
     fn record(&self, place: &mut Place, into: &mut Vec<u8>) -> Option<u8> {
-        if place.step == 0 {
-            if self.listeners.record(place, into) {
-                return Some(LISTENER);
-            }
-            (place.step, place.index) = (1, 0);
+        if self.listeners.record(place, into) {
+            return Some(LISTENER);
+        }
+        if place.step == 1 {
+            place.step = 2;
             put_uint(into, 1, self.last_index);
             return Some(STATE);
         }

@@ -116,10 +116,7 @@ impl Shape for Map {
             return ask.undecodable();
         };
         match tag {
-            SIZE => {
-                put_uint(ask.out, 1, u64::from(u32::try_from(self.entries.len()).unwrap_or(!0)));
-                Asked::Done(Status::Ok)
-            }
+            SIZE => ask.size(self.entries.len()),
             GET => {
                 let key = match input.key() {
                     Ok(key) => key,
@@ -165,11 +162,8 @@ impl Shape for Map {
 
     fn record(&self, place: &mut Place, into: &mut Vec<u8>) -> Option<u8> {
         use std::ops::Bound::{Excluded, Unbounded};
-        if place.step == 0 {
-            if self.listeners.record(place, into) {
-                return Some(LISTENER);
-            }
-            place.step = 1;
+        if self.listeners.record(place, into) {
+            return Some(LISTENER);
         }
         if place.step == 1 {
             let from = place.key.as_deref().map_or(Unbounded, Excluded);

@@ -41,7 +41,7 @@ use crate::partition::reply::{Refusal, Replies, Status};
 use crate::partition::schedule::Timer;
 use crate::partition::snapshot::{Broken, Restoring};
 use crate::time::LogTime;
-use crate::wire::field::{self, Fields};
+use crate::wire::field::{self, Fields, put_uint};
 
 /// The table of kinds: what a `CreatePrimitive` may name, and what serves it.
 macro_rules! kinds {
@@ -405,6 +405,12 @@ impl Ask<'_> {
     pub fn fail(&mut self, status: Status, text: fmt::Arguments<'_>) -> Asked {
         write_text(self.out, text);
         Asked::Done(status)
+    }
+
+    /// The answer of every `Size`: how many in field 1, as far as 32 bits count.
+    pub fn size(&mut self, count: usize) -> Asked {
+        put_uint(self.out, 1, u64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+        Asked::Done(Status::Ok)
     }
 
     /// The answer to a payload that cannot be understood.

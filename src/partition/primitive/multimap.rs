@@ -149,11 +149,8 @@ impl Shape for MultiMap {
 
     fn record(&self, place: &mut Place, into: &mut Vec<u8>) -> Option<u8> {
         use std::ops::Bound::{Excluded, Unbounded};
-        if place.step == 0 {
-            if self.listeners.record(place, into) {
-                return Some(LISTENER);
-            }
-            place.step = 1;
+        if self.listeners.record(place, into) {
+            return Some(LISTENER);
         }
         let (key, values) = match (&place.key, &place.part) {
             (Some(key), Some(_)) => (&**key, &self.keys[key]),

@@ -87,10 +87,7 @@ impl Shape for Set {
             return ask.undecodable();
         };
         match tag {
-            SIZE => {
-                put_uint(ask.out, 1, u64::from(u32::try_from(self.elements.len()).unwrap_or(!0)));
-                Asked::Done(Status::Ok)
-            }
+            SIZE => ask.size(self.elements.len()),
             CONTAINS => {
                 let element = match input.element() {
                     Ok(element) => element,
@@ -125,11 +122,8 @@ impl Shape for Set {
     }
 
     fn record(&self, place: &mut Place, into: &mut Vec<u8>) -> Option<u8> {
-        if place.step == 0 {
-            if self.listeners.record(place, into) {
-                return Some(LISTENER);
-            }
-            place.step = 1;
+        if self.listeners.record(place, into) {
+            return Some(LISTENER);
         }
         let (element, lifetime) = self.next(place.key.as_deref())?;
         put_text(into, 1, element.as_bytes());

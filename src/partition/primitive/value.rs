@@ -99,20 +99,16 @@ impl Shape for Value {
     }
 
     fn record(&self, place: &mut Place, into: &mut Vec<u8>) -> Option<u8> {
-        if place.step == 0 {
-            if self.listeners.record(place, into) {
-                return Some(LISTENER);
-            }
-            place.step = 1;
-            if let Some(held) = &self.held {
-                held.put(into, 1);
-                if let Some(expire) = held.expire {
-                    put_timestamp(into, 2, expire);
-                }
-                return Some(STATE);
-            }
+        if self.listeners.record(place, into) {
+            return Some(LISTENER);
         }
-        None
+        let held = self.held.as_ref().filter(|_| place.step == 1)?;
+        place.step = 2;
+        held.put(into, 1);
+        if let Some(expire) = held.expire {
+            put_timestamp(into, 2, expire);
+        }
+        Some(STATE)
     }
 
     fn restore(&mut self, cx: &mut Restoring<'_>, kind: u8, record: &[u8]) -> Result<(), Broken> {

@@ -488,9 +488,8 @@ impl<'a> SavedOutput<'a> {
                     _ => {}
                 }
             }
-            let status = usize::try_from(status).ok().and_then(|at| FAILURES.get(at));
-            return match status {
-                Some(status) => Ok((*status, text)),
+            return match Status::of_failure(status) {
+                Some(status) => Ok((status, text)),
                 None => Err(Broken::Malformed("a failure has no such status")),
             };
         }

@@ -1,22 +1,27 @@
-//! Nodes with groups on all of them, whose links may lead through proxies.
+//! Several real nodes, each with a directory and addresses of its own, that are started, killed and
+//! started again.
+//!
+//! A place outlives its node: what a node left in its directory is there for the next one, at the
+//! same addresses.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ringraft::wire::proto::v1::*;
 use tonic::Code;
 
-use crate::harness::caller::{Caller, SOON, Session};
-use crate::harness::{Heard, Node, data_dir};
+use super::caller::{self, Caller, SOON, Session};
+use super::{Ended, Heard, Node, data_dir, send};
 
 /// How a node is started, and the node while it runs.
 pub struct Place {
     dir: PathBuf,
     pub id: u32,
-    shards: u16,
+    flags: Vec<String>,
     pub api: String,
     pub peer: String,
     pub node: Option<Node>,
+    /// What the node that runs has said, or the last one that ran.
     pub heard: Heard,
 }
 
@@ -35,16 +40,18 @@ impl Nodes {
     }
 
     pub fn start_with(shards: &[u16], config: &str) -> Nodes {
+        Nodes::prepared(shards, config, |_| {})
+    }
+
+    /// The same, of places that `prepare` has seen to.
+    pub fn prepared(shards: &[u16], config: &str, prepare: impl Fn(&Place)) -> Nodes {
         let dir = data_dir();
         let mut places = Vec::new();
         for (shards, id) in shards.iter().zip(1..) {
-            let path = dir.path().join(id.to_string());
-            std::fs::create_dir_all(&path).unwrap();
-            std::fs::write(path.join("node.toml"), config).unwrap();
-            let listen = format!("127.0.0.{id}:0");
-            let (api, peer) = (listen.clone(), listen);
-            let (node, heard) = (None, Heard::default());
-            let mut place = Place { dir: path, id, shards: *shards, api, peer, node, heard };
+            let flags = ["--partitions", "0", "--shards", &shards.to_string(), "--trace", "info"];
+            let mut place = Place::new(dir.path(), id, &flags);
+            place.configure(config);
+            prepare(&place);
             place.start();
             places.push(place);
         }
@@ -85,18 +92,45 @@ impl Nodes {
 }
 
 impl Place {
+    /// Under `dir`, at an address of its own, which its first start decides.
+    pub fn new(dir: &Path, id: u32, flags: &[&str]) -> Place {
+        let dir = dir.join(id.to_string());
+        std::fs::create_dir_all(&dir).unwrap();
+        let listen = format!("127.0.0.{id}:0");
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let (api, peer, heard) = (listen.clone(), listen, Heard::default());
+        Place { dir, id, flags, api, peer, node: None, heard }
+    }
+
+    /// What its configuration file says from the next start on.
+    pub fn configure(&self, config: &str) {
+        std::fs::write(self.dir.join("node.toml"), config).unwrap();
+    }
+
     pub fn start(&mut self) {
-        let (id, shards) = (self.id.to_string(), self.shards.to_string());
+        self.try_start().unwrap_or_else(|ended| panic!("no node {}: {ended:?}", self.id));
+    }
+
+    pub fn try_start(&mut self) -> Result<(), Ended> {
+        assert!(self.node.is_none(), "node {} runs", self.id);
+        let id = self.id.to_string();
         let mut flags = vec!["--node-id", &id, "--listen", &self.api, "--peer-listen", &self.peer];
-        flags.extend(["--partitions", "0", "--shards", &shards, "--trace", "info"]);
-        let mut node = Node::start(&self.dir, &flags);
+        flags.extend(self.flags.iter().map(String::as_str));
+        let mut node = Node::try_start(&self.dir, &flags)?;
         self.heard = node.heard();
         (self.api, self.peer) = (node.api.clone(), node.peer.clone());
         self.node = Some(node);
+        Ok(())
     }
 
     pub fn kill(&mut self) {
         self.node.take().expect("it runs").kill();
+    }
+
+    /// As an operator stops it.
+    pub fn end(&mut self) {
+        let (status, took, _) = self.node.take().expect("it runs").end_with("TERM", SOON);
+        assert!(status.success(), "node {}: {status} after {took:?}", self.id);
     }
 
     /// Its data is gone.
@@ -104,8 +138,56 @@ impl Place {
         std::fs::remove_dir_all(self.dir.join("data")).unwrap();
     }
 
+    /// A copy of its data as it is now, as a backup of the disk would have it.
+    pub fn copy_data(&self) {
+        let stands = self.node.is_some();
+        if stands {
+            send(self.pid(), "STOP");
+        }
+        copy(&self.dir.join("data"), &self.dir.join("copy"));
+        if stands {
+            send(self.pid(), "CONT");
+        }
+    }
+
+    /// The copy takes the place of what there is.
+    pub fn put_back(&self) {
+        self.wipe();
+        std::fs::rename(self.dir.join("copy"), self.dir.join("data")).unwrap();
+    }
+
+    /// Asks for a fault (`runtime/faults.rs`), of a node that is started after the first of them.
+    pub fn fault(&self, name: &str, text: &str) {
+        let faults = self.dir.join("faults");
+        std::fs::create_dir_all(&faults).unwrap();
+        // Whole or not at all: a node may be reading it.
+        std::fs::write(faults.join("new"), text).unwrap();
+        std::fs::rename(faults.join("new"), faults.join(name)).unwrap();
+    }
+
     pub fn pid(&self) -> u32 {
         self.node.as_ref().expect("it runs").pid()
+    }
+}
+
+/// Whether this build has the faults that nodes can be asked for.
+pub fn has_faults() -> bool {
+    if !cfg!(debug_assertions) {
+        eprintln!("skipped: a release build has no faults to ask for");
+    }
+    cfg!(debug_assertions)
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
     }
 }
 
@@ -128,7 +210,7 @@ async fn leader_at(api: &str, partition: u32) -> Option<String> {
     let request = WatchPartitionRequest { partition_id: partition };
     let path = "/atomix.multiraft.v1.Partition/Watch";
     let mut stream = caller.stream::<_, PartitionEvent>(path, request);
-    let first = crate::harness::caller::next(&mut stream).await.ok()??;
+    let first = caller::next(&mut stream).await.ok()??;
     let partition_event::Event::ServiceConfigChanged(event) = first.event? else { return None };
     event.config.map(|config| config.leader)
 }
