@@ -4,7 +4,8 @@
 //!
 //! `cargo bench --bench cluster` measures all four and prints a line a figure;
 //! `-- --out DIR` also writes them to `DIR/raw.csv`, `--only NAME` measures one of `transfer`,
-//! `replicas`, `replace`, `rolling`, `--mib N` says how large the state is that is brought back.
+//! `replicas`, `replace`, `rolling`, `--mib N` says how large the state is that is brought back,
+//! `--node FILE` which build's nodes are measured.
 //! Inside `cargo test` each runs for an instant. Every acknowledged increment is counted and
 //! compared with the counters, and the replaced replica has to lead and answer.
 
@@ -212,7 +213,13 @@ async fn saturate(
     let done = report.done as f64;
     let per_cpu = done / (cpu_ns as f64 / 1e9);
     let median = report.micros.get(report.micros.len() / 2).copied().unwrap_or(0);
-    figures.add("replicas", round, &format!("{name}: a second"), done / report.took.as_secs_f64(), "");
+    figures.add(
+        "replicas",
+        round,
+        &format!("{name}: a second"),
+        done / report.took.as_secs_f64(),
+        "",
+    );
     figures.add("replicas", round, &format!("{name}: a leader's CPU-second"), per_cpu, "");
     figures.add("replicas", round, &format!("{name}: p50"), f64::from(median), "us");
     per_cpu

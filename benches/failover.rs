@@ -39,7 +39,11 @@ async fn measure(kills: usize, dir: &Path) {
         let began = Instant::now();
         cluster.kill(victim);
         let outage = load.stall(began).await;
-        println!("kill {kill}: node {} of {} leaders, {outage:.1?}", victim + 1, leads(&view, victim));
+        println!(
+            "kill {kill}: node {} of {} leaders, {outage:.1?}",
+            victim + 1,
+            leads(&view, victim)
+        );
         outages.push(outage);
         cluster.run(victim);
     }

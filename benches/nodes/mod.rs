@@ -64,7 +64,7 @@ impl Cluster {
     /// Starts a node that does not run.
     pub fn run(&mut self, at: usize) {
         let place = &self.places[at];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringraft"));
+        let mut command = Command::new(binary());
         command.arg("serve").arg("--config").arg(self.dir.join("node.toml"));
         command.arg("--data-dir").arg(self.data(at));
         command.args(["--node-id", &place.id.to_string(), "--shards", "1", "--trace", "error"]);
@@ -146,6 +146,12 @@ impl Drop for Cluster {
             let _ = child.wait();
         }
     }
+}
+
+/// What runs: this build's, or the one that `--node FILE` names.
+fn binary() -> String {
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--node");
+    arguments.nth(1).unwrap_or_else(|| env!("CARGO_BIN_EXE_ringraft").to_owned())
 }
 
 /// How many partitions of a view the node at this place leads.

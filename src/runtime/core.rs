@@ -86,8 +86,7 @@ impl Core {
     async fn serve(mut self) -> Result<(), Fatal> {
         let directory = disk::shard_directory(&self.config.data_dir, self.shard);
         let here = (self.speaker, self.shard);
-        let mut peers =
-            Peers::new(here, self.known.clone(), directory.clone(), self.prng.fork(3));
+        let mut peers = Peers::new(here, self.known.clone(), directory.clone(), self.prng.fork(3));
         peers.limit_snapshots(self.config.snapshot_rate);
         let peers = Rc::new(RefCell::new(peers));
         let port = self.peer_socket.take().map(|socket| {

@@ -329,7 +329,9 @@ impl World {
                 let segments = &self.shards[from].disk.segments;
                 let whole = snapshot.whole(|place| {
                     let start = place.offset as usize;
-                    Some(segments.get(&place.segment)?[start..start + place.bytes as usize].to_vec())
+                    Some(
+                        segments.get(&place.segment)?[start..start + place.bytes as usize].to_vec(),
+                    )
                 });
                 let whole = whole.expect("what is durable is found again");
                 let pieces = bundle::pieces(&whole, snapshot.partition, snapshot.tag());
