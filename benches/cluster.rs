@@ -39,6 +39,7 @@ struct Plan {
     rounds: usize,
     span: Duration,
     mib: u64,
+    value_bytes: usize,
     rollings: usize,
 }
 
@@ -49,7 +50,7 @@ impl Plan {
             arguments.get(place + 1).cloned()
         };
         let measures = arguments.iter().any(|argument| argument == "--bench");
-        let mib = after("--mib").map(|mib| mib.parse().expect("--mib takes a number"));
+        let number = |word| after(word).map(|text| text.parse().expect("it takes a number"));
         let (transfers, rounds, millis, rollings) =
             if measures { (50, 5, 3000, 5) } else { (1, 1, 50, 1) };
         Plan {
@@ -58,7 +59,8 @@ impl Plan {
             transfers,
             rounds,
             span: Duration::from_millis(millis),
-            mib: mib.unwrap_or(if measures { 1024 } else { 2 }),
+            mib: number("--mib").unwrap_or(if measures { 1024 } else { 2 }),
+            value_bytes: number("--value-bytes").unwrap_or(1024) as usize,
             rollings,
         }
     }
@@ -244,10 +246,11 @@ async fn replace(plan: &Plan, dir: &Path, figures: &mut Figures) {
     let leader = (0..3).find(|at| leads(&view, *at) > 0).expect("a leader");
     let options = Options { patience: Duration::from_secs(60), ..Options::to(cluster.endpoints()) };
     let client = Client::connect(options).await.expect("a client");
-    let entries = plan.mib << 10;
+    let (bytes, entries) = (plan.value_bytes, (plan.mib << 20) / plan.value_bytes as u64);
     let began = Instant::now();
-    fill(&client, entries).await;
-    figures.add("replace", 0, "filled with values of 1 KiB", entries as f64, "");
+    fill(&client, entries, bytes).await;
+    figures.add("replace", 0, "entries", entries as f64, "");
+    figures.add("replace", 0, "each value", bytes as f64, "bytes");
     figures.add("replace", 0, "filling", began.elapsed().as_secs_f64(), "s");
     memory(figures, &cluster, leader, "leader, filled");
     let gone = (0..3).find(|at| *at != leader).expect("a follower");
@@ -259,18 +262,18 @@ async fn replace(plan: &Plan, dir: &Path, figures: &mut Figures) {
     forget_peaks(&cluster, &[leader, 3]);
     let probes = Probes::start(&client);
     tokio::time::sleep(plan.span).await;
-    probes.tell(figures, "before");
+    probes.tell(figures, "before").await;
     let began = Instant::now();
     let (request, address) = (join(&cluster, leader), cluster.places[3].api.parse().unwrap());
     let _: JoinResponse = blocking(address, "Join", request).await;
     figures.add("replace", 1, "joined and votes", began.elapsed().as_secs_f64(), "s");
-    probes.tell(figures, "until it votes");
+    probes.tell(figures, "until it votes").await;
     memory(figures, &cluster, leader, "leader, while it joined");
     memory(figures, &cluster, 3, "newcomer, while it joined");
     tokio::time::sleep(plan.span).await;
-    probes.tell(figures, "after");
+    probes.tell(figures, "after").await;
     probes.end().await;
-    lead_and_answer(&mut cluster, leader, gone, &client, entries).await;
+    lead_and_answer(&cluster, (leader, gone), &client, entries, bytes).await;
     figures.add("replace", 1, "the newcomer counts alone with another", 1.0, "");
 }
 
@@ -321,7 +324,7 @@ async fn look_until_served(api: &str) {
     }
 }
 
-async fn fill(client: &Client, entries: u64) {
+async fn fill(client: &Client, entries: u64, bytes: usize) {
     let next = Arc::new(AtomicU64::new(0));
     let tasks: Vec<_> = (0..256)
         .map(|_| {
@@ -332,7 +335,8 @@ async fn fill(client: &Client, entries: u64) {
                     if number >= entries {
                         return;
                     }
-                    map.put(&format!("{number:016}"), value(number)).await.expect("put");
+                    let key = format!("{number:016}");
+                    map.put(&key, value(number, bytes)).await.expect("put");
                 }
             })
         })
@@ -342,19 +346,19 @@ async fn fill(client: &Client, entries: u64) {
     }
 }
 
-fn value(number: u64) -> Vec<u8> {
-    let mut value = vec![(number % 251) as u8; 1024];
+fn value(number: u64, bytes: usize) -> Vec<u8> {
+    let mut value = vec![(number % 251) as u8; bytes];
     value[..8].copy_from_slice(&number.to_le_bytes());
     value
 }
 
 /// Without the other two founders but one, a majority needs the newcomer; all is there.
 async fn lead_and_answer(
-    cluster: &mut Cluster,
-    leader: usize,
-    gone: usize,
+    cluster: &Cluster,
+    (leader, gone): (usize, usize),
     client: &Client,
     entries: u64,
+    bytes: usize,
 ) {
     let address = cluster.places[leader].api.parse().unwrap();
     let _: LeaveResponse = blocking(address, "Leave", LeaveRequest { group_id: 1 }).await;
@@ -362,7 +366,7 @@ async fn lead_and_answer(
     assert_eq!(left.len(), 2);
     for number in [0, entries / 2, entries - 1] {
         let found = client.map("state").get(&format!("{number:016}")).await.expect("it was put");
-        assert_eq!(found.value[..], value(number)[..]);
+        assert_eq!(found.value[..], value(number, bytes)[..]);
     }
     client.map("state").put("last", "word").await.expect("a majority with the newcomer");
 }
@@ -378,7 +382,7 @@ impl Probes {
     fn start(client: &Client) -> Probes {
         let stop = Arc::new(AtomicBool::new(false));
         let took = Arc::new(Mutex::new(Vec::new()));
-        let tasks = (0..8)
+        let tasks = (0..PROBES)
             .map(|at| {
                 let map = client.map("probes");
                 let (stop, took) = (stop.clone(), took.clone());
@@ -398,9 +402,12 @@ impl Probes {
         Probes { stop, took, tasks }
     }
 
-    fn tell(&self, figures: &mut Figures, when: &str) {
+    /// What came since it was last told, once each client had a success.
+    async fn tell(&self, figures: &mut Figures, when: &str) {
+        while self.took.lock().expect("no panic").len() < PROBES {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let mut took = std::mem::take(&mut *self.took.lock().expect("no panic"));
-        assert!(!took.is_empty(), "no command succeeded {when}");
         took.sort();
         figures.add("replace", 1, &format!("commands {when}"), took.len() as f64, "");
         for (name, part) in [("p50", 0.5), ("p99", 0.99), ("longest", 1.0)] {
@@ -415,6 +422,9 @@ impl Probes {
         }
     }
 }
+
+/// Clients that probe.
+const PROBES: usize = 8;
 
 /// What a node holds now, and held at most since peaks were forgotten.
 fn memory(figures: &mut Figures, cluster: &Cluster, at: usize, who: &str) {
