@@ -6,6 +6,8 @@
 //! `replies` stem only from applied commands and confirmed reads. Absent on purpose: journal and
 //! wire types.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, HardState, Message};
 
@@ -26,9 +28,9 @@ pub struct Effects {
     pub records: Vec<(PartitionId, Record)>,
     /// To peers, with this turn's bundles.
     pub messages: Vec<(PartitionId, Message)>,
-    /// Snapshots to peers, on their own stream. Each is a `MsgSnapshot` with its state, and
-    /// everyone who belongs to the group there.
-    pub snapshots: Vec<(PartitionId, Message, Vec<Member>)>,
+    /// Snapshots to peers, on their own stream. Each is a `MsgSnapshot` without its state, everyone
+    /// who belongs to the group there, and where in the journal its slices are.
+    pub snapshots: Vec<(PartitionId, Message, Vec<Member>, Arc<[Place]>)>,
     /// Partitions whose members changed, and who belongs to them no more.
     pub changed: Vec<(PartitionId, Vec<Member>)>,
     /// To callers.
@@ -55,6 +57,19 @@ pub enum Record {
     SnapshotSlice(Bytes),
     /// It is whole.
     SnapshotEnd(SnapshotFacts),
+}
+
+/// Where a slice of a snapshot lies in the journal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// In which segment.
+    pub segment: u64,
+    /// Where its bytes begin there.
+    pub offset: u64,
+    /// How many there are.
+    pub bytes: u32,
+    /// CRC-32C of them: a segment that was used again since says something else.
+    pub checksum: u32,
 }
 
 /// What a snapshot is of.

@@ -214,6 +214,34 @@ fn a_snapshot_that_is_lost_is_sent_again() {
 }
 
 #[test]
+fn a_snapshot_that_is_cut_in_the_middle_begins_again() {
+    for pieces in [1, 2, 5] {
+        let mut world = World::three_with(13, |settings| {
+            settings.snapshot_entries = 10;
+            settings.retain_entries = 2;
+            settings.snapshot_turn_bytes = 64;
+        });
+        world.found_everywhere(P, &[member(1), member(2), member(3)]);
+        world.elect_first(&[P]);
+        world.cut(2, true);
+        for _ in 0..40 {
+            world.ask(0, P, Ask::Command, &open_session());
+            world.run();
+        }
+        world.cut(2, false);
+        world.break_snapshot(2, pieces);
+        world.settle();
+        world.settle();
+        let digests = world.digests(P);
+        assert!(digests.iter().all(|digest| *digest == digests[0]), "{pieces}: {digests:?}");
+        assert_eq!(world.snapshots_delivered, 2, "{pieces}");
+        world.crash(2);
+        world.settle();
+        assert_eq!(world.digests(P)[2], digests[0], "{pieces}: what was cut is void");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..10 {
         let trace = || {
