@@ -253,8 +253,8 @@ async fn run(dir: &Path, layouts: &[(u32, u32)], idle: Duration) {
     println!("\n{}", table(&rows));
 }
 
-/// A line a layout and start, with the node that did most. The memory is what each partition adds to
-/// that of a node with one.
+/// A line a layout and start, with the node that did most. The memory is what each partition adds
+/// to that of a node with one.
 fn table(rows: &[Row]) -> String {
     let mut text = "| shards | partitions | start | all led | idle, of a core | wakes a second \
                     | memory a partition |\n|---|---|---|---|---|---|---|\n"

@@ -51,8 +51,8 @@ pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
 /// Calls and answers that one bundle carries beside raft's messages; what is more goes in another.
 pub const POST_BYTES_MAX: usize = BUNDLE_BYTES_MAX / 2;
 
-/// Groups that begin to rest in one tick; about 20 bytes each in a bundle to every member. More wait a
-/// tick.
+/// Groups that begin to rest in one tick; about 20 bytes each in a bundle to every member. More
+/// wait a tick.
 pub const RESTS_TURN_MAX: usize = 4096;
 
 /// Read rounds that wait for their quorum in one partition; past it queries join the next one.

@@ -80,6 +80,7 @@ fn fresh_seeds() {
 /// case rare or loses it hears of it.
 const MET: [(Seen, u64); Seen::ALL.len()] = [
     (Seen::Forwarded, 430),
+    (Seen::Rested, 390),
     (Seen::BundleLost, 360),
     (Seen::PostMissed, 420),
     (Seen::Joined, 190),

@@ -11,6 +11,8 @@ use std::fmt;
 pub enum Seen {
     /// A call went on to the node that leads.
     Forwarded,
+    /// A replica rested, because nothing happened in its group.
+    Rested,
     /// A bundle was lost between nodes, with whatever calls and answers were in it.
     BundleLost,
     /// A shard noticed that some earlier post of a peer had not come.
@@ -65,8 +67,9 @@ pub enum Seen {
 
 impl Seen {
     /// All of them, in their order.
-    pub const ALL: [Seen; 26] = [
+    pub const ALL: [Seen; 27] = [
         Seen::Forwarded,
+        Seen::Rested,
         Seen::BundleLost,
         Seen::PostMissed,
         Seen::Joined,

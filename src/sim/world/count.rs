@@ -78,6 +78,7 @@ pub(super) fn shards(node: &Node, into: &mut Coverage) {
     for shard in node.cores.iter().filter_map(|core| core.shard.as_ref()) {
         let stats = shard.stats();
         into.add(Seen::Forwarded, stats.passed_on);
+        into.add(Seen::Rested, stats.rests);
         into.add(Seen::PostMissed, stats.posts_missed);
     }
 }
