@@ -1,8 +1,8 @@
 //! The results of a run, as a value that is printed, written, and added to others.
 //!
 //! `--json` is this value; so what `load merge` reads is what any run wrote. Histograms are in it
-//! as the bytes of HdrHistogram's V2 format in base64, so nothing is lost between hosts. Latencies in
-//! numbers are microseconds.
+//! as the bytes of HdrHistogram's V2 format in base64, so nothing is lost between hosts. Latencies
+//! in numbers are microseconds.
 
 use std::fmt::Write as _;
 

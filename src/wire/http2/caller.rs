@@ -132,6 +132,9 @@ struct Fields {
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 30;
 
+/// Frames that concern a call, which the connection is not.
+const OF_A_CALL: [u8; 4] = [kind::DATA, kind::HEADERS, kind::RST_STREAM, kind::CONTINUATION];
+
 /// Our part of the peer's table: the protocol's default.
 const TABLE_BYTES: usize = 4096;
 
@@ -276,6 +279,9 @@ impl Caller {
             let Some(body) = input.get(*at + HEAD_BYTES..*at + HEAD_BYTES + head.len) else {
                 return Ok(None);
             };
+            if head.stream == 0 && OF_A_CALL.contains(&head.kind) {
+                return Err(Code::Protocol);
+            }
             *at += HEAD_BYTES;
             if head.kind == kind::DATA {
                 self.begin_data(head, body, at)?;
