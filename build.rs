@@ -91,7 +91,7 @@ fn proto_files(directory: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
 /// The commit that `--version` names; `unknown` outside a checkout.
 fn record_commit() {
     // Only what is there is watched: cargo builds everything anew, every time, for a path that is
-    // missing. In a worktree `.git` is a file, and what others commit to their branches is not ours.
+    // missing. In a worktree `.git` is a file, and commits to other branches are not ours.
     let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
     for name in ["HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
         let path = git(&["rev-parse", "--git-path", name]);

@@ -34,7 +34,8 @@
 //!
 //! Absent on purpose: files (`runtime/disk.rs` obeys the orders), raft, compression (blocks are
 //! small and disks are not the limit), an index (recovery reads everything once; beside it only
-//! the slices of a snapshot are read again, whose places are told as they are written). Next: `record.rs` for the bodies, `recover.rs` for the way back.
+//! the slices of a snapshot are read again, whose places are told as they are written). Next:
+//! `record.rs` for the bodies, `recover.rs` for the way back.
 
 pub mod aligned;
 pub mod block;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Idle ──take──► Taking ──last slice──► Taken ──durable──► Idle      apply waits while Taking
-//!   └──head comes──► Arriving ──last slice──► Offered ──raft installs──► Received ──durable──► Idle
+//!   └─head comes──► Arriving ──last slice──► Offered ──raft installs──► Received ──durable──► Idle
 //!                       │                        └── raft ignores it ──► Idle
 //!                       └── broken, or nothing comes for long ──► Idle
 //! ```
@@ -111,7 +111,7 @@ pub(super) enum Coming {
     /// What has come of it.
     State(Box<Reading>),
     /// A witness needs none.
-    Nothing(Machine),
+    Nothing(Box<Machine>),
 }
 
 impl Coming {
@@ -130,7 +130,7 @@ impl Coming {
     fn finish(self) -> Option<(Machine, u64)> {
         match self {
             Coming::State(reading) => reading.finish().ok(),
-            Coming::Nothing(machine) => Some((machine, 0)),
+            Coming::Nothing(machine) => Some((*machine, 0)),
         }
     }
 }

@@ -28,9 +28,8 @@ pub struct Effects {
     pub records: Vec<(PartitionId, Record)>,
     /// To peers, with this turn's bundles.
     pub messages: Vec<(PartitionId, Message)>,
-    /// Snapshots to peers, on their own stream. Each is a `MsgSnapshot` without its state, everyone
-    /// who belongs to the group there, and where in the journal its slices are.
-    pub snapshots: Vec<(PartitionId, Message, Vec<Member>, Arc<[Place]>)>,
+    /// Snapshots to peers, on their own stream.
+    pub snapshots: Vec<Departure>,
     /// Partitions whose members changed, and who belongs to them no more.
     pub changed: Vec<(PartitionId, Vec<Member>)>,
     /// To callers.
@@ -42,6 +41,19 @@ pub struct Effects {
     /// Whose snapshot is being taken. One at a time in a shard: its partition applies nothing
     /// meanwhile, and two at once would both wait twice as long.
     pub snapshot_of: Option<PartitionId>,
+}
+
+/// A snapshot that leaves for a peer.
+#[derive(Debug)]
+pub struct Departure {
+    /// Of which partition.
+    pub partition: PartitionId,
+    /// The `MsgSnapshot`, without its state.
+    pub message: Message,
+    /// Everyone who belongs to the group there.
+    pub members: Vec<Member>,
+    /// Where in the journal its slices are.
+    pub places: Arc<[Place]>,
 }
 
 /// What a partition must find again after a crash.

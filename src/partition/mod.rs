@@ -464,7 +464,7 @@ impl Partition {
         let sender = (NodeId(u32::try_from(message.from).unwrap_or(0)), tag);
         let bounds = rules.bounds.clone();
         let coming = if self.witness {
-            Coming::Nothing(Machine::new(self.id, bounds))
+            Coming::Nothing(Box::new(Machine::new(self.id, bounds)))
         } else {
             Coming::State(Box::new(Reading::new(self.id, bounds)))
         };

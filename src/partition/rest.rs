@@ -153,7 +153,6 @@ impl Partition {
         if self.halted || waits || changes || wishes || self.lost.is_some() {
             return false;
         }
-        let level = self.applied == self.replica.last() && self.replica.is_level();
-        level && (!self.replica.is_leader() || !self.replica.log().has_shelf())
+        self.applied == self.replica.last() && self.replica.is_level()
     }
 }

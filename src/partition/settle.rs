@@ -18,7 +18,7 @@ use raft::{
 use super::{
     Fresh, HALTED, NOT_LEADER, Partition, Proposed, Rules, Waiting,
     capture::Installation,
-    effects::{Effects, Origin, Record, SnapshotFacts},
+    effects::{Departure, Effects, Origin, Record, SnapshotFacts},
     member::{Member, Next, Standing, Step, everyone, hand_over},
     reply::{Event, Happening, Refusal},
     witness::Deferred,
@@ -86,7 +86,7 @@ impl Partition {
         // What was not said yet stays unsaid: the records may rest on a state that is wrong.
         effects.records.retain(|(partition, _)| *partition != self.id);
         effects.messages.retain(|(partition, _)| *partition != self.id);
-        effects.snapshots.retain(|(partition, ..)| *partition != self.id);
+        effects.snapshots.retain(|departure| departure.partition != self.id);
         self.wishes.refuse(&Refusal::Unavailable(HALTED), &mut effects.replies);
         self.refuse_all(&Refusal::Unavailable(HALTED), &mut effects.replies);
         self.waiting.clear();
@@ -313,7 +313,8 @@ impl Partition {
         self.capturing.sending(to, index);
         let stateless = self.replica.log().is_witness(message.to);
         let places = self.capturing.places_of(index).filter(|_| !stateless).unwrap_or_default();
-        effects.snapshots.push((self.id, message, self.members.clone(), places));
+        let (partition, members) = (self.id, self.members.clone());
+        effects.snapshots.push(Departure { partition, message, members, places });
         self.tell(now, Happening::SendSnapshotStarted { index, to }, effects);
     }
 

@@ -50,8 +50,8 @@ use super::{
 };
 use crate::id::{NodeId, Position, Term};
 
-/// What a leader has for witnesses while its own disk or another member comes first. raft bounds what is under way
-/// to each.
+/// What a leader has for witnesses while its own disk or another member comes first. raft bounds
+/// what is under way to each.
 #[derive(Debug, Default)]
 pub(super) struct Deferred {
     /// In the order in which they were to leave.

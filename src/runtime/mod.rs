@@ -30,7 +30,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
@@ -180,11 +180,7 @@ impl Node {
         }
         drop(tell_ready);
         node.gather_ready(&hear_ready)?;
-        // Only now is it known which partitions there are (wire.md, decision 13).
-        for gate in gates {
-            // A core that ended has said why by now, or ends the process.
-            let _ = gate.send(());
-        }
+        open_all(gates);
         node.await_listening(&hear_ready)?;
         Ok(node)
     }
@@ -302,6 +298,14 @@ fn as_founded(config: &NodeConfig, founded: Option<Founded>) -> NodeConfig {
 fn place(cores: &[usize], pinned: bool, node: NodeId, at: usize) -> Placement {
     let own = node.0 as usize - 1 + at;
     if pinned { Placement::Fixed(cores[own % cores.len()]) } else { Placement::Unbound }
+}
+
+/// Lets the cores listen: only now is it known which partitions there are (wire.md, decision 13).
+fn open_all(gates: Vec<Sender<()>>) {
+    for gate in gates {
+        // A core that ended has said why by now, or ends the process.
+        let _ = gate.send(());
+    }
 }
 
 fn spawn(core: core::Core, placement: Placement) -> Result<ExecutorJoinHandle<()>, Fatal> {

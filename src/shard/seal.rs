@@ -9,7 +9,7 @@ use crate::{
     id::{Mark, NodeId, PartitionId, Position, ShardId},
     journal::Order,
     limits::BUNDLE_BYTES_MAX,
-    partition::{Partition, member, reply::Happening},
+    partition::{Partition, effects::Departure, member, reply::Happening},
     time::Now,
     wire::bundle,
 };
@@ -133,7 +133,8 @@ impl Shard {
     }
 
     fn seal_snapshots(&mut self, outbox: &mut Outbox) {
-        for (partition, message, members, places) in self.effects.snapshots.drain(..) {
+        for departure in self.effects.snapshots.drain(..) {
+            let Departure { partition, message, members, places } = departure;
             let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
             let position = Position(message.get_snapshot().get_metadata().index);
             let members = members.iter().map(member::written).collect();

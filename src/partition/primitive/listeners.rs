@@ -111,7 +111,7 @@ impl Listeners {
 
     /// Writes the next listener behind `place.index`: the kind's listener message (1 `index`,
     /// 2 `key`) with 100 session and 101 sequence number. They are a kind's first records, at step
-    /// 0; `false` when there are no more: the place is, or then moves to, the start of a later step.
+    /// 0; `false` when there are no more, and then the place is at the start of a later step.
     pub fn record(&self, place: &mut Place, into: &mut Vec<u8>) -> bool {
         if place.step > 0 {
             return false;
