@@ -18,10 +18,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     messages("rsm", &["rsm"], &out)?;
     messages("grpc", &["grpc"], &out)?;
     messages("peer", &["peer"], &out)?;
+    messages("cluster", &["cluster"], &out)?;
 
     // What server reflection shows (src/edge/reflect.rs). A tree that is served belongs here.
-    descriptors("documented", &["documented", "rsm", "grpc"], &out)?;
-    descriptors("released", &[RELEASED, &["rsm", "grpc"]].concat(), &out)?;
+    descriptors("documented", &["documented", "rsm", "grpc", "cluster"], &out)?;
+    descriptors("released", &[RELEASED, &["rsm", "grpc", "cluster"]].concat(), &out)?;
 
     record_commit();
     Ok(())
@@ -88,14 +89,22 @@ fn proto_files(directory: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
 
 /// The commit that `--version` names; `unknown` outside a checkout.
 fn record_commit() {
-    println!("cargo::rerun-if-changed=.git/HEAD");
-    println!("cargo::rerun-if-changed=.git/refs/heads");
-    let commit = Command::new("git")
-        .args(["rev-parse", "--short=12", "HEAD"])
-        .output()
-        .ok()
-        .filter(|output| output.status.success())
-        .and_then(|output| String::from_utf8(output.stdout).ok())
-        .map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned());
+    // Only what is there is watched: cargo builds everything anew, every time, for a path that is
+    // missing. In a worktree `.git` is a file, and what others commit to their branches is not ours.
+    let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
+    for name in ["HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
+        let path = git(&["rev-parse", "--git-path", name]);
+        if let Some(path) = path.filter(|path| Path::new(path).exists()) {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+    let commit = git(&["rev-parse", "--short=12", "HEAD"]);
+    let commit = commit.unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=RINGRAFT_COMMIT={commit}");
+}
+
+fn git(words: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(words).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
 }

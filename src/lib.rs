@@ -48,6 +48,8 @@ pub mod id;
 pub mod journal;
 pub mod limits;
 #[cfg(feature = "io")]
+pub mod load;
+#[cfg(feature = "io")]
 pub mod mesh;
 pub mod partition;
 #[cfg(feature = "io")]

@@ -51,6 +51,10 @@ pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
 /// Calls and answers that one bundle carries beside raft's messages; what is more goes in another.
 pub const POST_BYTES_MAX: usize = BUNDLE_BYTES_MAX / 2;
 
+/// Groups that begin to rest in one tick; about 20 bytes each in a bundle to every member. More wait a
+/// tick.
+pub const RESTS_TURN_MAX: usize = 4096;
+
 /// Read rounds that wait for their quorum in one partition; past it queries join the next one.
 pub const READ_ROUNDS_MAX: usize = 64;
 
@@ -180,8 +184,18 @@ pub const CLUSTER_NODES_MAX: usize = 256;
 /// Callers of one partition that wait for a change of its members.
 pub const WISHES_MAX: usize = 32;
 
+/// How long a change that an operator wants may take: by default several elections and what a
+/// follower that was just started needs, and at most what somebody waits for.
+pub const OPERATOR_PATIENCE: Span = Span::secs(10);
+/// See there.
+pub const OPERATOR_PATIENCE_MAX: Span = Span::secs(60);
+
 /// Joins and leaves that one shard has under way.
 pub const ERRANDS_MAX: usize = 4096;
+
+/// Groups of which a shard knows who belongs to them without having a replica: as many as it could
+/// have.
+pub const GROUPS_HEARD_OF_MAX: usize = PARTITIONS_MAX;
 
 /// Nodes that a shard remembers for a while though no group of its own names them.
 pub const GUEST_NODES_MAX: usize = 256;

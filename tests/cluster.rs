@@ -56,7 +56,7 @@ async fn three_nodes_survive_kills() {
     load.finish().await;
 }
 
-/// Two of five are killed at once, the leader among them.
+/// Two of five are killed at once, or stand still, the leader among them; then each ends in turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_nodes_survive_two() {
     if !possible() {
@@ -64,15 +64,66 @@ async fn five_nodes_survive_two() {
     }
     let mut cluster = Cluster::of(5).await;
     let load = Load::start(&cluster.apis, 4).await;
-    for round in 0..3 {
-        load.progress(10).await;
+    for round in 0..2 {
+        load.progress(5).await;
         let leader = cluster.leader().await;
         let other = (leader + round) % 5 + 1;
         cluster.kill(leader);
         cluster.kill(other);
-        load.progress(10).await;
+        load.progress(5).await;
         cluster.run(leader);
         cluster.run(other);
+        load.healed(5).await;
+        cluster.whole().await;
+        let leader = cluster.leader().await;
+        let both = [leader, cluster.next(leader)];
+        for id in both {
+            send(cluster.pid(id), "STOP");
+        }
+        load.progress(5).await;
+        assert!(!both.contains(&cluster.leader().await), "who stands still does not lead");
+        for id in both {
+            send(cluster.pid(id), "CONT");
+        }
+        load.healed(5).await;
+        cluster.whole().await;
+    }
+    for id in 1..=5 {
+        tokio::task::block_in_place(|| cluster.place_mut(id).end());
+        load.healed(3).await;
+        cluster.run(id);
+    }
+    cluster.whole().await;
+    load.finish().await;
+}
+
+/// A leader and another one of five are cut off: the three go on, and the two follow when they are
+/// back. Then one more is cut off from each half, and nobody goes on until that ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_nodes_in_two_halves_have_one_leader() {
+    if !possible() {
+        return;
+    }
+    let proxies = Proxies::new();
+    let cluster = Cluster::behind(&proxies, 5).await;
+    let load = Load::start(&cluster.apis, 4).await;
+    for _ in 0..2 {
+        load.progress(5).await;
+        let leader = cluster.leader().await;
+        let few = [leader, cluster.next(leader)];
+        let many: Vec<u32> = (1..=5).filter(|id| !few.contains(id)).collect();
+        let ways = |from: &[u32], to: &[u32]| -> Vec<(u32, u32)> {
+            from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))).collect()
+        };
+        proxies.cut(ways(&few, &many));
+        proxies.cut(ways(&many, &few));
+        load.progress(5).await;
+        // The three are split as well: no majority is left, and nothing is acknowledged.
+        proxies.cut(ways(&many[..1], &many[1..]));
+        proxies.cut(ways(&many[1..], &many[..1]));
+        load.stalls().await;
+        proxies.mend();
+        load.healed(5).await;
         cluster.whole().await;
     }
     load.finish().await;
@@ -95,6 +146,7 @@ async fn a_paused_leader_is_replaced_and_answers_nothing_stale() {
         eprintln!("node {leader} stopped: on after {:?}", began.elapsed());
         assert_ne!(cluster.leader().await, leader);
         send(cluster.pid(leader), "CONT");
+        load.healed(5).await;
         cluster.whole().await;
     }
     load.finish().await;
@@ -174,7 +226,7 @@ async fn cut_links_lose_nothing() {
         load.progress(5).await;
         eprintln!("hears {hears}, speaks {speaks}: on after {:?}", began.elapsed());
         proxies.mend();
-        load.progress(5).await;
+        load.healed(5).await;
     }
     cluster.whole().await;
     load.finish().await;

@@ -42,6 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("frontend", SHELL),
     ("peer", SHELL),
     ("runtime", SHELL),
+    ("load", &["id", "time", "prng", "limits", "config", "wire", "workload"]),
     ("client", &["id", "time", "prng", "limits", "config", "wire"]),
     (
         "cli",

@@ -1,22 +1,14 @@
 //! `ringraft counter`: read and change a counter.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::json;
 
-use super::target::Target;
+use super::target::Flags;
 use super::{Exit, Failure};
 
 /// What is typed.
-#[derive(Args)]
-pub struct Flags {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    target: Target,
-}
-
 #[derive(Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Print its value; a counter that nobody wrote is 0.
     #[command(after_help = "Example:\n  ringraft counter get visits")]
     Get {
@@ -71,7 +63,7 @@ enum Command {
 ///
 /// # Errors
 /// As the table of exit statuses says.
-pub fn run(flags: &Flags) -> Result<Exit, Failure> {
+pub(super) fn run(flags: &Flags<Command>) -> Result<Exit, Failure> {
     let target = &flags.target;
     target.with_client(async |client| {
         let counter = client.counter(flags.command.name());

@@ -1,24 +1,16 @@
 //! `ringraft countermap`: read, change and watch a map of counters.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::json;
 
 use super::show::{Told, shown};
-use super::target::Target;
+use super::target::Flags;
 use super::{Exit, Failure};
 use crate::client::{CounterMap, Entry, Fault, Status};
 
 /// What is typed.
-#[derive(Args)]
-pub struct Flags {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    target: Target,
-}
-
 #[derive(Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Print the value of an entry; exit status 8 if there is none.
     #[command(after_help = "Example:\n  ringraft countermap get stock apples")]
     Get {
@@ -138,7 +130,7 @@ enum Command {
 ///
 /// # Errors
 /// As the table of exit statuses says.
-pub fn run(flags: &Flags) -> Result<Exit, Failure> {
+pub(super) fn run(flags: &Flags<Command>) -> Result<Exit, Failure> {
     let target = &flags.target;
     target.with_client(async |client| {
         let map = client.countermap(flags.command.name());

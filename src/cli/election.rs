@@ -1,28 +1,20 @@
 //! `ringraft election`: stand in an election, or watch one.
 
+use clap::Subcommand;
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::hold::{Ended, Trailing, while_held};
 use super::show::{AGAIN, Told, shown};
-use super::target::{Stop, Target};
+use super::target::{Flags, Stop, Target};
 use super::{Exit, Failure, note, say};
 use crate::client::election::Term;
 use crate::client::{Client, Election, Fault, Stream};
 
 /// What is typed.
-#[derive(Args)]
-pub struct Flags {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    target: Target,
-}
-
 #[derive(Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Stand, and lead while a command runs.
     ///
     /// Ends as the command ends. The command finds the term in RINGRAFT_ELECTION_TERM, which grows
@@ -95,7 +87,7 @@ enum Command {
 ///
 /// # Errors
 /// As the table of exit statuses says.
-pub fn run(flags: &Flags) -> Result<Exit, Failure> {
+pub(super) fn run(flags: &Flags<Command>) -> Result<Exit, Failure> {
     let target = &flags.target;
     // Closing the session takes every candidate of ours out, also when withdrawing failed.
     target.with_client(async |client| match &flags.command {

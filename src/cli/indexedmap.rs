@@ -6,22 +6,14 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::show::{Told, shown, value};
-use super::target::{Target, lifetime};
+use super::target::{Flags, lifetime};
 use super::{Exit, Failure};
 use crate::client::indexedmap::{At, IndexedEntry, IndexedEvent};
 use crate::client::{Fault, IndexedMap};
 
 /// What is typed.
-#[derive(Args)]
-pub struct Flags {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    target: Target,
-}
-
 #[derive(Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Add an entry at the end and print it; exit status 8 if its key is there.
     #[command(after_help = "Example:\n  ringraft indexedmap append queue job-1 sweep")]
     Append {
@@ -144,7 +136,7 @@ enum Command {
 /// Which entry is meant.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
-struct Which {
+pub(super) struct Which {
     /// The entry's key.
     key: Option<String>,
     /// The entry's index, instead of its key.
@@ -156,7 +148,7 @@ struct Which {
 ///
 /// # Errors
 /// As the table of exit statuses says.
-pub fn run(flags: &Flags) -> Result<Exit, Failure> {
+pub(super) fn run(flags: &Flags<Command>) -> Result<Exit, Failure> {
     let target = &flags.target;
     // Read before anything is asked of a node.
     let bytes = match &flags.command {

@@ -6,21 +6,13 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::show::{Content, Told, shown, value};
-use super::target::{Target, lifetime};
+use super::target::{Flags, Target, lifetime};
 use super::{Exit, Failure};
 use crate::client::{Entry, Fault, Map, Versioned, Written};
 
 /// What is typed.
-#[derive(Args)]
-pub struct Flags {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    target: Target,
-}
-
 #[derive(Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Write an entry and print its version.
     #[command(after_help = "Example:\n  ringraft map put greetings hello world --ttl 5m")]
     Put {
@@ -107,7 +99,7 @@ enum Command {
 
 /// An entry to write.
 #[derive(Args)]
-struct Wanted {
+pub(super) struct Wanted {
     /// The map.
     name: String,
     /// The entry's key.
@@ -123,7 +115,7 @@ struct Wanted {
 ///
 /// # Errors
 /// As the table of exit statuses says.
-pub fn run(flags: &Flags) -> Result<Exit, Failure> {
+pub(super) fn run(flags: &Flags<Command>) -> Result<Exit, Failure> {
     let target = &flags.target;
     // Read before anything is asked of a node.
     let value = match flags.command.written() {

@@ -23,6 +23,8 @@ pub mod hold;
 #[cfg(feature = "io")]
 pub mod indexedmap;
 #[cfg(feature = "io")]
+pub mod load;
+#[cfg(feature = "io")]
 pub mod lock;
 pub mod log;
 mod log_entry;
@@ -75,7 +77,7 @@ pub enum Exit {
     Refused,
     /// The session was lost while something was held.
     Lost,
-    /// What is on disk is damaged, or a simulated run broke a promise.
+    /// What is on disk is damaged, or a simulated or measured run found a promise broken.
     Damaged,
     /// As a command that was run ended, or 128 and the signal that ended this process.
     As(u8),
@@ -131,25 +133,25 @@ enum Command {
     Serve(serve::Flags),
     /// Read and change a counter.
     #[cfg(feature = "io")]
-    Counter(counter::Flags),
+    Counter(target::Flags<counter::Command>),
     /// Read, change and watch a map of counters.
     #[cfg(feature = "io")]
-    Countermap(countermap::Flags),
+    Countermap(target::Flags<countermap::Command>),
     /// Read, change and watch a map.
     #[cfg(feature = "io")]
-    Map(map::Flags),
+    Map(target::Flags<map::Command>),
     /// Read, change and watch a map whose entries have an order.
     #[cfg(feature = "io")]
-    Indexedmap(indexedmap::Flags),
+    Indexedmap(target::Flags<indexedmap::Command>),
     /// Read, change and watch a map whose keys have many values.
     #[cfg(feature = "io")]
-    Multimap(multimap::Flags),
+    Multimap(target::Flags<multimap::Command>),
     /// Read, change and watch a set.
     #[cfg(feature = "io")]
-    Set(set::Flags),
+    Set(target::Flags<set::Command>),
     /// Read, change and watch a single value.
     #[cfg(feature = "io")]
-    Value(value::Flags),
+    Value(target::Flags<value::Command>),
     /// Hold a lock while a command runs.
     ///
     /// Ends as the command ends. The command finds the lock's fencing token in RINGRAFT_LOCK_TOKEN:
@@ -160,7 +162,7 @@ enum Command {
     Lock(lock::Flags),
     /// Stand in an election, or watch one.
     #[cfg(feature = "io")]
-    Election(election::Flags),
+    Election(target::Flags<election::Command>),
     /// Print the configuration of the published Go drivers for the nodes that run.
     ///
     /// It goes to an Atomix proxy as the configuration of a store, for drivers of 2022 (MultiRaft
@@ -169,10 +171,14 @@ enum Command {
     DriverConfig(driver_config::Flags),
     /// Found groups over several nodes, and see how they are.
     #[cfg(feature = "io")]
-    Cluster(cluster::Flags),
+    Cluster(target::Flags<cluster::Command>),
     /// Run three nodes on this machine and show how they are, until interrupted.
     #[cfg(feature = "io")]
     Demo(demo::Flags),
+    /// Drive a server, measure it, and check what it answers.
+    #[cfg(feature = "io")]
+    #[command(after_help = load::EXAMPLES)]
+    Load(load::Flags),
     /// Show what this host has and what a node wants, and time its disk.
     #[cfg(feature = "io")]
     Doctor(doctor::Flags),
@@ -219,6 +225,8 @@ impl Cli {
             #[cfg(feature = "io")]
             Some(Command::Demo(flags)) => demo::run(&flags),
             #[cfg(feature = "io")]
+            Some(Command::Load(flags)) => load::run(&flags),
+            #[cfg(feature = "io")]
             Some(Command::Doctor(flags)) => doctor::run(&flags),
             Some(Command::Log(flags)) => log::run(&flags),
             Some(Command::Sim(flags)) => sim::run(&flags),
@@ -248,7 +256,7 @@ Exit status:
    9  no node answers in time
   10  the node refuses
   11  the session was lost while a lock or an office was held
-  12  what is on disk is damaged, or a simulated run broke a promise
+  12  what is on disk is damaged, or a run of `sim` or `load` found a promise broken
  126  the command of `lock` or `election campaign` cannot be run; 127: there is none of that name
  128  and the number of the signal, when one ended it
 `lock` and `election campaign` otherwise end as the command ends that they ran.";

@@ -1,25 +1,17 @@
 //! `ringraft multimap`: read, change and watch a map whose keys have many values.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::json;
 
 use super::show::{Told, shown};
-use super::target::Target;
+use super::target::{Flags, Target};
 use super::{Exit, Failure};
 use crate::client::multimap::Pair;
 use crate::client::{Entry, MultiMap};
 
 /// What is typed.
-#[derive(Args)]
-pub struct Flags {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    target: Target,
-}
-
 #[derive(Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Add values to a key; exit status 8 if it has them all already.
     #[command(visible_alias = "add")]
     #[command(after_help = "Example:\n  ringraft multimap put tags rose red sweet")]
@@ -110,7 +102,7 @@ enum Command {
 ///
 /// # Errors
 /// As the table of exit statuses says.
-pub fn run(flags: &Flags) -> Result<Exit, Failure> {
+pub(super) fn run(flags: &Flags<Command>) -> Result<Exit, Failure> {
     let target = &flags.target;
     target.with_client(async |client| {
         let map = client.multimap(flags.command.name());

@@ -2,25 +2,17 @@
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::json;
 
 use super::show::{Told, shown};
-use super::target::{Target, lifetime};
+use super::target::{Flags, lifetime};
 use super::{Exit, Failure};
 use crate::client::set::Member;
 
 /// What is typed.
-#[derive(Args)]
-pub struct Flags {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    target: Target,
-}
-
 #[derive(Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Add an element; exit status 8 if it is there.
     #[command(after_help = "Example:\n  ringraft set add present ann --ttl 30s")]
     Add {
@@ -86,7 +78,7 @@ enum Command {
 ///
 /// # Errors
 /// As the table of exit statuses says.
-pub fn run(flags: &Flags) -> Result<Exit, Failure> {
+pub(super) fn run(flags: &Flags<Command>) -> Result<Exit, Failure> {
     let target = &flags.target;
     target.with_client(async |client| {
         let set = client.set(flags.command.name());

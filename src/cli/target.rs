@@ -4,11 +4,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Exit, Failure};
 use crate::client::{Client, Dialect, Fault, Options, Status};
+
+/// What is typed after a subcommand that talks to a node: what is to be done, and where.
+#[derive(Args)]
+pub struct Flags<C: Subcommand> {
+    #[command(subcommand)]
+    pub(super) command: C,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
 
 /// Flags of every subcommand that talks to a node.
 #[derive(Args, Debug, Clone)]

@@ -6,21 +6,13 @@ use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
 
 use super::show::{Content, Told, value};
-use super::target::{Target, lifetime};
+use super::target::{Flags, lifetime};
 use super::{Exit, Failure};
 use crate::client::{Fault, Value, Versioned, Written};
 
 /// What is typed.
-#[derive(Args)]
-pub struct Flags {
-    #[command(subcommand)]
-    command: Command,
-    #[command(flatten)]
-    target: Target,
-}
-
 #[derive(Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Print it; exit status 8 if it is not set.
     #[command(after_help = "Example:\n  ringraft value get config")]
     Get {
@@ -75,7 +67,7 @@ enum Command {
 
 /// A value to write.
 #[derive(Args)]
-struct Wanted {
+pub(super) struct Wanted {
     /// The value's name.
     name: String,
     /// The value; `-` reads it from standard input.
@@ -89,7 +81,7 @@ struct Wanted {
 ///
 /// # Errors
 /// As the table of exit statuses says.
-pub fn run(flags: &Flags) -> Result<Exit, Failure> {
+pub(super) fn run(flags: &Flags<Command>) -> Result<Exit, Failure> {
     let target = &flags.target;
     // Read before anything is asked of a node.
     let bytes = match flags.command.wanted() {

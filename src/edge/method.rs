@@ -38,6 +38,8 @@ pub enum What {
     WatchPartition,
     /// The Node service.
     Node(Node),
+    /// The Cluster service, ours.
+    Cluster(Cluster),
     /// What the node's edge answers itself: no shard hears of it.
     Edge(Edge),
 }
@@ -89,6 +91,15 @@ pub enum Node {
     Watch,
 }
 
+/// What an operator asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Cluster {
+    DescribePartition,
+    RemoveMember,
+    MoveLeader,
+}
+
 /// The services of gRPC's own that a node has: whether it serves, and what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
@@ -138,7 +149,7 @@ pub fn dialect(number: u16, listener: Dialect) -> Dialect {
 }
 
 /// Every service that a node serves.
-pub static SERVICES: [Service; 26] = [
+pub static SERVICES: [Service; 27] = [
     service("atomix.multiraft.v1.Node", NODE),
     service("atomix.multiraft.v1.Partition", PARTITION),
     service("atomix.multiraft.v1.Session", SESSION),
@@ -162,6 +173,7 @@ pub static SERVICES: [Service; 26] = [
     rsm("atomix.protocols.rsm.multimap.v1.MultiMap", MULTI_MAP),
     rsm("atomix.protocols.rsm.set.v1.Set", SET),
     rsm("atomix.protocols.rsm.value.v1.Value", VALUE),
+    service("ringraft.cluster.v1.Cluster", CLUSTER),
     service("grpc.health.v1.Health", HEALTH),
     service("grpc.reflection.v1.ServerReflection", REFLECTION),
     service("grpc.reflection.v1alpha.ServerReflection", REFLECTION),
@@ -343,6 +355,12 @@ const VALUE: &[Method] = {
     ]
 };
 
+const CLUSTER: &[Method] = &[
+    other("DescribePartition", What::Cluster(Cluster::DescribePartition), shape::EMPTY),
+    other("RemoveMember", What::Cluster(Cluster::RemoveMember), shape::EMPTY),
+    other("MoveLeader", What::Cluster(Cluster::MoveLeader), shape::EMPTY),
+];
+
 const HEALTH: &[Method] = &[
     other("Check", What::Edge(Edge::HealthCheck), shape::EMPTY),
     other("List", What::Edge(Edge::HealthList), shape::EMPTY),
@@ -471,12 +489,13 @@ mod tests {
                 served += 1;
             }
         }
-        // The last generation has neither Node nor Partition.Watch, and transactions of maps.
-        assert_eq!(served, 94 + (89 - 4 - 1 + 4));
+        // The last generation has neither Node nor Partition.Watch, and transactions of maps; three
+        // are ours.
+        assert_eq!(served, 94 + (89 - 4 - 1 + 4) + 3);
     }
 
     /// The messages and the service of each package, in the order of `SERVICES`.
-    const CONTRACT: [(&str, &str); 26] = [
+    const CONTRACT: [(&str, &str); 27] = [
         ("", proto!("v1/node")),
         ("", proto!("v1/partition")),
         ("", proto!("v1/session")),
@@ -500,6 +519,7 @@ mod tests {
         ("", rsm!("multimap/v1/multimap")),
         ("", rsm!("set/v1/set")),
         ("", rsm!("value/v1/value")),
+        ("", include_str!("../../proto/cluster/ringraft/cluster/v1/cluster.proto")),
         ("", proto!(grpc "health/v1/health")),
         ("", proto!(grpc "reflection/v1/reflection")),
         ("", proto!(grpc "reflection/v1alpha/reflection")),

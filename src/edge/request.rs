@@ -7,6 +7,8 @@
 //! has been written then. Absent on purpose: sessions, primitives and whether any of the ids
 //! exists.
 
+mod operator;
+
 use std::borrow::Cow;
 
 use prost::Message;
@@ -16,7 +18,7 @@ use crate::edge::method::{Absent, Life, Method, Node, Operation, Session, What};
 use crate::id::{Index, NodeId, PartitionId, Ticket};
 use crate::limits::REPLICAS_MAX;
 use crate::partition::reply::Refusal;
-use crate::shard::inbox::{Ask, Member, Requests, Role};
+use crate::shard::inbox::{Ask, Change, Member, Requests, Role};
 use crate::time::{Instant, Span};
 use crate::wire::bloom::Filter;
 use crate::wire::field::{
@@ -103,6 +105,7 @@ pub fn read<'a>(
             Ok(Call { partition: PartitionId(request.partition_id), form: Form::WatchPartition })
         }
         What::Node(node) => node_call(node, message, dialect, rules),
+        What::Cluster(call) => operator::read(call, message),
         What::Edge(_) => Err(Refusal::Unimplemented("the edge of a node answers this")),
     }
 }
@@ -157,6 +160,8 @@ impl Call<'_> {
             }
             Form::Join(local, members) => push(Ask::Join { local, members }, &|_| {}),
             Form::Leave => push(Ask::Leave, &|_| {}),
+            Form::Describe { here } => push(Ask::Describe { here }, &|_| {}),
+            Form::Arrange { change, patience } => push(Ask::Arrange { change, patience }, &|_| {}),
         }
     }
 }
@@ -197,6 +202,13 @@ enum Form<'a> {
     Bootstrap(NodeId, Vec<Member>),
     Join(NodeId, Vec<Member>),
     Leave,
+    Describe {
+        here: bool,
+    },
+    Arrange {
+        change: Change,
+        patience: Span,
+    },
 }
 
 /// What the headers of a request say.

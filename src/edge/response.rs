@@ -14,6 +14,7 @@ use crate::edge::dialect::Dialect;
 use crate::edge::method::{Method, What};
 use crate::id::NodeId;
 use crate::partition::reply::{Elsewhere, Event, Happening, Output, Refusal, Status};
+use crate::shard::watched;
 use crate::wire::field::{delimited_bytes, put_head, put_uint, uint_bytes};
 use crate::wire::grpc::Status as Code;
 use crate::wire::{proto, released};
@@ -34,9 +35,11 @@ pub struct Failure {
 pub fn failure(method: &Method, output: &Output, bytes: &[u8]) -> Option<Failure> {
     match method.what {
         What::Command(_) | What::Life(_) | What::Query(_) => None,
-        What::Session(_) | What::WatchPartition | What::Node(_) | What::Edge(_) => {
-            status_failure(output, bytes)
-        }
+        What::Session(_)
+        | What::WatchPartition
+        | What::Node(_)
+        | What::Cluster(_)
+        | What::Edge(_) => status_failure(output, bytes),
     }
 }
 
@@ -62,20 +65,19 @@ pub fn compose(
             put_head(into, 2, bytes.len());
             into.extend_from_slice(bytes);
         }
-        What::WatchPartition | What::Node(_) | What::Edge(_) => into.extend_from_slice(bytes),
+        What::WatchPartition | What::Node(_) | What::Cluster(_) | What::Edge(_) => {
+            into.extend_from_slice(bytes);
+        }
     }
 }
 
 /// Appends the message that `event` is for a watcher by `method`; false, and nothing
 /// appended, when that watch has no such event.
 pub fn event(method: &Method, dialect: Dialect, event: &Event, into: &mut Vec<u8>) -> bool {
-    let timestamp = Some(timestamp(event.at));
+    let timestamp = Some(watched::timestamp(event.at));
     let partition_id = event.partition.0;
     let encoded = match (method.what, dialect) {
-        (What::WatchPartition, _) => {
-            let Some(event) = partition_event(&event.what) else { return false };
-            proto::v1::PartitionEvent { timestamp, partition_id, event: Some(event) }.encode(into)
-        }
+        (What::WatchPartition, _) => return watched::encode(event, into),
         (_, Dialect::Documented) => {
             let Some(event) = node_event(partition_id, &event.what) else { return false };
             proto::v1::Event { timestamp, event: Some(event) }.encode(into)
@@ -100,6 +102,7 @@ pub fn refusal(method: &Method, dialect: Dialect, refusal: &Refusal) -> Option<F
         Refusal::UnknownPartition(partition) => {
             let status = match method.what {
                 What::WatchPartition => Code::Unavailable,
+                What::Cluster(_) => Code::NotFound,
                 _ => dialect.unknown_partition(),
             };
             (status, Cow::from(format!("unknown partition {partition}")))
@@ -198,84 +201,6 @@ fn status_failure(output: &Output, text: &[u8]) -> Option<Failure> {
         Status::Internal => Code::Internal,
     };
     Some(Failure { status, text: String::from_utf8_lossy(text).into_owned().into() })
-}
-
-/// Replayed events carry the zero time of the reference: the first second of the year 1 (core.md
-/// 2.5).
-fn timestamp(at: Option<u64>) -> prost_types::Timestamp {
-    const ZERO_SECONDS: i64 = -62_135_596_800;
-    match at {
-        None => prost_types::Timestamp { seconds: ZERO_SECONDS, nanos: 0 },
-        Some(at) => prost_types::Timestamp {
-            seconds: (at / 1_000_000_000) as i64,
-            nanos: (at % 1_000_000_000) as i32,
-        },
-    }
-}
-
-fn partition_event(what: &Happening) -> Option<proto::v1::partition_event::Event> {
-    use proto::v1::partition_event as wire;
-    use wire::Event as On;
-    Some(match what {
-        Happening::MemberReady { node } => {
-            On::MemberReady(wire::MemberReadyEvent { node_id: node.0.into() })
-        }
-        Happening::LeaderUpdated { term, leader } => On::LeaderUpdated(wire::LeaderUpdatedEvent {
-            term: term.0,
-            leader: leader.map_or(0, |leader| leader.0.into()),
-        }),
-        Happening::MembershipChanged { members, .. } => {
-            let members = members.iter().map(|member| member.0.into()).collect();
-            On::MembershipChanged(wire::MembershipChangedEvent { members })
-        }
-        Happening::SendSnapshotStarted { index, to } => {
-            On::SendSnapshotStarted(wire::SendSnapshotStartedEvent {
-                index: index.0,
-                to: to.0.into(),
-            })
-        }
-        Happening::SendSnapshotCompleted { index, to } => {
-            On::SendSnapshotCompleted(wire::SendSnapshotCompletedEvent {
-                index: index.0,
-                to: to.0.into(),
-            })
-        }
-        Happening::SendSnapshotAborted { index, to } => {
-            On::SendSnapshotAborted(wire::SendSnapshotAbortedEvent {
-                index: index.0,
-                to: to.0.into(),
-            })
-        }
-        Happening::SnapshotReceived { index, from } => {
-            On::SnapshotReceived(wire::SnapshotReceivedEvent {
-                index: index.0,
-                from: from.0.into(),
-            })
-        }
-        Happening::SnapshotRecovered { index } => {
-            On::SnapshotRecovered(wire::SnapshotRecoveredEvent { index: index.0 })
-        }
-        Happening::SnapshotCreated { index } => {
-            On::SnapshotCreated(wire::SnapshotCreatedEvent { index: index.0 })
-        }
-        Happening::SnapshotCompacted { index } => {
-            On::SnapshotCompacted(wire::SnapshotCompactedEvent { index: index.0 })
-        }
-        Happening::LogCompacted { index } => {
-            On::LogCompacted(wire::LogCompactedEvent { index: index.0 })
-        }
-        Happening::JournalCompacted { index } => {
-            On::LogdbCompacted(wire::LogDbCompactedEvent { index: index.0 })
-        }
-        Happening::ServiceConfigChanged { leader, followers } => {
-            let (leader, followers) = (leader.clone(), followers.clone());
-            let config = Some(proto::v1::ServiceConfig { leader, followers });
-            On::ServiceConfigChanged(proto::v1::ServiceConfigChangedEvent { config })
-        }
-        Happening::ConnectionEstablished { .. } | Happening::ConnectionFailed { .. } => {
-            return None;
-        }
-    })
 }
 
 fn node_event(group_id: u32, what: &Happening) -> Option<proto::v1::event::Event> {

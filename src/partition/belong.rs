@@ -32,6 +32,14 @@ impl Partition {
         self.wishes.add(ticket, change, deadline)
     }
 
+    /// `node` says that it has left for good: if it belongs to the group, it is to do so no more.
+    pub fn left(&mut self, node: NodeId) {
+        let belongs = member::everyone(self.conf()).contains(&u64::from(node.0));
+        if !self.halted && self.replica.is_leader() && belongs {
+            self.wishes.has_left(node);
+        }
+    }
+
     /// Hands leadership over, if another one votes: this node ends soon.
     pub fn hand_over(&mut self) {
         if !self.halted {
@@ -92,6 +100,12 @@ impl Partition {
         &self.members
     }
 
+    /// Whether it knows who belongs to the group: a replica that joins one hears of that first.
+    #[must_use]
+    pub fn has_members(&self) -> bool {
+        !self.conf().voters.is_empty()
+    }
+
     /// Those whom changes in the log name that are not applied yet.
     pub fn newcomers(&self) -> impl Iterator<Item = Member> + '_ {
         let log = self.replica.log();
@@ -115,8 +129,9 @@ impl Partition {
     /// Whether nobody else belongs to the group: it may leave without asking.
     #[must_use]
     pub fn is_alone(&self) -> bool {
-        let everyone = member::everyone(self.replica.log().members());
-        everyone.len() == 1 && everyone.contains(&u64::from(self.replica.node().0))
+        let me = u64::from(self.replica.node().0);
+        let mut all = member::lists(self.replica.log().members()).into_iter().flatten().peekable();
+        all.peek().is_some() && all.all(|id| *id == me)
     }
 
     /// Who of the members holds no state: raft is told.

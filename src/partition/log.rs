@@ -151,6 +151,12 @@ impl Log {
         self.applied = position;
     }
 
+    /// Whether some member holds no state.
+    #[must_use]
+    pub fn has_witnesses(&self) -> bool {
+        !self.witnesses.is_empty()
+    }
+
     /// Whether a member holds no state, and therefore never leads.
     #[must_use]
     pub fn is_witness(&self, id: u64) -> bool {

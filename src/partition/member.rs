@@ -10,8 +10,10 @@
 //! knows where everybody is. What is still to be done stands in the log too: a member whose part is
 //! MEMBER and who only listens is to be made a voter, a joint configuration is to be left. So no
 //! leader needs to know what the one before it meant to do. Callers wait here until what they asked
-//! for is so. Witnesses take the way of MEMBERs; what is special about them stands in `witness.rs`.
-//! Absent on purpose: the ways that such questions take through the cluster (`shard/errand.rs`).
+//! for is so. A member whose node says that it has left for good is dismissed unasked: a question
+//! that came late made it one. Witnesses take the way of MEMBERs; what is special about them stands
+//! in `witness.rs`. Absent on purpose: the ways that such questions take through the cluster
+//! (`shard/errand.rs`).
 
 use std::collections::BTreeSet;
 
@@ -136,6 +138,8 @@ struct Wish {
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
     list: Vec<Wish>,
+    /// Nodes that have left for good, and told so.
+    left: BTreeSet<NodeId>,
 }
 
 /// One entry that changes members.
@@ -162,6 +166,8 @@ pub(super) struct Standing<'a> {
     pub conf: &'a ConfState,
     pub members: &'a [Member],
     pub me: NodeId,
+    /// A change may be in the log that is not applied.
+    pub changing: bool,
 }
 
 impl Wishes {
@@ -183,22 +189,52 @@ impl Wishes {
         self.list.is_empty()
     }
 
-    /// This replica leads no more: who wanted just that is told so, the others ask elsewhere.
-    pub fn lead_no_more(&mut self, refusal: &Refusal, replies: &mut Replies) {
-        for wish in self.list.drain(..) {
-            match wish.change {
-                Change::Lead(_) => replies.done(wish.ticket),
-                Change::Admit(_) | Change::Dismiss(_) => {
+    /// A node says that it will never take part again.
+    pub fn has_left(&mut self, node: NodeId) {
+        self.left.insert(node);
+    }
+
+    /// This replica leads no more. Who wanted just that is told so, who wanted a certain one to
+    /// lead waits until it is known who does, and the others ask elsewhere.
+    pub fn lead_no_more(
+        &mut self,
+        leader: Option<NodeId>,
+        now: Instant,
+        refusal: &Refusal,
+        replies: &mut Replies,
+    ) {
+        self.left.clear();
+        self.list.retain(|wish| {
+            match (&wish.change, leader) {
+                (Change::Lead(None), _) => replies.done(wish.ticket),
+                (Change::Lead(to), Some(_)) if *to == leader => replies.done(wish.ticket),
+                (Change::Lead(_), None) if wish.deadline.is_none_or(|until| until > now) => {
+                    return true;
+                }
+                (Change::Lead(_) | Change::Admit(_) | Change::Dismiss(_), _) => {
                     replies.refuse(wish.ticket, refusal.clone());
                 }
             }
+            false
+        });
+    }
+
+    /// Nothing will come of any of them here.
+    pub fn refuse(&mut self, refusal: &Refusal, replies: &mut Replies) {
+        self.left.clear();
+        for wish in self.list.drain(..) {
+            replies.refuse(wish.ticket, refusal.clone());
         }
     }
 
     /// Answers those whose wish came true or cannot, and whose time is over.
     pub fn answer(&mut self, standing: &Standing<'_>, now: Instant, replies: &mut Replies) {
         self.list.retain(|wish| {
-            if standing.holds(&wish.change) {
+            let gone = matches!(&wish.change, Change::Admit(it) if self.left.contains(&it.node));
+            if gone {
+                let text = "the node says that it has left the group for good".to_owned();
+                replies.refuse(wish.ticket, Refusal::Precondition(text));
+            } else if standing.holds(&wish.change) {
                 replies.done(wish.ticket);
             } else if let Some(refusal) = standing.forbids(&wish.change) {
                 replies.refuse(wish.ticket, refusal);
@@ -209,6 +245,7 @@ impl Wishes {
             }
             false
         });
+        self.left.retain(|node| !standing.holds(&Change::Dismiss(*node)));
     }
 
     /// Those who hung up wait no more.
@@ -234,11 +271,14 @@ impl Wishes {
         // Those who stay decide from then on: without a majority of them nothing would go on.
         let safe = |next: &Next| match next {
             Next::Propose(step) => standing.keeps_majority(step, &heard),
-            Next::HandOver(_) => true,
+            // Until it has taken over nobody takes commands: who is not there would not for long.
+            Next::HandOver(Some(to)) => caught_up(*to),
+            Next::HandOver(None) => true,
         };
         let steps = self.list.iter().filter_map(|wish| standing.towards(&wish.change));
-        let wished = steps.into_iter().find(safe);
-        wished.or_else(|| standing.promotion(caught_up).map(Next::Propose))
+        let left = self.left.iter().filter_map(|node| standing.towards(&Change::Dismiss(*node)));
+        let wished = steps.chain(left).find(safe);
+        wished.or_else(|| standing.promotion(&caught_up).map(Next::Propose))
     }
 }
 
@@ -256,7 +296,8 @@ impl Standing<'_> {
     }
 
     fn holds(&self, change: &Change) -> bool {
-        let settled = !self.is_joint();
+        // What is under way may still undo it.
+        let settled = !self.is_joint() && !self.changing;
         match change {
             Change::Admit(member) => {
                 let votes = member.role.votes();
@@ -507,8 +548,12 @@ pub fn conf_state(voters: &[u64], learners: &[u64]) -> ConfState {
 
 /// Everyone in a configuration, also in the one that it leaves.
 pub fn everyone(conf: &ConfState) -> BTreeSet<u64> {
-    let lists = [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next];
-    lists.into_iter().flatten().copied().collect()
+    lists(conf).into_iter().flatten().copied().collect()
+}
+
+/// The same, where some may stand twice.
+pub fn lists(conf: &ConfState) -> [&[u64]; 4] {
+    [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next]
 }
 
 /// Asks the follower with most of the log to take over at once, so that the group does not wait for

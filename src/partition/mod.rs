@@ -21,6 +21,7 @@ mod belong;
 pub mod capture;
 pub mod clock;
 mod command;
+mod describe;
 pub mod effects;
 pub mod entry;
 pub mod finished;
@@ -36,6 +37,7 @@ mod query;
 pub mod read;
 pub mod replica;
 pub mod reply;
+pub mod rest;
 #[cfg(test)]
 mod rig;
 pub mod schedule;
@@ -69,7 +71,9 @@ use crate::{
         read::{Patience, Reads},
         replica::{Pace, Replica},
         reply::{Refusal, Replies},
+        rest::Rest,
         snapshot::Reading,
+        witness::Deferred,
     },
     time::{Instant, Now, Span},
 };
@@ -130,6 +134,7 @@ pub struct Partition {
     machine: Machine,
     /// It holds no state: the machine stays as it began.
     witness: bool,
+    deferred: Deferred,
     halted: bool,
     /// This turn's entry, and who waits for its commands.
     entry: EntryBuilder,
@@ -170,6 +175,7 @@ pub struct Partition {
     committing: Option<(u64, Position)>,
     /// This replica belongs to the group no more.
     removed: bool,
+    rest: Rest,
     /// Where the state machine panics, for tests of what follows.
     #[cfg(test)]
     poison: Option<Position>,
@@ -300,6 +306,7 @@ impl Partition {
             replica,
             machine,
             witness,
+            deferred: Deferred::default(),
             halted: false,
             entry: EntryBuilder::new(),
             fresh: None,
@@ -324,6 +331,7 @@ impl Partition {
             commit_durable,
             committing: None,
             removed: false,
+            rest: Rest::default(),
             #[cfg(test)]
             poison: None,
         };
@@ -411,7 +419,9 @@ impl Partition {
         if self.halted {
             return;
         }
+        self.stir(&message);
         self.heard_from_leader(&message);
+        self.note_heard(message.from);
         if let Err(lost) = self.replica.receive(message) {
             self.lost = Some(lost);
         }
@@ -431,6 +441,7 @@ impl Partition {
         if self.halted {
             return;
         }
+        self.stir(&message);
         self.heard_from_leader(&message);
         let meta = message.get_snapshot().get_metadata();
         if meta.index <= self.replica.committed().0 || message.term < self.replica.term().0 {
@@ -516,6 +527,8 @@ impl Partition {
         if !self.halted {
             self.replica.tick();
             self.capturing.tick();
+            self.age_deferred();
+            self.count_calm();
         }
     }
 
@@ -530,6 +543,7 @@ impl Partition {
     pub fn hung_up(&mut self, peer: NodeId) {
         if !self.halted {
             self.replica.hung_up(peer);
+            self.note_hung_up(peer);
         }
     }
 
@@ -564,7 +578,9 @@ impl Partition {
         if !self.halted {
             member::hand_over(&mut self.replica);
         }
-        self.refuse_all(&Refusal::Unavailable("the partition leaves this node"), replies);
+        let refusal = Refusal::Unavailable("the partition leaves this node");
+        self.wishes.refuse(&refusal, replies);
+        self.refuse_all(&refusal, replies);
     }
 
     /// Makes the state machine panic at `position`.
@@ -696,8 +712,8 @@ impl Partition {
         self.greet = true;
     }
 
-    /// Refuses everyone who waits here. Their commands may still be applied, here or elsewhere: a
-    /// command sent again with the same number counts once.
+    /// Refuses everyone who waits here for a command or a query. Their commands may still be
+    /// applied, here or elsewhere: a command sent again with the same number counts once.
     fn refuse_all(&mut self, refusal: &Refusal, replies: &mut Replies) {
         let fresh = self.fresh.take().map(|fresh| fresh.tickets).unwrap_or_default();
         self.entry = EntryBuilder::new();
@@ -707,7 +723,6 @@ impl Partition {
             replies.refuse(ticket, refusal.clone());
         }
         self.load = Load::default();
-        self.wishes.lead_no_more(refusal, replies);
         self.reads.refuse(refusal, replies);
         // A machine that has panicked may do so again.
         let written = replies.list.len();

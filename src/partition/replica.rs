@@ -53,6 +53,19 @@ pub struct Replica {
     attempts: u64,
 }
 
+/// How far a leader knows a member to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reach {
+    /// Whether it was heard of lately, when that can be said.
+    pub heard: Option<bool>,
+    /// Up to where it has the log.
+    pub matched: Position,
+    /// Entries of the leader's log that it lacks.
+    pub lag: u64,
+    /// It is being sent a snapshot.
+    pub snapshot: bool,
+}
+
 /// A proposal that raft did not take: no leader here, or more uncommitted than it may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Dropped;
@@ -384,6 +397,72 @@ impl Replica {
         self.node.raft.prs().get(peer).is_some_and(|progress| progress.recent_active)
     }
 
+    /// What this leader knows of how far a member is.
+    #[must_use]
+    pub fn progress(&self, peer: u64) -> Option<Reach> {
+        let raft = &self.node.raft;
+        let progress = raft.prs().get(peer)?;
+        let lag = self.last().0.saturating_sub(progress.matched);
+        // Once a timeout raft forgets who was heard, and a heartbeat's answer later it knows.
+        let settled = raft.election_elapsed > 2 * self.pace.heartbeat_ticks;
+        Some(Reach {
+            heard: (progress.recent_active || settled).then_some(progress.recent_active),
+            matched: Position(progress.matched),
+            lag,
+            snapshot: progress.state == raft::ProgressState::Snapshot,
+        })
+    }
+
+    /// Whom this replica follows.
+    #[must_use]
+    pub fn follows(&self) -> Option<NodeId> {
+        self.leader().filter(|_| self.node.raft.state == StateRole::Follower)
+    }
+
+    /// Whether everything is committed and applied, and everybody whom this leader sends to has it.
+    #[must_use]
+    pub fn is_level(&self) -> bool {
+        let raft = &self.node.raft;
+        let last = raft.raft_log.last_index();
+        if raft.raft_log.committed != last || raft.raft_log.applied() != last {
+            return false;
+        }
+        let led = raft.state == StateRole::Leader;
+        !led || (self.has_committed_in_term()
+            && !self.is_changing()
+            && !self.is_handing_over()
+            && raft.prs().iter().all(|(_, progress)| {
+                let replicates = progress.state == raft::ProgressState::Replicate;
+                replicates && progress.matched == last
+            }))
+    }
+
+    /// Whether everybody answered this leader since it last asked who is there.
+    #[must_use]
+    pub fn hears_all(&self) -> bool {
+        let mut others = self.node.raft.prs().iter().filter(|(id, _)| **id != self.me);
+        others.all(|(_, progress)| progress.recent_active)
+    }
+
+    /// As a follower: it was silent for so many ticks while raft's clock stood still.
+    pub fn waited(&mut self, ticks: usize) {
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Follower {
+            raft.election_elapsed = raft.election_elapsed.max(ticks);
+        }
+    }
+
+    /// Wakes the leader of a group that rests: an answer to a heartbeat that was none.
+    #[must_use]
+    pub fn rouses(&self, leader: NodeId) -> Message {
+        let (from, to, term) = (self.me, u64::from(leader.0), self.node.raft.term);
+        let mut message = Message { from, to, term, ..Message::default() };
+        message.set_msg_type(MessageType::MsgHeartbeatResponse);
+        message.commit = self.committed().0;
+        message.context = ROUSES.into();
+        message
+    }
+
     /// Whether leadership is being handed over.
     #[must_use]
     pub fn is_handing_over(&self) -> bool {
@@ -398,8 +477,7 @@ impl Replica {
         let mut best: Option<((bool, u64), u64)> = None;
         // In a joint configuration: one of those who stay.
         let voters = &self.log().members().voters;
-        let leads = |id: &u64| *id != self.me && !self.log().is_witness(*id);
-        for id in voters.iter().copied().filter(leads) {
+        for id in voters.iter().copied().filter(|id| self.could_lead(*id)) {
             let heard = progress.get(id).map(|progress| (progress.recent_active, progress.matched));
             let heard = heard.unwrap_or_default();
             // Ties go to the smaller id, whatever order raft keeps them in.
@@ -408,6 +486,20 @@ impl Replica {
             }
         }
         best.map(|(_, id)| id)
+    }
+
+    /// Whether another one votes and is no witness.
+    #[must_use]
+    pub fn could_lead(&self, id: u64) -> bool {
+        let votes = self.log().members().voters.contains(&id);
+        votes && id != self.me && !self.log().is_witness(id)
+    }
+
+    /// Ticks after which a member counts as silent, and as slow.
+    #[must_use]
+    pub fn silences(&self) -> (usize, usize) {
+        let Pace { election_ticks, heartbeat_ticks, .. } = self.pace;
+        ((election_ticks / 2).max(heartbeat_ticks + 1), election_ticks)
     }
 
     fn pin(&mut self) {
@@ -429,6 +521,9 @@ impl std::fmt::Debug for Replica {
             .finish_non_exhaustive()
     }
 }
+
+/// The context of an answer that only wakes; those of reads are longer.
+pub const ROUSES: &[u8] = b"wake";
 
 /// Ticks between the first elections of a new group: what a link needs to come up.
 const FIRST_STANDS_TICKS: usize = 2;

@@ -21,6 +21,7 @@ use super::{
     effects::{Effects, Origin, Record, SnapshotFacts},
     member::{Member, Next, Standing, Step, everyone, hand_over},
     reply::{Event, Happening, Refusal},
+    witness::Deferred,
 };
 use crate::{
     id::{NodeId, Position, Term, Ticket},
@@ -70,6 +71,7 @@ impl Partition {
         }
         self.finish_snapshots(now, rules, effects);
         self.announce(now, effects);
+        self.look_at_rest();
         self.next_wake(now)
     }
 
@@ -77,6 +79,7 @@ impl Partition {
     fn halt(&mut self, now: Now, effects: &mut Effects) {
         self.halted = true;
         self.hungry = false;
+        self.look_at_rest();
         if effects.snapshot_of == Some(self.id) {
             effects.snapshot_of = None;
         }
@@ -84,6 +87,7 @@ impl Partition {
         effects.records.retain(|(partition, _)| *partition != self.id);
         effects.messages.retain(|(partition, _)| *partition != self.id);
         effects.snapshots.retain(|(partition, ..)| *partition != self.id);
+        self.wishes.refuse(&Refusal::Unavailable(HALTED), &mut effects.replies);
         self.refuse_all(&Refusal::Unavailable(HALTED), &mut effects.replies);
         self.waiting.clear();
         self.released.clear();
@@ -119,13 +123,15 @@ impl Partition {
         if self.clock.is_some_and(|clock| Some(clock.term()) != leads) {
             self.clock = None;
             self.greet = false;
+            self.deferred = Deferred::default();
             self.refuse_all(&Refusal::Unavailable(NOT_LEADER), &mut effects.replies);
         }
         match leads {
             Some(_) => self.start_clock(now, rules),
             None => {
-                let refusal = Refusal::Unavailable(NOT_LEADER);
-                self.wishes.lead_no_more(&refusal, &mut effects.replies);
+                let (leader, refusal) = (self.replica.leader(), Refusal::Unavailable(NOT_LEADER));
+                let replies = &mut effects.replies;
+                self.wishes.lead_no_more(leader, now.monotonic, &refusal, replies);
             }
         }
     }
@@ -177,9 +183,10 @@ impl Partition {
             return;
         }
         let (conf, members) = (self.replica.log().members().clone(), &self.members);
-        let standing = Standing { conf: &conf, members, me: self.replica.node() };
+        let (me, changing) = (self.replica.node(), self.replica.is_changing());
+        let standing = Standing { conf: &conf, members, me, changing };
         self.wishes.answer(&standing, now.monotonic, &mut effects.replies);
-        if self.replica.is_changing() || self.replica.is_handing_over() {
+        if changing || self.replica.is_handing_over() {
             return;
         }
         let caught_up = |node| self.replica.has_caught_up(node);
@@ -195,6 +202,9 @@ impl Partition {
     fn drain(&mut self, now: Now, effects: &mut Effects) {
         for message in std::mem::take(&mut self.released) {
             self.send(message, now, effects);
+        }
+        for message in self.take_deferred() {
+            effects.messages.push((self.id, message));
         }
         self.read_arrival(effects);
         while let Some(ready) = self.replica.ready() {
@@ -294,7 +304,8 @@ impl Partition {
 
     fn send(&mut self, message: Message, now: Now, effects: &mut Effects) {
         if message.get_msg_type() != MessageType::MsgSnapshot {
-            effects.messages.push((self.id, message));
+            let message = self.or_defer(message);
+            effects.messages.extend(message.map(|message| (self.id, message)));
             return;
         }
         let to = NodeId(u32::try_from(message.to).expect("members are nodes"));

@@ -26,14 +26,22 @@
 //!
 //! # What it costs
 //!
-//! An entry that only a dead leader and a witness have is as good as acknowledged: the witness will
-//! not vote for a member that lacks it, and cannot lead itself. Such a group waits until that
-//! leader, or another member with the entry, is back. A witness saves the disk and the memory of a
-//! state, not the need for a second member that keeps up.
+//! An entry that only a dead leader and a witness have may be acknowledged: the witness will not
+//! vote for a member that lacks it, and cannot lead itself. Such a group waits until that leader,
+//! or another member with the entry, is back.
+//!
+//! So a leader lets another MEMBER have an entry before witnesses, as long as one is heard: what is
+//! acknowledged is then on two disks with the state, and either leads when the other is gone. A
+//! member that is silent for half an election timeout, or has an entry not within a whole one, is
+//! not waited for; from then on the group is without this safety until it has caught up. And
+//! nothing goes to a witness before it is on the leader's own disk: a leader that lost its newest
+//! entries with its power would not be elected again by a witness that has them, and nobody else.
 //!
 //! Absent on purpose: a way for a witness to hand the entries that only it has to a member.
 
-use raft::eraftpb::{ConfState, Snapshot};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use raft::eraftpb::{ConfState, Message, MessageType, Snapshot};
 
 use super::{
     Partition,
@@ -42,12 +50,124 @@ use super::{
 };
 use crate::id::{NodeId, Position, Term};
 
+/// What a leader has for witnesses while its own disk or another member comes first. raft bounds what is under way
+/// to each.
+#[derive(Debug, Default)]
+pub(super) struct Deferred {
+    /// In the order in which they were to leave.
+    messages: VecDeque<Message>,
+    /// Ticks since one of them left or the first came.
+    waits: usize,
+    /// Up to where some witness has it, or is to have it whoever else does: while no member has
+    /// that, nothing is gained by waiting for one.
+    given: u64,
+    /// Ticks since others were heard.
+    silence: BTreeMap<u64, usize>,
+}
+
 impl Partition {
     /// Whether this replica votes and stores, and holds no state.
     #[must_use]
     pub fn is_witness(&self) -> bool {
         self.witness
     }
+
+    /// Something came from a member.
+    pub(super) fn note_heard(&mut self, peer: u64) {
+        if self.replica.log().has_witnesses() && self.replica.is_leader() {
+            self.deferred.silence.insert(peer, 0);
+        }
+    }
+
+    /// The link by which a member was heard has ended. That one to it broke says less: it may be
+    /// this leader that is failing.
+    pub(super) fn note_hung_up(&mut self, peer: NodeId) {
+        self.deferred.silence.remove(&u64::from(peer.0));
+    }
+
+    /// A tick passes.
+    pub(super) fn age_deferred(&mut self) {
+        let (silent, patience) = self.replica.silences();
+        let deferred = &mut self.deferred;
+        deferred.silence.retain(|_, ticks| {
+            *ticks += 1;
+            *ticks < silent
+        });
+        if let Some(newest) = deferred.messages.iter().map(end_of).max() {
+            deferred.waits += 1;
+            if deferred.waits >= patience {
+                deferred.given = newest;
+            }
+        }
+    }
+
+    /// Whether something waits for witnesses.
+    pub(super) fn defers(&self) -> bool {
+        !self.deferred.messages.is_empty()
+    }
+
+    /// A message that may leave; otherwise it is kept for later, with all that follow it.
+    pub(super) fn or_defer(&mut self, message: Message) -> Option<Message> {
+        let appends = message.get_msg_type() == MessageType::MsgAppend;
+        if !appends || !self.replica.is_leader() || !self.replica.log().is_witness(message.to) {
+            return Some(message);
+        }
+        let follows = self.deferred.messages.iter().any(|other| other.to == message.to);
+        if !follows && self.is_free(self.quickest(), &message) {
+            return Some(message);
+        }
+        if self.deferred.messages.is_empty() {
+            self.deferred.waits = 0;
+        }
+        self.deferred.messages.push_back(message);
+        None
+    }
+
+    /// Messages that need to wait no longer.
+    pub(super) fn take_deferred(&mut self) -> Vec<Message> {
+        if self.deferred.messages.is_empty() {
+            return Vec::new();
+        }
+        if !self.replica.is_leader() {
+            self.deferred = Deferred::default();
+            return Vec::new();
+        }
+        let quickest = self.quickest();
+        let (mut blocked, mut free) = (BTreeSet::new(), Vec::new());
+        for message in std::mem::take(&mut self.deferred.messages) {
+            if !blocked.contains(&message.to) && self.is_free(quickest, &message) {
+                free.push(message);
+                self.deferred.waits = 0;
+            } else {
+                blocked.insert(message.to);
+                self.deferred.messages.push_back(message);
+            }
+        }
+        free
+    }
+
+    /// The most that another one has who could lead and is heard; `None`: nobody is.
+    fn quickest(&self) -> Option<u64> {
+        let heard = self.deferred.silence.keys().copied();
+        let leads = heard.filter(|id| self.replica.could_lead(*id));
+        leads.filter_map(|id| self.replica.matched(id)).map(|position| position.0).max()
+    }
+
+    /// Whether a witness may have this now.
+    fn is_free(&mut self, quickest: Option<u64>, message: &Message) -> bool {
+        let durable = self.replica.matched(u64::from(self.replica.node().0)).unwrap_or_default();
+        let (end, given) = (end_of(message), &mut self.deferred.given);
+        let free = durable.0 >= end && quickest.is_none_or(|has| has >= end || has < *given);
+        if free {
+            *given = end.max(*given);
+        }
+        free
+    }
+}
+
+/// The last position that a message appends, or follows.
+fn end_of(message: &Message) -> u64 {
+    message.index + message.entries.len() as u64
 }
 
 /// What a witness starts from instead of a state: where, and who belongs to the group there.

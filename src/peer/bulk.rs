@@ -22,7 +22,7 @@ use crate::partition::effects::Place;
 use crate::runtime::tcp::Socket;
 use crate::shard::inbox::{Contact, Delivery};
 use crate::shard::outbox::SnapshotOut;
-use crate::wire::bundle::{PIECE_HEAD_BYTES, piece_head};
+use crate::wire::bundle::{self, PIECE_HEAD_BYTES, piece_head};
 use crate::wire::hello::{Cargo, Offer, Welcome};
 
 /// What one core is to send.
@@ -164,7 +164,10 @@ async fn attempt(
 ) -> Result<(), String> {
     let shard = snapshot.shard;
     let greeted = connect(shared, contact, shard, Cargo::Snapshot(offer)).await?;
-    let Greeted { mut socket, offset, shards, .. } = greeted;
+    let Greeted { mut socket, offset, shards, formats, .. } = greeted;
+    if !bundle::format_of(&snapshot.head).is_some_and(|format| formats.has(format)) {
+        return Err("it came back with another program".to_owned());
+    }
     if shard.0 >= shards {
         return Err(format!("it has {shards} shards, shard {shard} was wanted"));
     }

@@ -6,9 +6,9 @@
 //! ```
 //!
 //! The mark is how far the sender's journal was durable then (`known.rs` remembers it); a frame of
-//! length 0 tells of it alone. What arrives whole is copied once; only the part of a frame whose rest is still to come is kept,
-//! and room for it is taken as its octets come, whatever its length says. Absent on purpose: what
-//! frames hold.
+//! length 0 tells of it alone. What arrives whole is copied once; only the part of a frame whose
+//! rest is still to come is kept, and room for it is taken as its octets come, whatever its length
+//! says. Absent on purpose: what frames hold.
 
 use bytes::{Bytes, BytesMut};
 

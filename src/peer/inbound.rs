@@ -14,7 +14,7 @@ use bytes::Bytes;
 use glommio::net::TcpListener;
 
 use super::frames::Frames;
-use super::known::{self, Word};
+use super::known::{self, Presence, Word};
 use super::{PATIENCE, Shared, read_body, read_exact, within, write_all};
 use crate::id::{NodeId, PartitionId, ShardId};
 use crate::limits::{
@@ -195,7 +195,7 @@ async fn refuse(shared: &Shared, node: NodeId, reason: String, socket: &mut Sock
 async fn welcome(shared: Shared, hello: Hello, mut socket: Socket) {
     let from = hello.speaker.node;
     // Two of one id may have greeted at the same time.
-    let greeted = shared.borrow().known.greet(&hello);
+    let greeted = shared.borrow().known.greet(&Presence::of(&hello));
     let word = match greeted {
         Ok(word) => word,
         Err(reason) => return refuse(&shared, from, reason, &mut socket).await,
@@ -211,12 +211,18 @@ async fn welcome(shared: Shared, hello: Hello, mut socket: Socket) {
 }
 
 fn come(shared: &Shared, offset: u64) -> Welcome {
-    let here = shared.borrow().here;
+    let (here, kept) = {
+        let peers = shared.borrow();
+        (peers.here, peers.kept())
+    };
     Welcome::Come {
         speaker: here.node,
         incarnation: here.incarnation,
+        life: here.life,
+        kept,
         shards: here.shards,
         api_port: here.api_port,
+        formats: here.formats,
         offset,
     }
 }
@@ -323,8 +329,10 @@ async fn take_snapshot(
         }
     };
     let address = format!("node {from}");
-    let news =
-        |up| LinkNews { node: from, address: address.clone(), snapshot: true, up, api_port: 0 };
+    let news = |up| {
+        let (address, snapshot) = (address.clone(), true);
+        LinkNews { node: from, address, snapshot, up, api_port: 0, format: 0 }
+    };
     shared.borrow_mut().note(news(Some(0)));
     if let Err(reason) = fill(shared, key, number, offset, &mut socket).await {
         let mut peers = shared.borrow_mut();

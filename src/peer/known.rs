@@ -12,8 +12,9 @@
 //!
 //! Who is here, and who came back older, is on disk before the first bundle is taken; marks follow
 //! every `SAVE_EVERY` and at the end: a copy that is put back while all peers are down is known if
-//! it is older than that. All of it is forgotten when no partition here knows the node any more:
-//! then nobody counts on its votes. Absent on purpose: the reasons' words; `wire/hello.rs` has them.
+//! it is older than that. Whom a node told nothing since the copy was made cannot know it either.
+//! All of it is forgotten when no partition here knows the node any more: then nobody counts on its
+//! votes. Absent on purpose: how the reasons read (`wire/hello.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -27,7 +28,7 @@ use std::time::Duration;
 use super::told::Told;
 use crate::id::{Mark, NodeId, ShardId};
 use crate::limits::PEERS_KNOWN_MAX;
-use crate::wire::hello::{Hello, older, stranger};
+use crate::wire::hello::{Hello, Speaker, older, stranger};
 
 /// What all cores of a node remember of its peers.
 #[derive(Debug)]
@@ -60,6 +61,30 @@ struct Met {
 pub struct Word {
     life: u64,
     mark: Arc<AtomicU64>,
+}
+
+/// One shard of a node as a greeting has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Presence {
+    /// The node.
+    pub node: NodeId,
+    /// Drawn when its data directory was made.
+    pub incarnation: u64,
+    /// Drawn when its process started.
+    pub life: u64,
+    /// Which of its shards.
+    pub shard: ShardId,
+    /// The last mark that this life found in the shard's journal.
+    pub kept: Mark,
+}
+
+impl Presence {
+    /// Who dialled.
+    #[must_use]
+    pub fn of(hello: &Hello) -> Presence {
+        let Speaker { node, incarnation, life, .. } = hello.speaker;
+        Presence { node, incarnation, life, shard: hello.from_shard, kept: hello.kept }
+    }
 }
 
 impl Word {
@@ -118,26 +143,19 @@ impl Known {
         self.lock().met.get(&node).map(|met| met.incarnation)
     }
 
-    /// Notes who is here; what was known before, if anything, stays and is returned.
-    pub fn note(&self, node: NodeId, incarnation: u64) -> Option<u64> {
-        self.add(&mut self.lock(), node, incarnation)
-    }
-
-    /// Notes who dialled, or says why it is not taken. What it tells from now on goes to the word
-    /// that is returned.
-    pub fn greet(&self, hello: &Hello) -> Result<Word, String> {
-        let (node, incarnation) = (hello.speaker.node, hello.speaker.incarnation);
-        let (life, kept) = (hello.speaker.life, hello.kept);
+    /// Notes who is at the other end of a link, or says why it is not taken. What it tells from now
+    /// on goes to the word that is returned.
+    pub fn greet(&self, who: &Presence) -> Result<Word, String> {
+        let Presence { node, incarnation, life, shard, kept } = *who;
         let mut inner = self.lock();
         let known = self.add(&mut inner, node, incarnation);
         if let Some(reason) = stranger(node, incarnation, known) {
             return Err(reason);
         }
-        let Some(met) = inner.met.get_mut(&node) else { return Ok(Word::new(life, kept.0)) };
         let fresh = || Word::new(life, kept.0);
-        let word = met.shards.entry(hello.from_shard).or_insert_with(fresh);
-        let begins = word.life != life;
-        if begins && kept.0 < word.mark() && !met.older {
+        let Some(met) = inner.met.get_mut(&node) else { return Ok(fresh()) };
+        let word = met.shards.entry(shard).or_insert_with(fresh);
+        if word.life != life && kept.0 < word.mark() && !met.older {
             met.older = true;
             self.save(&mut inner);
             return Err(older(node));
@@ -182,6 +200,7 @@ impl Known {
         }
     }
 
+    /// Notes a node; what was known before, if anything, stays and is returned.
     fn add(&self, inner: &mut Inner, node: NodeId, incarnation: u64) -> Option<u64> {
         if let Some(known) = inner.met.get(&node) {
             return Some(known.incarnation);
@@ -270,61 +289,53 @@ const OLDER: &str = "older";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::hello::{Cargo, Speaker, VERSION};
 
-    fn hello(life: u64, kept: u64) -> Hello {
-        let (node, incarnation) = (NodeId(2), 22);
-        Hello {
-            speaker: Speaker { cluster: 7, node, incarnation, life, shards: 4, api_port: 0 },
-            version: VERSION,
-            to: NodeId(1),
-            from_shard: ShardId(3),
-            kept: Mark(kept),
-            to_shard: ShardId(0),
-            knows: 0,
-            cargo: Cargo::Bundles,
-        }
+    fn second(life: u64, kept: u64) -> Presence {
+        let (node, shard) = (NodeId(2), ShardId(3));
+        Presence { node, incarnation: 22, life, shard, kept: Mark(kept) }
     }
 
     #[test]
     fn who_comes_back_before_its_own_word_is_refused_for_good() {
         let data = tempfile::tempdir().expect("a directory");
         let known = Known::open(data.path(), 2).expect("empty");
-        known.greet(&hello(1, 10)).expect("the first time").hear(Mark(20));
-        known.greet(&hello(1, 10)).expect("the same life").hear(Mark(30));
-        known.greet(&hello(2, 30)).expect("another life that has all of it").hear(Mark(25));
+        known.greet(&second(1, 10)).expect("the first time").hear(Mark(20));
+        known.greet(&second(1, 10)).expect("the same life").hear(Mark(30));
+        known.greet(&second(2, 30)).expect("another life that has all of it").hear(Mark(25));
         known.save_marks();
         let known = Known::open(data.path(), 2).expect("read");
-        let reason = known.greet(&hello(3, 29)).expect_err("a copy of before");
+        let reason = known.greet(&second(3, 29)).expect_err("a copy of before");
         assert!(reason.contains("node 2 came back with older data"), "{reason}");
-        let other = Hello { from_shard: ShardId(0), ..hello(3, 29) };
+        let other = Presence { shard: ShardId(0), ..second(3, 29) };
         assert_eq!(known.greet(&other).expect_err("with all its shards"), reason);
         let known = Known::open(data.path(), 2).expect("read");
-        assert_eq!(known.greet(&hello(4, 99)).expect_err("whatever it wrote since"), reason);
+        assert_eq!(known.greet(&second(4, 99)).expect_err("whatever it wrote since"), reason);
         for shard in [ShardId(0), ShardId(1)] {
             known.keep(shard, [].into_iter());
         }
-        known.greet(&hello(5, 1)).expect("nobody counts on it any more");
+        known.greet(&second(5, 1)).expect("nobody counts on it any more");
     }
 
     #[test]
     fn what_a_link_tells_counts_once_its_node_is_a_member() {
         let data = tempfile::tempdir().expect("a directory");
         let known = Known::open(data.path(), 1).expect("empty");
-        let word = known.greet(&hello(1, 10)).expect("the first time");
+        let word = known.greet(&second(1, 10)).expect("the first time");
         known.keep(ShardId(0), [].into_iter());
         word.hear(Mark(50));
         known.again(NodeId(2), 22, ShardId(3), &word);
         word.hear(Mark(60));
-        known.greet(&hello(2, 59)).expect_err("older than its word");
+        known.greet(&second(2, 59)).expect_err("older than its word");
     }
 
     #[test]
     fn a_peer_is_remembered_until_no_partition_knows_it() {
         let data = tempfile::tempdir().expect("a directory");
         let known = Known::open(data.path(), 2).expect("empty");
-        assert_eq!(known.note(NodeId(2), 22), None);
-        assert_eq!(known.note(NodeId(2), 23), Some(22));
+        known.greet(&second(1, 0)).expect("the first time");
+        let other = Presence { incarnation: 23, ..second(1, 0) };
+        let reason = known.greet(&other).expect_err("its votes were counted");
+        assert!(reason.contains("node 2 came back with other data"), "{reason}");
         let known = Known::open(data.path(), 2).expect("read");
         assert_eq!(known.get(NodeId(2)), Some(22));
         known.keep(ShardId(0), [].into_iter());

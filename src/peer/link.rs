@@ -19,13 +19,16 @@ use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::net::TcpStream;
 
+use super::known::Presence;
 use super::{PATIENCE, Shared as Peers, frames, read_word, resolve, within, write_all};
 use crate::id::{Mark, ShardId};
 use crate::limits::PEER_QUEUE_BYTES_MAX;
 use crate::prng::Prng;
 use crate::runtime::tcp::Socket;
 use crate::shard::inbox::{Contact, LinkNews};
-use crate::wire::hello::{Cargo, Hello, VERSION, Welcome, stranger};
+use crate::wire::bundle;
+use crate::wire::format::{FORMATS, Formats};
+use crate::wire::hello::{Cargo, Hello, Welcome};
 
 /// A link, shared by its task and its core's pump.
 pub type Shared = Rc<RefCell<Link>>;
@@ -36,6 +39,8 @@ pub struct Link {
     contact: Contact,
     /// While it is up.
     socket: Option<Socket>,
+    /// What it carries then.
+    formats: Formats,
     queue: VecDeque<Bytes>,
     /// Octets in the queue, and how many of its first were written.
     bytes: usize,
@@ -56,6 +61,10 @@ impl Link {
     /// Takes a bundle, and how far the journal here is durable; `false` when it is dropped.
     pub fn push(&mut self, mark: Mark, bundle: Bytes) -> bool {
         if self.socket.is_none() || self.overflown {
+            return false;
+        }
+        if !bundle::format_of(&bundle).is_some_and(|format| self.formats.has(format)) {
+            // The peer came back with another program, and the shard had not heard of it.
             return false;
         }
         if self.bytes > PEER_QUEUE_BYTES_MAX {
@@ -166,6 +175,7 @@ pub fn dial(peers: Peers, contact: Contact, shard: ShardId, prng: Prng) -> Share
     let link = Rc::new(RefCell::new(Link {
         contact,
         socket: None,
+        formats: FORMATS,
         queue: VecDeque::new(),
         bytes: 0,
         written: 0,
@@ -228,10 +238,11 @@ fn begin(peers: &Peers, link: &Shared, contact: &Contact, greeted: Greeted) {
     let durable = peers.borrow().durable;
     let mut link = link.borrow_mut();
     (link.socket, link.hurried) = (Some(greeted.socket), false);
+    link.formats = greeted.formats;
     link.tell(durable);
-    let (up, api_port) = (Some(greeted.shards), greeted.api_port);
+    let (up, api_port, format) = (Some(greeted.shards), greeted.api_port, greeted.formats.newest());
     let (node, address) = (contact.node, contact.address());
-    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up, api_port });
+    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up, api_port, format });
 }
 
 fn end(peers: &Peers, link: &Shared, contact: &Contact) {
@@ -240,7 +251,8 @@ fn end(peers: &Peers, link: &Shared, contact: &Contact) {
     link.queue.clear();
     (link.bytes, link.written) = (0, 0);
     let (node, address) = (contact.node, contact.address());
-    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up: None, api_port: 0 });
+    let (up, api_port, format) = (None, 0, 0);
+    peers.borrow_mut().note(LinkNews { node, address, snapshot: false, up, api_port, format });
 }
 
 /// A connection whose other end said that it is who was wanted.
@@ -251,6 +263,8 @@ pub struct Greeted {
     pub shards: u16,
     /// The port of its clients.
     pub api_port: u16,
+    /// What the link carries; it speaks the newest of them.
+    pub formats: Formats,
     /// How much of the offered snapshot it has.
     pub offset: u64,
 }
@@ -267,10 +281,9 @@ pub async fn connect(
         let peers = peers.borrow();
         let hello = Hello {
             speaker: peers.here,
-            version: VERSION,
             to: contact.node,
             from_shard: peers.shard,
-            kept: peers.kept,
+            kept: peers.kept(),
             to_shard: shard,
             knows: peers.known.get(contact.node).unwrap_or(0),
             cargo,
@@ -284,14 +297,17 @@ pub async fn connect(
     });
     match answer.await? {
         Welcome::Refused(reason) => Err(reason),
-        Welcome::Come { speaker, incarnation, shards, api_port, offset } => {
+        Welcome::Come { speaker, incarnation, life, kept, shards, api_port, formats, offset } => {
+            let formats = formats.common(hello.speaker.formats);
+            let formats = formats.ok_or("it took a link that neither side understands")?;
             if speaker != contact.node {
                 return Err(format!("node {speaker} answered for node {}", contact.node));
             }
-            match stranger(speaker, incarnation, known.note(speaker, incarnation)) {
-                Some(reason) => Err(reason),
-                None => Ok(Greeted { socket, shards, api_port, offset }),
+            // Another shard answers for one that is not there.
+            if shard.0 < shards {
+                known.greet(&Presence { node: speaker, incarnation, life, shard, kept })?;
             }
+            Ok(Greeted { socket, shards, api_port, formats, offset })
         }
     }
 }

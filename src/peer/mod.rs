@@ -52,7 +52,7 @@ pub struct Peers {
     shard: ShardId,
     known: Arc<Known>,
     /// The last mark that this core's journal found at the start, and how far it is durable now.
-    kept: Mark,
+    kept: Option<Mark>,
     durable: Mark,
     /// What all peers were told of that, and when.
     told_all: (Mark, crate::time::Instant),
@@ -109,7 +109,7 @@ impl Peers {
             here,
             shard,
             known,
-            kept: Mark(0),
+            kept: None,
             durable: Mark(0),
             told_all: Default::default(),
             prng,
@@ -136,7 +136,12 @@ impl Peers {
 
     /// This core's journal has been read: it found all up to here. Comes before the first link.
     pub fn found(&mut self, kept: Mark) {
-        (self.kept, self.durable) = (kept, kept);
+        (self.kept, self.durable) = (Some(kept), kept);
+    }
+
+    fn kept(&self) -> Mark {
+        // Any other value would have this node taken for an older one of itself.
+        self.kept.expect("the journal is read before anybody is greeted")
     }
 
     /// This core's journal is durable up to here.

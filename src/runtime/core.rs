@@ -225,6 +225,7 @@ impl Core {
             tick: cluster.tick,
             election_ticks: ticks(cluster.election).max(3),
             heartbeat_ticks: ticks(cluster.heartbeat).max(1),
+            rest_ticks: 2 * ticks(cluster.election).max(3),
             snapshot_entries: config.snapshot_entries,
             snapshot_bytes: config.snapshot_bytes as usize,
             retain_entries: config.retain_entries,

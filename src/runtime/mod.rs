@@ -42,6 +42,7 @@ use crate::limits::SHARDS_MAX;
 use crate::mesh;
 use crate::peer::known::Known;
 use crate::prng::Prng;
+use crate::wire::format::FORMATS;
 use crate::wire::hello::Speaker;
 use clock::Clock;
 use directory::{DataDirectory, DirectoryFault, Founded, Identity};
@@ -137,7 +138,6 @@ impl Node {
         let (speaker, known) = introduce(config, &directory, shards, api.port())?;
         let (clock, mut prng) = (Clock::start(), Prng::new(seed()));
         let (meshes, bells) = mesh::new(shards);
-        let stop = Arc::new(Stop::new(bells));
         let (tell_ready, hear_ready) = channel();
         let (tell_drained, drained) = channel();
         let mut node = Node {
@@ -145,7 +145,7 @@ impl Node {
             api_also,
             peer,
             ready: Ready { shards, pinned, ..Ready::default() },
-            stop: stop.clone(),
+            stop: Arc::new(Stop::new(bells)),
             drained,
             cores: Vec::new(),
             drain: Duration::from_nanos(config.drain.0),
@@ -169,7 +169,7 @@ impl Node {
                 clock,
                 prng: prng.fork(at as u64),
                 mesh,
-                stop: stop.clone(),
+                stop: node.stop.clone(),
                 ready: tell_ready.clone(),
                 gate,
                 drained: tell_drained.clone(),
@@ -263,8 +263,8 @@ fn introduce(
         Fatal::DataDir(DirectoryFault::System { path: directory.path().join("peers"), error })
     })?;
     let (cluster, incarnation) = (config.digest(), directory.incarnation());
-    let (node, life) = (config.id, seed());
-    let speaker = Speaker { cluster, node, incarnation, life, shards, api_port };
+    let (node, life, formats) = (config.id, seed(), FORMATS);
+    let speaker = Speaker { cluster, node, incarnation, life, shards, api_port, formats };
     Ok((speaker, Arc::new(known)))
 }
 

@@ -1,16 +1,18 @@
-//! What this node wants of a group's leader, asked again until it is so: to be admitted, or to be
-//! let go.
+//! What this node wants of a group's leader, asked again until it is so: to be admitted, to be let
+//! go, or what an operator wants of the group.
 //!
 //! ```text
 //!   Node.Join  ─► replica here, empty ─► "admit me" ─► leader … admitted ─► answered
 //!   Node.Leave ─────────────────────► "dismiss me" ─► leader … removed ─► data deleted ─► answered
+//!   operator   ──► "dismiss node 3", "node 2 leads" ─► leader …  it is so ─────────────► answered
 //! ```
 //!
 //! An errand asks whoever leads as far as the replica here knows, else one member after another;
 //! each question has its own ticket, takes the way of every call (`forward.rs`), and counts for
 //! nothing when its answer is lost: what is asked for is the same however often it is asked. A
-//! leader that changes, a node that dies and a link that breaks are therefore one case. Absent on
-//! purpose: what the leader does about it (`partition/member.rs`).
+//! leader that changes, a node that dies and a link that breaks are therefore one case. Who leaves
+//! wants to be admitted no more. Absent on purpose: what the leader does about it
+//! (`partition/member.rs`).
 
 use std::collections::BTreeMap;
 
@@ -60,6 +62,8 @@ pub(super) struct Errand {
     out: Option<(Ticket, Instant)>,
     /// How many were asked: whose turn it is among those who may lead.
     asked: usize,
+    /// A leader tried, until the time of a question was over.
+    tried: bool,
     heard: Option<Result<(), Refusal>>,
 }
 
@@ -70,6 +74,8 @@ pub(super) enum Goal {
     Join(Member),
     /// To belong to it no more.
     Leave(NodeId),
+    /// What an operator wants, for so long.
+    Arrange(Change, Span),
 }
 
 /// What a caller is told in the end.
@@ -94,6 +100,7 @@ impl Errand {
         match &self.goal {
             Goal::Join(member) => Change::Admit(member.clone()),
             Goal::Leave(node) => Change::Dismiss(*node),
+            Goal::Arrange(change, _) => change.clone(),
         }
     }
 
@@ -121,12 +128,16 @@ impl Errand {
         let over = match self.goal {
             Goal::Join(_) => !led && self.patience <= now,
             Goal::Leave(_) if led => self.patience.after(HELD) <= now,
-            Goal::Leave(_) => self.patience <= now,
+            Goal::Leave(_) | Goal::Arrange(..) => self.patience <= now,
         };
-        over.then_some(Refusal::Unavailable(match self.goal {
+        over.then_some(Refusal::Unavailable(match &self.goal {
             Goal::Join(_) => NOBODY_ADMITS,
             Goal::Leave(_) if led => TOO_FEW_STAY,
             Goal::Leave(_) => NOBODY_LETS_GO,
+            Goal::Arrange(..) if !led => NOBODY_DECIDES,
+            Goal::Arrange(Change::Lead(_), _) => NOT_TAKEN_OVER,
+            Goal::Arrange(Change::Dismiss(_), _) => NOT_REMOVED,
+            Goal::Arrange(Change::Admit(_), _) => NOBODY_ADMITS,
         }))
     }
 }
@@ -147,10 +158,20 @@ impl Errands {
         let patience = match &goal {
             Goal::Join(_) => now.after(PATIENCE),
             Goal::Leave(_) => now.after(LEADERLESS),
+            Goal::Arrange(_, patience) => now.after(*patience),
         };
-        let (next, out, asked, heard) = (now, None, 0, None);
-        let errand =
-            Errand { partition, ticket, goal, deadline, patience, next, out, asked, heard };
+        let errand = Errand {
+            partition,
+            ticket,
+            goal,
+            deadline,
+            patience,
+            next: now,
+            out: None,
+            asked: 0,
+            tried: false,
+            heard: None,
+        };
         self.next = self.next.wrapping_add(1);
         self.all.insert(self.next, errand);
         Ok(())
@@ -205,14 +226,16 @@ impl Errands {
             let result = match errand.heard.take() {
                 Some(Err(refusal)) if is_final(&refusal) => Some(Err(refusal)),
                 Some(Ok(())) => Some(Ok(())),
-                Some(Err(_)) => {
+                Some(Err(refusal)) => {
+                    errand.tried |= refusal == Refusal::Deadline;
                     errand.out = None;
                     errand.next = now.after(AGAIN);
                     None
                 }
                 None => None,
             };
-            let result = result.or_else(|| errand.given_up(now, led(errand.partition)).map(Err));
+            let led = led(errand.partition) || errand.tried;
+            let result = result.or_else(|| errand.given_up(now, led).map(Err));
             if let Some((ticket, _)) =
                 errand.out.filter(|(_, until)| *until <= now || result.is_some())
             {
@@ -225,6 +248,26 @@ impl Errands {
             false
         });
         (ended, lost)
+    }
+
+    /// Whether this node is leaving a group.
+    pub fn is_leaving(&self, partition: PartitionId) -> bool {
+        let leaves = |errand: &Errand| matches!(errand.goal, Goal::Leave(_));
+        self.all.values().any(|errand| errand.partition == partition && leaves(errand))
+    }
+
+    /// This node leaves a group: it wants to be admitted no more. Those who asked for that, each
+    /// with the question that is out.
+    pub fn forget_joins(&mut self, partition: PartitionId) -> Vec<(Ticket, Option<Ticket>)> {
+        let mut forgotten = Vec::new();
+        self.all.retain(|_, errand| {
+            let joins = errand.partition == partition && matches!(errand.goal, Goal::Join(_));
+            if joins {
+                forgotten.push((errand.ticket, errand.out.map(|(ticket, _)| ticket)));
+            }
+            !joins
+        });
+        forgotten
     }
 
     /// The caller hung up: nothing more is asked. The question that is out, if any.
@@ -241,6 +284,10 @@ impl Errands {
                 return Instant(0);
             }
             let next = errand.out.map_or(errand.next, |(_, until)| until);
+            let next = match errand.goal {
+                Goal::Arrange(..) => next.min(errand.patience),
+                Goal::Join(_) | Goal::Leave(_) => next,
+            };
             errand.deadline.map_or(next, |deadline| deadline.min(next))
         };
         self.all.values().map(at).min()
@@ -267,5 +314,11 @@ const NOBODY_ADMITS: &str = "no member that leads the group was found: is a majo
                              are the addresses right?";
 const TOO_FEW_STAY: &str = "too few of the group's other members are up: without this node they \
                             would be no majority; start them, then leave";
+const NOBODY_DECIDES: &str = "no node that leads the group was found in time: is a majority of its \
+                              members up?";
+const NOT_TAKEN_OVER: &str = "that node did not take over in time: is it up, and has it nearly all \
+                              of the log?";
+const NOT_REMOVED: &str = "the group's leader did not let that node go in time: too few of the \
+                           voters who stay are up, and without it they would be no majority";
 const NOBODY_LETS_GO: &str = "the group has no leader, so nobody can let this node go: start its \
                               other members until a majority is up, then leave";

@@ -16,14 +16,15 @@
 //! were: one that is missed, whatever the link promises, counts as a broken link. It also says how
 //! many came the other way: a leader that is heard and does not hear within an election timeout is
 //! as good as lost, until it says that it hears again. Whoever forgets calls of a way that still
-//! carries says so, and the other side forgets them too. Absent on purpose: watches of nodes and
-//! partitions, which each node answers of itself.
+//! carries says so, and the other side forgets them too. A watch of a partition is passed on by a
+//! node without a replica alone: its events come back as outputs, in the form that its caller gets.
+//! Absent on purpose: watches of nodes, which each node answers of itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     id::{Index, NodeId, PartitionId, Position, SessionId, ShardId, Ticket},
-    limits::{CALLS_PASSED_ON_MAX, GUESTS_MAX, POST_BYTES_MAX},
+    limits::{CALLS_PASSED_ON_MAX, GUESTS_MAX, HOST_BYTES_MAX, POST_BYTES_MAX},
     partition::{
         member::{self, Change, Member},
         reply::{Body, Elsewhere, Refusal, Replies, Reply, Status},
@@ -32,6 +33,7 @@ use crate::{
     shard::{
         inbox::{Ask, Request, Requests},
         waiting::Waiting,
+        watched,
     },
     time::{Instant, Now, Span},
     wire::{
@@ -143,10 +145,17 @@ impl Forward {
         if self.out.len() >= CALLS_PASSED_ON_MAX {
             return Err(Refusal::Full("too many calls are passed on to other nodes"));
         }
+        let mut about = peer::MemberWish::default();
         let (query, wish) = match &request.ask {
             Ask::Command => (0, None),
             Ask::Query { at_least } => (at_least.0.saturating_add(1), None),
             Ask::Change { change, passed } => (0, Some(wish(change, *passed, asks))),
+            Ask::WatchPartition | Ask::Describe { .. } => {
+                about.watch = matches!(request.ask, Ask::WatchPartition);
+                about.describe = !about.watch;
+                about.asks = asks.map(member::written);
+                (0, Some(about))
+            }
             _ => return Err(Refusal::Unavailable("this node does not lead")),
         };
         self.next += 1;
@@ -293,10 +302,10 @@ impl Forward {
         let deadline = patience.map(|patience| now.monotonic.after(patience));
         let ask = match (&call.wish, call.query.checked_sub(1)) {
             (Some(wish), _) => match wished(wish) {
-                Some((change, passed)) => Ask::Change { change, passed },
+                Some(ask) => ask,
                 None => {
                     self.forget(ticket);
-                    let strange = Refusal::Malformed("a change that nobody knows".to_owned());
+                    let strange = Refusal::Malformed("a wish that nobody knows".to_owned());
                     let answer = refused(call.number, &strange);
                     return self.posts.entry(from).or_default().answers.push(answer);
                 }
@@ -314,6 +323,13 @@ impl Forward {
         if !notices.contains(&notice) {
             notices.push(notice);
         }
+    }
+
+    /// A node is told something of a group that it does not belong to.
+    pub fn tell(&mut self, to: Way, news: peer::GroupNews) {
+        let post = self.posts.entry(to).or_default();
+        post.news.retain(|old| old.partition != news.partition);
+        post.news.push(news);
     }
 
     /// A peer's caller is gone: its ticket here and its partition.
@@ -362,6 +378,11 @@ impl Forward {
         whole
     }
 
+    /// A bundle is to leave for `to`, whatever it carries.
+    pub fn nudge(&mut self, to: Way) {
+        self.posts.entry(to).or_default();
+    }
+
     /// Counts a post, which may be empty, that leaves for `to` in a bundle.
     pub fn label(&mut self, to: Way, post: &mut Post, now: Now) {
         let (heard_life, heard) = self.heard.get(&to).copied().unwrap_or_default();
@@ -395,7 +416,14 @@ impl Forward {
             }
             Body::End => answer.end = true,
             Body::Refused(refusal) => answer = refused(number, refusal),
-            Body::Event(_) | Body::Replayed => unreachable!("watches are not passed on"),
+            Body::Event(event) => {
+                let mut bytes = Vec::new();
+                if !watched::encode(event, &mut bytes) {
+                    return;
+                }
+                answer.bytes = bytes.into();
+            }
+            Body::Replayed => unreachable!("watches of nodes are not passed on"),
         }
         self.posts.entry(from).or_default().answers.push(answer);
         if reply.last {
@@ -437,8 +465,14 @@ fn wish(change: &Change, passed: bool, asks: Option<&Member>) -> peer::MemberWis
     wish
 }
 
-/// A change from a link, and whether it was passed on already.
-fn wished(wish: &peer::MemberWish) -> Option<(Change, bool)> {
+/// What a wish from a link asks.
+fn wished(wish: &peer::MemberWish) -> Option<Ask> {
+    if wish.watch {
+        return Some(Ask::WatchPartition);
+    }
+    if wish.describe {
+        return Some(Ask::Describe { here: false });
+    }
     let change = match (&wish.admit, wish.dismiss, wish.lead) {
         (Some(admit), 0, 0) => Change::Admit(member::read(admit)?),
         (None, node, 0) if node > 0 => Change::Dismiss(NodeId(node)),
@@ -447,13 +481,13 @@ fn wished(wish: &peer::MemberWish) -> Option<(Change, bool)> {
         }
         _ => return None,
     };
-    Some((change, wish.passed))
+    Some(Ask::Change { change, passed: wish.passed })
 }
 
 /// Cuts a post into pieces that are not too large, in its order. Who is gone stands in the last
 /// one, after all calls.
 fn cut(post: Post, mut each: impl FnMut(Post)) {
-    let Post { calls, answers, gone, missed, notices, .. } = post;
+    let Post { calls, answers, gone, missed, notices, news, .. } = post;
     let mut piece = Post { missed, ..Post::default() };
     let mut bytes = 0;
     let mut room = |piece: &mut Post, more: usize, each: &mut dyn FnMut(Post)| {
@@ -471,12 +505,19 @@ fn cut(post: Post, mut each: impl FnMut(Post)) {
         room(&mut piece, call.body.len() + HEAD_BYTES, &mut each);
         piece.calls.push(call);
     }
+    for told in news {
+        room(&mut piece, told.members.len() * MEMBER_BYTES + HEAD_BYTES, &mut each);
+        piece.news.push(told);
+    }
     (piece.gone, piece.notices) = (gone, notices);
     each(piece);
 }
 
 /// What a call or an answer takes beside its bytes, at most.
 const HEAD_BYTES: usize = 64;
+
+/// What a member takes, at most.
+const MEMBER_BYTES: usize = HOST_BYTES_MAX + 24;
 
 /// The answer that is a refusal: its number, its text or the id that it is about.
 fn refused(number: u64, refusal: &Refusal) -> peer::Answer {

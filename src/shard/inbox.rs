@@ -12,7 +12,7 @@ use crate::id::{Index, Mark, NodeId, PartitionId, ShardId, Ticket};
 use crate::journal::Aligned;
 pub use crate::partition::member::{Change, Member, Role};
 use crate::partition::reply::Replies;
-use crate::time::Instant;
+use crate::time::{Instant, Span};
 use crate::wire::bundle::Piece;
 
 /// What happened since the last turn.
@@ -89,6 +89,8 @@ pub struct LinkNews {
     pub up: Option<u16>,
     /// The port of the peer's clients; 0: not said.
     pub api_port: u16,
+    /// What the link speaks (`wire/format.rs`); 0: not said.
+    pub format: u32,
 }
 
 /// Whether the disk has room for the segments to come.
@@ -164,6 +166,19 @@ pub enum Ask {
         /// It was passed on already, and is refused by whoever does not lead.
         passed: bool,
     },
+    /// The same for an operator: the leader is asked, whoever that is by then, until it is so or
+    /// this much time has passed.
+    Arrange {
+        /// What.
+        change: Change,
+        /// How long.
+        patience: Span,
+    },
+    /// How the group is. The answer is a `DescribePartitionResponse`.
+    Describe {
+        /// As the replica here sees it; else as the leader does.
+        here: bool,
+    },
 }
 
 /// A value passed core to core; one send a pair and turn.
@@ -175,6 +190,8 @@ pub enum Letter {
     Replies(Replies),
     /// Callers at the sender who are gone.
     Gone(Vec<(PartitionId, Ticket)>),
+    /// Where the nodes are that share a group with the sender.
+    Contacts(Vec<Contact>),
 }
 
 impl Requests {

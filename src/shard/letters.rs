@@ -4,7 +4,7 @@
 use crate::{
     id::{PartitionId, ShardId, Ticket},
     partition::reply::Replies,
-    shard::inbox::{Letter, Request, Requests},
+    shard::inbox::{Contact, Letter, Request, Requests},
 };
 
 /// The letters of one turn.
@@ -18,6 +18,7 @@ struct Sheet {
     requests: Requests,
     replies: Replies,
     gone: Vec<(PartitionId, Ticket)>,
+    contacts: Option<Vec<Contact>>,
 }
 
 impl Letters {
@@ -34,6 +35,13 @@ impl Letters {
     /// A caller who is gone.
     pub fn gone(&mut self, to: ShardId, partition: PartitionId, ticket: Ticket) {
         self.to[usize::from(to.0)].gone.push((partition, ticket));
+    }
+
+    /// All other cores hear which nodes share a group with this one.
+    pub fn contacts(&mut self, here: ShardId, contacts: &[Contact]) {
+        for (shard, sheet) in (0..).map(ShardId).zip(&mut self.to) {
+            sheet.contacts = (shard != here).then(|| contacts.to_vec());
+        }
     }
 
     /// Moves the replies for callers of other cores out of `replies`.
@@ -64,6 +72,7 @@ impl Letters {
             if !sheet.gone.is_empty() {
                 into.push((shard, Letter::Gone(std::mem::take(&mut sheet.gone))));
             }
+            into.extend(sheet.contacts.take().map(|contacts| (shard, Letter::Contacts(contacts))));
         }
     }
 }

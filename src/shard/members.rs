@@ -61,17 +61,23 @@ impl Shard {
     /// was said by the way, and that more than with whom this node was founded.
     pub(super) fn contacts(&self) -> Vec<Contact> {
         let founders = self.settings.placement.nodes().iter().cloned();
+        let heard_of = self.news.contacts();
         let mut all: BTreeMap<NodeId, Contact> =
-            founders.map(|contact| (contact.node, contact)).collect();
+            heard_of.chain(founders).map(|contact| (contact.node, contact)).collect();
         all.extend(
             self.guest_nodes.all.iter().map(|(node, (contact, _))| (*node, contact.clone())),
         );
-        for living in self.roster.iter() {
+        all.extend(self.group_contacts().map(|contact| (contact.node, contact)));
+        all.into_values().collect()
+    }
+
+    /// Where those are that share a group with this core.
+    pub(super) fn group_contacts(&self) -> impl Iterator<Item = Contact> + '_ {
+        self.roster.iter().flat_map(|living| {
             let newcomers = living.partition.newcomers();
             let members = newcomers.chain(living.partition.members().iter().cloned());
-            all.extend(members.map(|member| (member.node, contact(&member))));
-        }
-        all.into_values().collect()
+            members.map(|member| contact(&member))
+        })
     }
 
     /// Whether `peer` has a say in a partition here: as its member, or as one who may be.
@@ -105,6 +111,7 @@ impl Shard {
                     self.forward.dismiss((member.node, self.owner_at(member.node, id)), id, at);
                 }
             }
+            self.tell_others(id);
         }
         self.set_tick(now);
     }
@@ -141,6 +148,9 @@ impl Shard {
         let founding = self.roster.check_join(id, local, members, &self.settings)?;
         let me = members.iter().find(|member| member.node == local);
         let me = me.expect("the check saw this node among the members").clone();
+        if self.errands.is_leaving(id) {
+            return Err(Refusal::Precondition(format!("this node is leaving group {id}")));
+        }
         if founding == Founding::New {
             let members = members.to_vec();
             self.found(&Group { partition: id, local, members, joins: true }, now)?;
@@ -155,8 +165,10 @@ impl Shard {
             return Err(Refusal::Full("the journal's segments are too small for another group"));
         }
         self.journal.founded(group.partition, &founding);
+        self.news.forget(group.partition);
         let partition = Partition::found(group, &self.rules);
         self.roster.add(partition, group.members.clone());
+        self.tell_others(group.partition);
         self.moved = true;
         roster::founded(group, now.wall.0, &mut self.effects.events);
         self.set_tick(now);
@@ -180,11 +192,23 @@ impl Shard {
             return Err(Refusal::NotFound(format!("group {id} is not here")));
         };
         let free = living.partition.is_alone() || living.partition.is_removed();
+        self.forget_joins(id);
         if free {
             self.give_up(id, caller.0, now);
             return Ok(());
         }
         self.errands.begin(id, caller, Goal::Leave(self.settings.node), now)
+    }
+
+    /// Whoever asked that this node joins is told that it leaves.
+    fn forget_joins(&mut self, id: PartitionId) {
+        for (caller, question) in self.errands.forget_joins(id) {
+            let refusal = Refusal::Precondition(format!("this node is leaving group {id}"));
+            self.effects.replies.refuse(caller, refusal);
+            if let Some(question) = question {
+                self.hang_up(id, question);
+            }
+        }
     }
 
     /// Deletes what is here of a partition; the caller is told when that is durable.
@@ -194,6 +218,10 @@ impl Shard {
             return self.asked.push(ticket);
         };
         self.moved = true;
+        // Who calls for it is passed on to those who stay.
+        let (here, at) = (self.settings.node, living.partition.members_at());
+        let stay = living.partition.members().iter().filter(|member| member.node != here);
+        self.news.hear(id, at, None, stay.cloned().collect());
         self.forward.moved(id, None, &mut self.effects.replies);
         living.partition.leave(&mut self.effects.replies);
         let _ = living.partition.settle(now, &self.rules, &mut self.effects);
@@ -207,6 +235,7 @@ impl Shard {
             self.effects.snapshot_of = None;
         }
         self.wake.set(id, None);
+        self.forget_rest(id, living.resting.take());
         self.journal.left(id);
         self.asked.push(ticket);
         self.set_tick(now);
@@ -232,7 +261,7 @@ impl Shard {
     fn end_errand(&mut self, ended: Ended, now: Now) {
         let Ended { partition, ticket, goal, result } = ended;
         match (result, goal) {
-            (Ok(()), Goal::Join(_)) => self.effects.replies.done(ticket),
+            (Ok(()), Goal::Join(_) | Goal::Arrange(..)) => self.effects.replies.done(ticket),
             (Ok(()), Goal::Leave(_)) => self.give_up(partition, ticket, now),
             (Err(refusal), _) => {
                 self.stats.refused += 1;
@@ -244,19 +273,28 @@ impl Shard {
     /// The next question of an errand.
     fn ask_for(&mut self, number: u32, now: Now) {
         let (me, ticket) = (self.settings.node, self.errands.ticket(number));
+        let Some(id) = self.errands.get_mut(number).map(|errand| errand.partition) else { return };
+        let mut others: Vec<NodeId> = self.members_elsewhere(id).collect();
+        others.sort_by_key(|node| self.away.contains(node));
         let Some(errand) = self.errands.get_mut(number) else { return };
-        let (id, change) = (errand.partition, errand.change());
-        let Some(living) = self.roster.get_mut(id) else {
-            // It left meanwhile; whoever asked hears that.
-            errand.ask(ticket, now.monotonic);
-            let gone = Refusal::Precondition(format!("group {id} has left this node"));
-            return self.effects.replies.refuse(ticket, gone);
+        let change = errand.change();
+        let arranges = matches!(errand.goal, Goal::Arrange(..));
+        let (leads, to) = match self.roster.get(id) {
+            Some(living) => {
+                let (_, leader) = living.partition.leadership();
+                let members = living.partition.members().iter().map(|member| member.node);
+                let others: Vec<NodeId> = members.filter(|node| *node != me).collect();
+                let to = leader.filter(|leader| *leader != me).or_else(|| errand.whom(&others));
+                (living.partition.is_leader(), to)
+            }
+            None if arranges => (false, errand.whom(&others)),
+            None => {
+                // It left meanwhile; whoever asked hears that.
+                errand.ask(ticket, now.monotonic);
+                let gone = Refusal::Precondition(format!("group {id} has left this node"));
+                return self.effects.replies.refuse(ticket, gone);
+            }
         };
-        let leads = living.partition.is_leader();
-        let (_, leader) = living.partition.leadership();
-        let members = living.partition.members().iter().map(|member| member.node);
-        let others: Vec<NodeId> = members.filter(|node| *node != me).collect();
-        let to = leader.filter(|leader| *leader != me).or_else(|| errand.whom(&others));
         let until = errand.ask(ticket, now.monotonic);
         let (ask, body) = (Ask::Change { change, passed: false }, 0..0);
         let request = Request { ticket, partition: id, deadline: Some(until), ask, body };
@@ -264,6 +302,7 @@ impl Shard {
         let taken = match to {
             _ if leads => return self.take_own(&none, &request, now),
             Some(to) => self.pass_on(to, &none, &request, now),
+            None if arranges && self.roster.is_absent(id) => Err(Refusal::UnknownPartition(id)),
             None => Err(Refusal::Unavailable("the group has no other member")),
         };
         if let Err(refusal) = taken {
@@ -322,6 +361,6 @@ impl Shard {
     }
 }
 
-fn contact(member: &Member) -> Contact {
+pub(super) fn contact(member: &Member) -> Contact {
     Contact { node: member.node, host: member.host.clone(), port: member.port }
 }

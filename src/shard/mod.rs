@@ -23,8 +23,11 @@ pub mod inbox;
 pub mod ledger;
 mod letters;
 mod members;
+mod news;
+mod operate;
 pub mod outbox;
 pub mod placement;
+mod rest;
 pub mod roster;
 pub mod route;
 mod seal;
@@ -33,6 +36,7 @@ pub mod stats;
 mod take;
 pub mod waiting;
 pub mod wake;
+pub mod watched;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -46,7 +50,7 @@ use crate::{
     partition::{Partition, Rules, effects::Effects},
     shard::{
         admit::Admit, errand::Errands, forward::Forward, inbox::Inbox, letters::Letters,
-        members::GuestNodes, outbox::Outbox, roster::Roster, wake::Wake,
+        members::GuestNodes, news::News, outbox::Outbox, rest::Rests, roster::Roster, wake::Wake,
     },
     time::{Instant, Now},
 };
@@ -65,6 +69,7 @@ pub struct Shard {
     forward: Forward,
     errands: Errands,
     guest_nodes: GuestNodes,
+    news: News,
     turn: u64,
     /// Partitions with facts in this turn.
     touched: Vec<PartitionId>,
@@ -74,6 +79,9 @@ pub struct Shard {
     promised: VecDeque<(Mark, Ticket)>,
     /// Callers of this turn whose promise has no mark yet.
     asked: Vec<Ticket>,
+    /// Partitions that raft's clock is for: they have other members and do not rest.
+    awake: BTreeSet<PartitionId>,
+    rests: Rests,
     /// raft's clock goes on at this time, while a group here has other members.
     next_tick: Option<Instant>,
     /// Messages that found their bundle full: raft is told in the next turn.
@@ -85,6 +93,8 @@ pub struct Shard {
     segments_seen: usize,
     /// How many shards each peer has, once it said so.
     peer_shards: BTreeMap<NodeId, u16>,
+    /// What the links to peers speak, once that was said.
+    peer_formats: BTreeMap<NodeId, u32>,
     /// Peers that could not be reached of late.
     away: BTreeSet<NodeId>,
     /// The node is to end.
@@ -136,6 +146,7 @@ impl Shard {
             journal: Journal::resume(settings.layout, owner, recovered.resume),
             errands: Errands::default(),
             guest_nodes: GuestNodes::default(),
+            news: News::default(),
             settings,
             rules,
             roster,
@@ -146,12 +157,15 @@ impl Shard {
             recorded: VecDeque::new(),
             promised: VecDeque::new(),
             asked: Vec::new(),
+            awake: BTreeSet::new(),
+            rests: Rests::default(),
             next_tick: None,
             dropped: Vec::new(),
             hungry: Vec::new(),
             arriving: Vec::new(),
             segments_seen: 0,
             peer_shards: BTreeMap::new(),
+            peer_formats: BTreeMap::new(),
             away: BTreeSet::new(),
             drains: false,
             moved: true,
@@ -175,6 +189,7 @@ impl Shard {
     pub fn stats(&self) -> Stats {
         let load = self.admit.load();
         let (passed, guests) = self.forward.counts();
+        let (resting_now, rests) = self.rests.counts();
         let leaders = self.roster.iter().filter(|living| living.partition.is_leader()).count();
         let state: usize = self.roster.iter().map(|living| living.partition.state_bytes()).sum();
         Stats {
@@ -182,6 +197,8 @@ impl Shard {
             guests_now: guests as u64,
             partitions_now: self.roster.iter().count() as u64,
             leaders_now: leaders as u64,
+            resting_now,
+            rests,
             commands_now: load.commands as u64,
             command_bytes_now: load.bytes as u64,
             state_bytes_now: state as u64,
@@ -227,14 +244,7 @@ impl Shard {
             }
         }
         if self.next_tick.is_some_and(|at| at <= now.monotonic) {
-            let drains = self.drains;
-            for living in self.roster.iter_mut().filter(|living| living.partition.needs_ticks()) {
-                living.partition.tick();
-                if drains {
-                    living.partition.hand_over();
-                }
-                living.touch(&mut self.touched);
-            }
+            self.tick();
             let guests = self.forward.look(now, &mut self.effects.replies);
             self.hang_up_all(guests);
             // A turn that comes late ticks once: a pause of this process is no silence of its
@@ -245,6 +255,22 @@ impl Shard {
             self.segments_seen = self.journal.segments();
             self.free_oldest_segment();
         }
+    }
+
+    /// One unit of raft's clock for all that need it.
+    fn tick(&mut self) {
+        self.tick_rests();
+        let awake = std::mem::take(&mut self.awake);
+        for id in &awake {
+            let living = self.roster.get_mut(*id).expect("who left is not awake");
+            living.partition.tick();
+            if self.drains {
+                living.partition.hand_over();
+            }
+            living.touch(&mut self.touched);
+            self.rest_if_calm(*id);
+        }
+        self.awake = awake;
     }
 
     /// Each touched partition settles, once.
@@ -263,6 +289,7 @@ impl Shard {
             living.load = load;
             let hungry = living.partition.is_hungry();
             self.wake.set(id, wake);
+            self.note_rest(id);
             if hungry && !self.hungry.contains(&id) {
                 self.hungry.push(id);
             }

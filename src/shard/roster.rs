@@ -31,6 +31,7 @@ use crate::{
     shard::{
         Peers, Settings,
         inbox::{Change, Member, Role},
+        rest::Resting,
     },
 };
 
@@ -60,6 +61,10 @@ pub struct Living {
     pub touched: bool,
     /// What admission counts for it.
     pub load: Load,
+    /// How it rests.
+    pub resting: Option<Resting>,
+    /// Whether raft's clock is for it.
+    pub ticks: bool,
     watchers: Vec<Ticket>,
 }
 
@@ -94,6 +99,8 @@ impl Roster {
             members,
             touched: false,
             load: Load::default(),
+            resting: None,
+            ticks: false,
             watchers: Vec::new(),
         };
         let before = self.living.insert(id, Box::new(living));
@@ -133,11 +140,22 @@ impl Roster {
         }
     }
 
-    /// Whether a partition is not here and never was.
+    /// Whether a partition is not here: it never was, or it left.
     #[must_use]
-    pub fn is_unknown(&self, id: PartitionId) -> bool {
-        let known = self.living.contains_key(&id) || self.damaged.contains(&id);
-        !known && !self.left.contains(&id)
+    pub fn is_absent(&self, id: PartitionId) -> bool {
+        !self.living.contains_key(&id) && !self.damaged.contains(&id)
+    }
+
+    /// Whether a partition was here and has left for good.
+    #[must_use]
+    pub fn has_left(&self, id: PartitionId) -> bool {
+        self.is_absent(id) && self.left.contains(&id)
+    }
+
+    /// Where clients reach a member of a group whose replica here is called `local`.
+    #[must_use]
+    pub fn clients_of(&self, member: &Member, local: NodeId, settings: &Settings) -> String {
+        address(member, local, settings, &self.api_ports)
     }
 
     /// One of them.
@@ -387,8 +405,22 @@ pub fn founded(group: &Group, at: u64, events: &mut Vec<Event>) {
     tell(Happening::MemberReady { node: local });
 }
 
-/// Where a client sends requests: this node's own address, and for others their host with the port
+/// Where clients reach a member: this node's own address, and for others their host with the port
 /// that they said, or the same one.
+fn address(
+    member: &Member,
+    local: NodeId,
+    settings: &Settings,
+    ports: &BTreeMap<NodeId, u16>,
+) -> String {
+    if member.node == local {
+        return settings.api_address.clone();
+    }
+    let port = ports.get(&member.node).copied().unwrap_or(settings.api_port);
+    format!("{}:{port}", member.host)
+}
+
+/// Where a client sends requests.
 fn addresses(
     members: &[Member],
     local: NodeId,
@@ -396,14 +428,7 @@ fn addresses(
     settings: &Settings,
     ports: &BTreeMap<NodeId, u16>,
 ) -> Happening {
-    let address = |member: &Member| {
-        if member.node == local {
-            settings.api_address.clone()
-        } else {
-            let port = ports.get(&member.node).copied().unwrap_or(settings.api_port);
-            format!("{}:{port}", member.host)
-        }
-    };
+    let address = |member: &Member| address(member, local, settings, ports);
     let (leads, follow): (Vec<&Member>, Vec<&Member>) =
         members.iter().partition(|member| Some(member.node) == leader);
     Happening::ServiceConfigChanged {
@@ -426,7 +451,9 @@ fn same(left: &[Member], right: &[Member]) -> bool {
 pub fn check_change(change: &Change) -> Result<(), Refusal> {
     match change {
         Change::Admit(member) => check_list(std::slice::from_ref(member), member.node),
-        Change::Dismiss(NodeId(0)) => Err(Refusal::Malformed("node_id 0 names nobody".to_owned())),
+        Change::Dismiss(NodeId(0)) | Change::Lead(Some(NodeId(0))) => {
+            Err(Refusal::Malformed("node_id 0 names nobody".to_owned()))
+        }
         Change::Dismiss(_) | Change::Lead(_) => Ok(()),
     }
 }

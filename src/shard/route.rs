@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::{NodeId, PartitionId, ShardId};
+use crate::wire::format::Formats;
 
 /// The shard of a node with `shards` of them that owns `partition`.
 #[must_use]
@@ -25,6 +26,13 @@ pub fn owner_at(
     partition: PartitionId,
 ) -> ShardId {
     owner(partition, known.get(&peer).copied().unwrap_or(here))
+}
+
+/// What a peer is sent: what its link speaks (`known`), and until that is said the oldest format
+/// that this program does.
+#[must_use]
+pub fn format_to(known: &BTreeMap<NodeId, u32>, formats: Formats, peer: NodeId) -> u32 {
+    known.get(&peer).copied().unwrap_or(formats.oldest())
 }
 
 #[cfg(test)]

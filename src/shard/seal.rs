@@ -23,15 +23,18 @@ impl Shard {
             }
         }
         self.take_changes(now);
+        // Some watch from other nodes.
+        self.roster.tell(&self.effects.events, &self.settings, &mut self.effects.replies);
         self.forward.take_guests(&mut self.effects.replies);
         self.errands.hear(&mut self.effects.replies);
         self.seal_records(outbox);
         self.seal_messages(now, outbox);
         self.seal_snapshots(outbox);
         outbox.book = std::mem::take(&mut self.moved).then(|| self.contacts());
-        let (events, replies) = (&self.effects.events, &mut self.effects.replies);
-        self.roster.tell(events, &self.settings, replies);
-        self.letters.take_foreign(self.settings.shard, replies);
+        if outbox.book.is_some() {
+            self.tell_cores();
+        }
+        self.letters.take_foreign(self.settings.shard, &mut self.effects.replies);
         self.letters.seal(&mut outbox.letters);
         std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
         outbox.leads = self.drains && self.partitions().any(Partition::can_hand_over);
@@ -120,7 +123,9 @@ impl Shard {
         }
         for mut peer in peers {
             self.forward.label((peer.to, peer.shard), &mut peer.post, now);
-            let bytes = bundle::encode(peer.messages, peer.post);
+            self.rests.say((peer.to, peer.shard), &mut peer.post);
+            let format = route::format_to(&self.peer_formats, self.settings.formats, peer.to);
+            let bytes = bundle::encode(peer.messages, peer.post, format);
             self.stats.bundles += 1;
             self.stats.bundle_bytes += bytes.len() as u64;
             outbox.bundles.push((peer.to, peer.shard, bytes));
@@ -132,7 +137,8 @@ impl Shard {
             let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
             let position = Position(message.get_snapshot().get_metadata().index);
             let members = members.iter().map(member::written).collect();
-            let head = bundle::encode_snapshot(partition, &message, members);
+            let format = route::format_to(&self.peer_formats, self.settings.formats, to);
+            let head = bundle::encode_snapshot(partition, &message, members, format);
             self.stats.snapshots_sent += 1;
             let shard = route::owner_at(&self.peer_shards, self.settings.shards, to, partition);
             outbox.snapshots.push(SnapshotOut { to, shard, partition, position, head, places });

@@ -8,6 +8,7 @@ use crate::{
     partition::{Load, Rules, read::Patience, replica::Pace},
     shard::placement::Placement,
     time::Span,
+    wire::format::{FORMATS, Formats},
 };
 
 /// Whether groups may have members on other nodes.
@@ -32,6 +33,8 @@ pub struct Settings {
     pub seed: u64,
     /// Whether groups may have members on other nodes.
     pub peers: Peers,
+    /// What this program speaks with peers.
+    pub formats: Formats,
     /// Where clients reach this node, `host:port`, for `Partition.Watch`.
     pub api_address: String,
     /// The port of that, which other nodes are taken to use too until they have said theirs.
@@ -44,6 +47,8 @@ pub struct Settings {
     pub election_ticks: usize,
     /// Ticks between heartbeats.
     pub heartbeat_ticks: usize,
+    /// Ticks in which nothing happens in a group before it rests.
+    pub rest_ticks: usize,
     /// Entries that a partition applies between snapshots.
     pub snapshot_entries: u64,
     /// Bytes that a partition applies between snapshots.
@@ -88,6 +93,7 @@ impl Default for Settings {
             shards: 1,
             seed: 0,
             peers: Peers::Alone,
+            formats: FORMATS,
             api_address: "localhost:5678".to_owned(),
             api_port: 5678,
             placement: Placement::default(),
@@ -98,6 +104,9 @@ impl Default for Settings {
             // is replaced within 1.5 s. Pre-votes make standing for nothing cheap.
             election_ticks: 12,
             heartbeat_ticks: 2,
+            // Two election timeouts: a leader asks who is there once in each, so a member that was
+            // not has been found out.
+            rest_ticks: 24,
             // The reference's numbers (core.md 1.2); 64 MiB is what a restart replays in about a
             // second.
             snapshot_entries: 10_000,
@@ -135,6 +144,7 @@ impl Settings {
             self.election_ticks
         );
         assert!(self.tick > Span::ZERO, "raft's clock stands still");
+        assert!(self.rest_ticks > 0, "a group rests before it does anything");
         assert!(self.snapshot_turn_bytes > 0, "a snapshot would never end");
         Rules {
             pace: Pace {

@@ -24,10 +24,14 @@ pub struct Stats {
     pub bundle_bytes: u64,
     /// Frames from peers that could not be read.
     pub frames_broken: u64,
+    /// Bundles before which something that a peer posted had not come.
+    pub posts_missed: u64,
     /// Messages dropped because a bundle was full.
     pub messages_dropped: u64,
     /// Snapshots sent to peers.
     pub snapshots_sent: u64,
+    /// Times that a partition began to rest.
+    pub rests: u64,
     /// Partitions that a panic halted.
     pub halted: u64,
     /// Calls now that were passed on to other nodes and wait for their answers.
@@ -38,6 +42,8 @@ pub struct Stats {
     pub partitions_now: u64,
     /// Partitions that lead now.
     pub leaders_now: u64,
+    /// Partitions that rest now.
+    pub resting_now: u64,
     /// Commands in flight now.
     pub commands_now: u64,
     /// Bytes of them.

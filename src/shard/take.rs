@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft::eraftpb::Message;
 
 use super::{
-    Shard, admit,
+    Settings, Shard, admit,
     inbox::{Ask, Delivery, Inbox, Letter, LinkNews, Member, Request, Requests},
     outbox::Outbox,
     roster::{self, Founding},
@@ -35,13 +35,14 @@ impl Shard {
             self.drains = true;
             // At once, not with the next tick.
             for living in self.roster.iter_mut() {
+                living.partition.wake(0);
                 living.partition.hand_over();
             }
             let all: Vec<PartitionId> = self.partitions().map(Partition::id).collect();
             all.into_iter().for_each(|id| self.touch(id));
         }
-        for (_, letter) in inbox.letters.drain(..) {
-            self.take_letter(letter, now);
+        for (from, letter) in inbox.letters.drain(..) {
+            self.take_letter(from, letter, now);
         }
         let requests = std::mem::take(&mut inbox.requests);
         for request in &requests.list {
@@ -118,11 +119,16 @@ impl Shard {
     }
 
     fn take_link(&mut self, news: LinkNews, now: Now) {
-        let LinkNews { node, address, snapshot, up, api_port } = news;
+        let LinkNews { node, address, snapshot, up, api_port, format } = news;
+        if format > 0 {
+            self.peer_formats.insert(node, format);
+        }
         if let Some(shards) = up.filter(|shards| *shards > 0) {
             self.peer_shards.insert(node, shards);
             self.roster.note_port(node, api_port);
             self.away.remove(&node);
+            self.tell_node(node);
+            self.wake_led_with(node);
         }
         let what = match up {
             Some(_) => Happening::ConnectionEstablished { address, snapshot },
@@ -145,6 +151,7 @@ impl Shard {
         let guests = self.forward.lost(peer, &mut self.effects.replies);
         self.hang_up_all(guests);
         self.away.insert(peer);
+        self.wake_led_with(peer);
         let id = u64::from(peer.0);
         for living in self.roster.iter_mut() {
             let sends = living.partition.is_leader()
@@ -158,6 +165,7 @@ impl Shard {
     }
 
     fn take_hung_up(&mut self, peer: NodeId) {
+        self.wake_with_node(peer);
         for living in self.roster.iter_mut() {
             living.partition.hung_up(peer);
             living.touch(&mut self.touched);
@@ -165,16 +173,19 @@ impl Shard {
     }
 
     fn take_bundle(&mut self, peer: NodeId, bytes: &Bytes, now: Now) {
-        let Ok((messages, post)) = bundle::decode(bytes, peer, self.settings.node) else {
+        let Settings { node, formats, .. } = self.settings;
+        let Ok((messages, post)) = bundle::decode(bytes, peer, node, formats) else {
             return self.broken_frame(peer);
         };
         for (partition, message, members) in messages {
             if self.roster.get(partition).is_none() {
+                self.not_here(partition, peer, &message);
                 continue;
             }
             self.meet(&members, now);
             self.take_message(partition, peer, message);
         }
+        self.take_rests((peer, post.label.shard), &post);
         self.take_post(peer, post, now);
     }
 
@@ -201,13 +212,17 @@ impl Shard {
         let from = (peer, post.label.shard);
         // A bundle that overtook another, or came twice, is as bad as one that was lost.
         let whole = self.forward.hear(peer, &post, now);
+        self.stats.posts_missed += u64::from(!whole);
         if !whole || post.missed {
             let guests = self.forward.missed(from, &mut self.effects.replies);
             self.hang_up_all(guests);
         }
-        let Post { calls, answers, gone, notices, .. } = post;
+        let Post { calls, answers, gone, notices, news, .. } = post;
         for notice in notices {
             self.take_notice(peer, &notice, now);
+        }
+        for news in news {
+            self.take_news(peer, &news, now);
         }
         for answer in answers {
             self.forward.answered(from, answer, &mut self.effects.replies);
@@ -254,7 +269,8 @@ impl Shard {
         last: bool,
         now: Now,
     ) {
-        let read = bundle::decode_snapshot(bytes, peer, self.settings.node).ok();
+        let Settings { node, formats, .. } = self.settings;
+        let read = bundle::decode_snapshot(bytes, peer, node, formats).ok();
         let read = read.filter(|received| received.partition == partition);
         let members = read.as_ref().and_then(|received| member::read_all(&received.members));
         let (Some(received), Some(members)) = (read, members) else {
@@ -275,13 +291,17 @@ impl Shard {
     }
 
     /// A partition here, when `peer` has a say in it.
-    fn member_of(&mut self, partition: PartitionId, peer: NodeId) -> Option<&mut roster::Living> {
+    pub(super) fn member_of(
+        &mut self,
+        partition: PartitionId,
+        peer: NodeId,
+    ) -> Option<&mut roster::Living> {
         let living = self.roster.get(partition)?;
         let known = self.knows(&living.partition, peer);
         self.roster.get_mut(partition).filter(|_| known)
     }
 
-    fn take_letter(&mut self, letter: Letter, now: Now) {
+    fn take_letter(&mut self, from: ShardId, letter: Letter, now: Now) {
         match letter {
             Letter::Requests(requests) => {
                 for request in &requests.list {
@@ -298,6 +318,7 @@ impl Shard {
                     self.hang_up(partition, ticket);
                 }
             }
+            Letter::Contacts(contacts) => self.moved |= self.news.hear_core(from, contacts),
         }
     }
 
@@ -320,7 +341,7 @@ impl Shard {
     /// Where a call belongs whose partition is led by another node, as far as the replica here
     /// knows, or which has no replica here: then a member is asked, who knows. What was passed on
     /// once stays, but for a call that a stranger passed on to a member.
-    fn elsewhere(&mut self, request: &Request) -> Option<NodeId> {
+    pub(super) fn elsewhere(&mut self, request: &Request) -> Option<NodeId> {
         let living = self.roster.get_mut(request.partition);
         let from = self.forward.guest_of(request.ticket);
         let Some(living) = living else {
@@ -335,18 +356,6 @@ impl Shard {
         leader.filter(|node| *node != living.partition.node() && Some(*node) != from)
     }
 
-    /// A founding member of a partition that was never here, one that is reached if there is one.
-    fn member_elsewhere(&self, partition: PartitionId) -> Option<NodeId> {
-        if !self.roster.is_unknown(partition) {
-            return None;
-        }
-        let here = self.settings.node;
-        let members = self.settings.placement.members(partition).map(|member| member.node);
-        let mut others = members.filter(|node| *node != here);
-        let mut reached = others.clone().filter(|node| !self.away.contains(node));
-        reached.next().or_else(|| others.next())
-    }
-
     /// A call for a partition of this shard.
     pub(super) fn take_own(&mut self, requests: &Requests, request: &Request, now: Now) {
         let ticket = request.ticket;
@@ -356,11 +365,7 @@ impl Shard {
             }
             Ask::Command => self.take_command(requests, request, now),
             Ask::Query { at_least } => self.take_query(requests, request, *at_least, now),
-            Ask::WatchPartition => {
-                let replies = &mut self.effects.replies;
-                self.roster.watch_partition(request.partition, ticket, &self.settings, replies);
-                return;
-            }
+            Ask::WatchPartition => self.watch_partition(requests, request, now),
             Ask::WatchNode => {
                 let absent = self.absent();
                 self.roster.watch(ticket, &absent, &self.settings, &mut self.effects.replies);
@@ -375,6 +380,8 @@ impl Shard {
             }
             Ask::Leave => self.leave(request.partition, (ticket, request.deadline), now),
             Ask::Change { change, passed } => self.take_change(request, change, *passed, now),
+            Ask::Arrange { change, patience } => self.arrange(request, change, *patience, now),
+            Ask::Describe { here } => self.describe(requests, request, *here, now),
         };
         match taken {
             // What stays here has touched it; what was passed on is not to be settled.
@@ -385,13 +392,6 @@ impl Shard {
                 self.effects.replies.refuse(ticket, refusal);
             }
         }
-    }
-
-    /// Partitions of the cluster that would be this shard's, and have no replica on this node.
-    fn absent(&self) -> Vec<PartitionId> {
-        let (here, shards) = (self.settings.shard, self.settings.shards);
-        let all = self.settings.placement.partitions();
-        all.filter(|id| route::owner(*id, shards) == here && self.roster.is_unknown(*id)).collect()
     }
 
     fn take_command(

@@ -4,6 +4,8 @@
 //! round. So rounds count the trips of design.md 6.1.
 
 mod forwarding;
+mod operating;
+mod resting;
 mod world;
 
 use prost::Message as _;
@@ -544,7 +546,7 @@ fn peers_that_are_no_members_have_no_say() {
     let settings = Settings { peers: Peers::Allowed, ..Settings::default() };
     assert_eq!(settings.peers, Peers::Allowed);
     let ticket = world.ask(0, P, Ask::Command, &open_session());
-    world.deliver(0, NodeId(2), b"not a bundle");
+    world.deliver(0, NodeId(2), &b"not a bundle"[..]);
     world.run();
     assert_eq!(world.output(ticket).1, Status::Ok);
     assert_eq!(world.stats(0).frames_broken, 1);

@@ -20,6 +20,8 @@ pub struct Send {
     pub ask: Ask,
     /// Its body.
     pub body: Bytes,
+    /// After how long it is not to go on; `None`: never.
+    pub timeout: Option<Span>,
 }
 
 /// What a client does to the world.

@@ -6,23 +6,27 @@
 //! woken. What it asked and heard goes into the history, which is all that the checkers see. Absent
 //! on purpose: any knowledge of which node leads; it finds out by being refused.
 
+mod under_way;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message;
+use under_way::{Call, Ending, Finished, Live, Run, What};
 
 use crate::id::{Index, NodeId, PartitionId};
-use crate::partition::reply::{Refusal, Status};
+use crate::partition::reply::{Elsewhere, Refusal, Status};
 use crate::prng::Prng;
 use crate::shard::inbox::Ask;
 use crate::sim::call::{Act, Heard, Send};
+use crate::sim::coverage::Seen;
 use crate::sim::habits::Habits;
 use crate::sim::history::{History, Record, Session, Stream};
 use crate::sim::speech;
 use crate::time::Span;
 use crate::wire::bloom::Filter;
 use crate::wire::proto::v1::{CreatePrimitiveOutput, OpenSessionOutput};
-use crate::workload::answer::outcome;
+use crate::workload::answer::{Change, outcome};
 use crate::workload::mix::{all_events, last_reads};
 use crate::workload::{Answer, Op};
 
@@ -49,75 +53,7 @@ pub struct Client {
     next_op_ns: u64,
     operations: u64,
     ending: Ending,
-}
-
-/// Whether a client still begins things.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    Working,
-    /// It lets what is under way come to its end.
-    Draining,
-    /// It reads everything once more.
-    Reading,
-    Done,
-}
-
-#[derive(Debug)]
-struct Live {
-    id: u64,
-    place: usize,
-    primitives: Vec<Option<u64>>,
-    next_sequence: u64,
-    runs: BTreeMap<u64, Run>,
-    next_run: u64,
-    finished: Vec<Finished>,
-    keep_alive_ns: u64,
-    max_index: u64,
-    seen: u64,
-    listening: bool,
-    to_read: Vec<(usize, Op)>,
-}
-
-/// Something under way in a session.
-#[derive(Debug)]
-struct Run {
-    sequence: Option<u64>,
-    primitive: usize,
-    /// The operation and its record; `None` opens the primitive.
-    op: Option<(Op, usize)>,
-    body: Bytes,
-    retry_ns: Option<u64>,
-    gives_up_ns: u64,
-    /// The stream's place in the history and the last output's number.
-    stream: Option<(usize, u64)>,
-}
-
-/// A command that has its answer, kept to be sent again.
-#[derive(Debug)]
-struct Finished {
-    sequence: u64,
-    body: Bytes,
-    index: u64,
-    status: Status,
-    output: Bytes,
-    again_ns: u64,
-    /// A keep-alive was answered that named it finished, without a false positive.
-    told: bool,
-}
-
-#[derive(Debug)]
-struct Call {
-    what: What,
-    node: NodeId,
-    ends_ns: u64,
-}
-
-#[derive(Debug)]
-enum What {
-    Open { stamp: u64 },
-    KeepAlive { session: u64, stamp: u64, open: Vec<u64>, last: u64 },
-    Run { session: u64, run: u64 },
-    Late { told: bool, index: u64, status: Status, output: Bytes },
+    slept: bool,
 }
 
 impl Client {
@@ -142,6 +78,7 @@ impl Client {
             next_op_ns: 0,
             operations: 0,
             ending: Ending::Working,
+            slept: false,
         }
     }
 
@@ -182,6 +119,9 @@ impl Client {
         if self.is_done(now_ns) {
             return u64::MAX;
         }
+        if self.sleeps(now_ns) {
+            return self.habits.sleeps_ns.end;
+        }
         self.expire_calls(now_ns, acts);
         if self.live.is_none() {
             self.open(now_ns, history, acts);
@@ -197,10 +137,18 @@ impl Client {
 
     /// Takes what came back on a call; an answer to a forgotten call is nobody's.
     pub fn heard(&mut self, call: u64, heard: Heard, now_ns: u64, history: &mut History) {
-        let Some(known) = self.calls.get(&call) else { return };
+        if self.sleeps(now_ns) {
+            return;
+        }
+        let Some(known) = self.calls.get(&call).filter(|call| call.ends_ns > 0) else { return };
         let last = heard.is_last();
-        if matches!(&heard, Heard::Output { .. }) {
-            self.target = known.node;
+        match &heard {
+            Heard::Output { .. } => self.target = known.node,
+            Heard::Refused(Refusal::Deadline) => history.coverage.note(Seen::Deadline),
+            Heard::Refused(Refusal::Full(_) | Refusal::Elsewhere(Elsewhere::Full, _)) => {
+                history.coverage.note(Seen::NoRoom);
+            }
+            Heard::Refused(_) | Heard::Event(_) | Heard::End | Heard::Broken => {}
         }
         match &known.what {
             What::Open { stamp } => {
@@ -223,6 +171,16 @@ impl Client {
         if last {
             self.calls.remove(&call);
         }
+    }
+
+    /// Whether it neither speaks nor hears now. When it wakes it has missed what was said, so it
+    /// asks everything again.
+    fn sleeps(&mut self, now_ns: u64) -> bool {
+        let sleeps = self.habits.sleeps_ns.contains(&now_ns);
+        if std::mem::replace(&mut self.slept, sleeps) && !sleeps {
+            self.calls.values_mut().for_each(|call| call.ends_ns = 0);
+        }
+        sleeps
     }
 
     fn opened(&mut self, heard: Heard, stamp: u64, now_ns: u64, history: &mut History) {
@@ -324,6 +282,12 @@ impl Client {
                     *last = number;
                     let op = op.clone();
                     let outcome = outcome(&op, status, &bytes);
+                    let resumed = under_way.heard_on.replace(call).is_some_and(|on| on != call);
+                    history.coverage.add(Seen::Resumed, u64::from(resumed));
+                    let expired = Change::Expired;
+                    if matches!(&outcome, Ok(Answer::Event { change, .. }) if *change == expired) {
+                        history.coverage.note(Seen::EntryExpired);
+                    }
                     history.streams[*place].outputs.push((number, index, outcome.clone()));
                     if number != expected {
                         self.complain(format!("{op} jumped from {} to {number}", expected - 1));
@@ -427,6 +391,7 @@ impl Client {
     /// The session is gone: what was under way may or may not have been done.
     fn lost(&mut self, now_ns: u64, history: &mut History) {
         let Some(live) = self.live.take() else { return };
+        history.coverage.note(Seen::SessionExpired);
         let session = &history.sessions[live.place];
         let lived_ns = now_ns.saturating_sub(session.confirmed);
         if lived_ns < session.timeout_ns {
@@ -614,6 +579,7 @@ impl Client {
             retry_ns: None,
             gives_up_ns: u64::MAX,
             stream: None,
+            heard_on: None,
         };
         self.start(now_ns, run, acts);
     }
@@ -661,7 +627,16 @@ impl Client {
             gives_up_ns = now_ns + self.prng.below(200_000_000);
         }
         let op = Some((op, record));
-        let run = Run { sequence, primitive: place, op, body, retry_ns: None, gives_up_ns, stream };
+        let run = Run {
+            sequence,
+            primitive: place,
+            op,
+            body,
+            retry_ns: None,
+            gives_up_ns,
+            stream,
+            heard_on: None,
+        };
         self.start(now_ns, run, acts);
     }
 
@@ -732,12 +707,16 @@ impl Client {
         body: Bytes,
         acts: &mut Vec<Act>,
     ) {
+        let limited = matches!(what, What::Run { .. })
+            && self.habits.deadlines > 0
+            && self.prng.chance(self.habits.deadlines);
+        let timeout = limited.then(|| Span::millis(1 + self.prng.below(DEADLINE_MS_MAX)));
         let call = self.next_call;
         self.next_call += 1;
         let half = self.habits.patience_ns / 2;
         let ends_ns = now_ns + half + self.prng.below(half.max(1));
         self.calls.insert(call, Call { what, node, ends_ns });
-        acts.push(Act::Send(Send { call, node, ask, body }));
+        acts.push(Act::Send(Send { call, node, ask, body, timeout }));
     }
 
     fn wake_ns(&self, now_ns: u64) -> u64 {
@@ -782,6 +761,9 @@ impl Client {
         self.complaints.push(format!("client {}: {what}", self.number));
     }
 }
+
+/// From less than a command takes to more than most wait.
+const DEADLINE_MS_MAX: u64 = 500;
 
 /// How often who only reads draws from a mix until it is a read.
 const READ_TRIES: u32 = 20;

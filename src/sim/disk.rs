@@ -33,6 +33,8 @@ pub struct Disk {
     durable: Mark,
     /// A write takes this long at least, and up to as much again.
     pub latency_ns: u64,
+    /// Blocks that crashes left with some of their sectors.
+    pub torn: u64,
 }
 
 impl Disk {
@@ -50,6 +52,7 @@ impl Disk {
             done: BTreeSet::new(),
             durable: Mark(0),
             latency_ns,
+            torn: 0,
         }
     }
 
@@ -114,9 +117,13 @@ impl Disk {
                 1 => self.write(&block, |_| true),
                 2 => {
                     let kept = prng.below(block.bytes as u64 / TORN_BYTES as u64 + 1);
+                    self.torn += u64::from(kept > 0 && kept < (block.bytes / TORN_BYTES) as u64);
                     self.write(&block, |place| (place as u64) < kept);
                 }
-                _ => self.write(&block, |_| prng.chance(500)),
+                _ => {
+                    self.torn += 1;
+                    self.write(&block, |_| prng.chance(500));
+                }
             }
         }
         let unopened = self.opens_at_ns.iter().filter(|(_, at_ns)| **at_ns > now_ns);

@@ -8,6 +8,7 @@
 use crate::id::NodeId;
 use crate::prng::Prng;
 use crate::sim::net::Manners;
+use crate::wire::format::Formats;
 
 /// One fault and when it begins.
 #[derive(Clone, Debug)]
@@ -31,6 +32,11 @@ pub enum What {
     Rot { node: NodeId, down_ns: u64, bits: u32 },
     /// A node loses power and everything on its disks, for ever.
     Destroy { node: NodeId },
+    /// A node loses power and everything on its disks, and starts again with nothing.
+    Wipe { node: NodeId, down_ns: u64 },
+    /// A node is told to end, does so after a while, and starts again, perhaps with a program that
+    /// speaks other formats.
+    Restart { node: NodeId, drains_ns: u64, down_ns: u64, formats: Option<Formats> },
     /// All nodes lose power at once.
     Blackout { down_ns: u64 },
     /// A node gets no turns while the world goes on.
@@ -103,6 +109,8 @@ impl What {
             What::Crash { node, .. }
             | What::Rot { node, .. }
             | What::Destroy { node }
+            | What::Wipe { node, .. }
+            | What::Restart { node, .. }
             | What::Pause { node, .. }
             | What::Alone { node, .. }
             | What::Step { node, .. }

@@ -2,6 +2,8 @@
 //!
 //! Habits are drawn before a run. Absent on purpose: what a client is doing; that is `client.rs`.
 
+use std::ops::Range;
+
 use crate::id::PartitionId;
 use crate::prng::Prng;
 use crate::workload::Mix;
@@ -27,12 +29,16 @@ pub struct Habits {
     pub repeats: u64,
     /// In a thousand, per operation: stops wanting it before the answer.
     pub gives_up: u64,
+    /// In a thousand, per request: says after how long it is not to go on.
+    pub deadlines: u64,
     /// Whether it only reads.
     pub reads: bool,
     /// In a thousand, per request: asks any node instead of the one that answered last.
     pub roams: u64,
     /// Whether it listens to the events of what it works on.
     pub listens: bool,
+    /// When it neither speaks nor hears, and then goes on; empty: never.
+    pub sleeps_ns: Range<u64>,
     /// When it falls silent for ever, without closing anything.
     pub dies_ns: u64,
 }
@@ -65,9 +71,11 @@ impl Habits {
             doubles: sometimes(prng, 150),
             repeats: sometimes(prng, 300),
             gives_up: sometimes(prng, 60),
+            deadlines: 0,
             reads: prng.chance(300),
             roams: sometimes(prng, 300),
             listens: prng.chance(400),
+            sleeps_ns: 0..0,
             dies_ns: if dies {
                 prng.between(500_000_000, heals_ns.max(600_000_000))
             } else {

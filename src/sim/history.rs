@@ -5,6 +5,7 @@
 //! Stamps are the world's nanoseconds, pushed apart by one where they would be equal.
 
 use crate::id::{Kind, PartitionId};
+use crate::sim::coverage::Coverage;
 use crate::workload::{Op, Outcome};
 
 /// All that clients saw.
@@ -16,6 +17,8 @@ pub struct History {
     pub sessions: Vec<Session>,
     /// Every event that a stream delivered, in the order of its stream.
     pub streams: Vec<Stream>,
+    /// What was met on the way, by clients and by the world.
+    pub coverage: Coverage,
     last_stamp: u64,
 }
 

@@ -9,6 +9,7 @@
 //! setup ─► world ─┬─ node ─ core ─ Shard::turn      the same verb as the wet shell (design.md 5)
 //!                 ├─ net · disk · clock             what goes wrong lives here
 //!                 ├─ client ─► history ─► check     what clients saw, and whether it can be so
+//!                 ├─ coverage                       what was met on the way, counted
 //!                 └─ trace                          one number and, when asked for, a story
 //! ```
 //!
@@ -19,6 +20,7 @@ pub mod call;
 pub mod check;
 pub mod client;
 pub mod clock;
+pub mod coverage;
 pub mod disk;
 pub mod fault;
 pub mod habits;
@@ -32,6 +34,8 @@ pub mod setup;
 pub mod shell;
 pub mod speech;
 pub mod story;
+pub mod tomorrow;
+pub mod topic;
 pub mod trace;
 pub mod verbs;
 pub mod world;
@@ -39,7 +43,9 @@ pub mod world;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use coverage::Coverage;
 use setup::Setup;
+use topic::Topic;
 use world::World;
 
 use crate::workload::Mix;
@@ -58,6 +64,8 @@ pub struct Report {
     pub seed: u64,
     /// The mixes it was drawn among, when those are not all: what `--mixes` takes.
     pub among: Option<String>,
+    /// The topics it was drawn with, when those are not all: what `--topics` takes.
+    pub about: Option<String>,
     /// Everything that the seed drew, as text.
     pub drawn: String,
     /// What is wrong; empty when all is well.
@@ -72,6 +80,8 @@ pub struct Report {
     pub operations: (usize, usize),
     /// Histories of keys that have an order, and whose search ended at its bound.
     pub keys: (usize, usize),
+    /// What was met on the way.
+    pub coverage: Coverage,
     /// The story, when it was asked for.
     pub story: Vec<String>,
 }
@@ -90,14 +100,18 @@ pub fn run_setup(setup: Setup, options: Options) -> Report {
         let names: Vec<&str> = setup.mixes.iter().map(|mix| mix.name()).collect();
         names.join(",")
     });
+    let about = (setup.topics != Topic::ALL).then(|| {
+        let names: Vec<&str> = setup.topics.iter().map(|topic| topic.name()).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(",") }
+    });
     let ran = catch_unwind(AssertUnwindSafe(|| live(setup, options)));
     match ran {
-        Ok(report) => Report { among, drawn, ..report },
+        Ok(report) => Report { among, about, drawn, ..report },
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             let wrong = vec![format!("panic: {}", text.unwrap_or_default())];
-            Report { among, drawn, wrong, ..Report::empty(seed) }
+            Report { among, about, drawn, wrong, ..Report::empty(seed) }
         }
     }
 }
@@ -113,6 +127,7 @@ impl Report {
         Report {
             seed,
             among: None,
+            about: None,
             drawn: String::new(),
             wrong: Vec::new(),
             hash: 0,
@@ -120,6 +135,7 @@ impl Report {
             took_ns: 0,
             operations: (0, 0),
             keys: (0, 0),
+            coverage: Coverage::default(),
             story: Vec::new(),
         }
     }
@@ -144,9 +160,10 @@ impl fmt::Display for Report {
             writeln!(f, "WRONG: {what}")?;
         }
         if !self.is_fine() {
-            let among = self.among.iter().map(|mixes| format!(" --mixes {mixes}"));
-            let among: String = among.collect();
-            writeln!(f, "again: cargo run --release -- sim --seed {}{among}", self.seed)?;
+            write!(f, "again: cargo run --release -- sim --seed {} --story", self.seed)?;
+            self.among.iter().try_for_each(|mixes| write!(f, " --mixes {mixes}"))?;
+            self.about.iter().try_for_each(|topics| write!(f, " --topics {topics}"))?;
+            writeln!(f)?;
         }
         Ok(())
     }
@@ -165,8 +182,9 @@ fn live(setup: Setup, options: Options) -> Report {
         step(&mut world);
     }
     finish(&mut world);
+    let done_ns = world.now_ns;
     level(&mut world);
-    judge(world)
+    judge(world, done_ns)
 }
 
 /// After everything is mended each client that lives gets something done.
@@ -247,14 +265,18 @@ fn level(world: &mut World) {
     }
 }
 
-fn judge(mut world: World) -> Report {
+/// Clients were done at `done_ns`.
+fn judge(mut world: World, done_ns: u64) -> Report {
     let now_ns = world.now_ns;
+    world.count();
     for client in &world.clients {
         if client.is_dead(now_ns) {
             continue;
         }
         if let Some(place) = client.session() {
-            world.history.sessions[place].survived = true;
+            let session = &mut world.history.sessions[place];
+            // Who was done before the others kept nothing alive while it waited for them.
+            session.survived = done_ns < session.confirmed + session.timeout_ns;
         }
     }
     let findings = check::check(&world.history, &world.setup.plan);
@@ -271,6 +293,7 @@ fn judge(mut world: World) -> Report {
         took_ns: now_ns,
         operations: (world.history.records.len(), answered),
         keys: (findings.linear, findings.open),
+        coverage: world.history.coverage,
         story: world.trace.take_lines(),
         ..Report::empty(world.setup.seed)
     }

@@ -13,6 +13,7 @@ use crate::shard::outbox::Outbox;
 use crate::sim::clock::Clock;
 use crate::sim::disk::Disk;
 use crate::sim::setup::Setup;
+use crate::wire::format::Formats;
 
 /// A node.
 #[derive(Debug)]
@@ -27,6 +28,12 @@ pub struct Node {
     pub rotten: bool,
     /// It never starts again.
     pub destroyed: bool,
+    /// Drawn when its disks were new: its peers know it by that.
+    pub incarnation: u64,
+    /// What its program speaks.
+    pub formats: Formats,
+    /// It was told to end, and whether it led anything then.
+    pub drains: Option<bool>,
     /// No turns before this.
     pub paused_until_ns: u64,
     /// Its clocks.
@@ -60,6 +67,8 @@ pub struct Core {
     pub book: BTreeSet<NodeId>,
     /// How far each replica was when it was last compared with the others.
     pub compared: BTreeMap<PartitionId, Position>,
+    /// The last snapshot that came for each replica and was ahead of it.
+    pub snapshots: BTreeMap<PartitionId, Position>,
     callers: BTreeMap<Ticket, Caller>,
     tickets: BTreeMap<(u32, u64), Ticket>,
     next_slot: u32,
@@ -96,6 +105,9 @@ impl Node {
             up: false,
             rotten: false,
             destroyed: false,
+            incarnation: u64::from(id.0),
+            formats: setup.formats_of(id),
+            drains: None,
             paused_until_ns: 0,
             clock,
             cores,
@@ -119,6 +131,7 @@ impl Core {
             busy_until_ns: 0,
             book: BTreeSet::new(),
             compared: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             callers: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_slot: 0,
@@ -150,6 +163,14 @@ impl Core {
         let ticket = self.tickets.remove(&(caller.client, caller.call))?;
         self.callers.remove(&ticket);
         Some(ticket)
+    }
+
+    /// Its disk is a new one.
+    pub fn wipe(&mut self, setup: &Setup, prng: Prng) {
+        let torn = self.disk.torn;
+        self.disk = Disk::new(prng, setup.tuning.segment_bytes, setup.tuning.disk_ns);
+        self.disk.torn = torn;
+        self.snapshots.clear();
     }
 
     /// Everything in memory is gone; who waited here.

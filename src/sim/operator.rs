@@ -3,8 +3,8 @@
 //! What is wanted is drawn before the run and asked again until it is so, as people and their
 //! tools do; that all of it comes true once everything is mended is part of what a run must show.
 //! Absent on purpose: wishes that leave a group without a majority that can ever come back: a node
-//! that is destroyed is replaced in a world where nobody leaves and where no witness may be the only
-//! one that has an entry of it, and one founder always stays.
+//! that is destroyed is replaced in a world where nobody leaves and where no witness may be the
+//! only one that has an entry of it, and one founder always stays.
 
 use std::fmt;
 
@@ -13,6 +13,7 @@ use crate::partition::reply::Refusal;
 use crate::prng::Prng;
 use crate::shard::inbox::{Ask, Change, Member, Role};
 use crate::sim::call::Heard;
+use crate::time::Span;
 
 /// Something that is wanted, and since when.
 #[derive(Clone, Debug)]
@@ -30,6 +31,13 @@ impl Act {
         match self.what {
             Wish::Join(node, _) => Some((node, self.partition)),
             Wish::Found(_) | Wish::Leave(_) | Wish::Dismiss(_) | Wish::Lead(_) => None,
+        }
+    }
+
+    fn leaves(&self) -> Option<(NodeId, PartitionId)> {
+        match self.what {
+            Wish::Leave(node) => Some((node, self.partition)),
+            Wish::Found(_) | Wish::Join(..) | Wish::Dismiss(_) | Wish::Lead(_) => None,
         }
     }
 }
@@ -56,6 +64,8 @@ pub struct Task {
     pub act: Act,
     /// Whether it is so.
     pub done: bool,
+    /// Whether somebody said that it is so because it was asked for.
+    pub granted: bool,
     /// The call that is out, and since when.
     out: Option<(u64, u64)>,
     tries: u32,
@@ -75,7 +85,7 @@ impl Operator {
     /// Wants these.
     #[must_use]
     pub fn new(acts: impl Iterator<Item = Act>, witness: Option<NodeId>) -> Operator {
-        let task = |act| Task { act, done: false, out: None, tries: 0 };
+        let task = |act| Task { act, done: false, granted: false, out: None, tries: 0 };
         Operator { tasks: acts.map(task).collect(), witness, next_call: 0 }
     }
 
@@ -88,16 +98,8 @@ impl Operator {
     /// What is asked now: the call's number, of which node, about which group.
     pub fn due(&mut self, now_ns: u64, founders: u32) -> Vec<(u64, NodeId, PartitionId, Ask)> {
         let mut asks = Vec::new();
-        let joining: Vec<_> = self.tasks.iter().filter(|task| !task.done).collect();
-        let joining: Vec<(NodeId, PartitionId)> =
-            joining.iter().filter_map(|task| task.act.joins()).collect();
         for task in &mut self.tasks {
             let partition = task.act.partition;
-            let early = |node| joining.contains(&(node, partition));
-            if matches!(task.act.what, Wish::Leave(node) if early(node)) {
-                // Who leaves while it is being admitted may be admitted after it has left.
-                continue;
-            }
             let waits = task.out.is_some_and(|(_, since_ns)| {
                 let founds = matches!(task.act.what, Wish::Found(_));
                 !founds && now_ns < since_ns + PATIENCE_NS
@@ -117,14 +119,22 @@ impl Operator {
 
     /// What came back on a call.
     pub fn heard(&mut self, call: u64, heard: &Heard) {
+        let leaves: Vec<(NodeId, PartitionId)> =
+            self.tasks.iter().filter_map(|task| task.act.leaves()).collect();
         let is_its = |task: &&mut Task| task.out.is_some_and(|(its, _)| its == call);
         let Some(task) = self.tasks.iter_mut().find(is_its) else { return };
         let founds = matches!(task.act.what, Wish::Found(_));
         match heard {
-            Heard::Output { .. } | Heard::End => task.done = true,
+            Heard::Output { .. } | Heard::End => (task.done, task.granted) = (true, true),
             // It left before and the answer was lost; or who is to lead does not vote any more.
             Heard::Refused(Refusal::NotFound(_)) if !founds => task.done = true,
             Heard::Refused(Refusal::Precondition(_)) if matches!(task.act.what, Wish::Lead(_)) => {
+                task.done = true;
+            }
+            // It leaves meanwhile, or has left, and never comes back.
+            Heard::Refused(Refusal::Precondition(_))
+                if task.act.joins().is_some_and(|joins| leaves.contains(&joins)) =>
+            {
                 task.done = true;
             }
             Heard::Refused(_) | Heard::Broken => {
@@ -142,7 +152,11 @@ fn ask(what: &Wish, tries: u32, founders: u32, witness: Option<NodeId>) -> (Node
     let founder = NodeId(1 + tries % founders);
     let role = |node| if Some(node) == witness { Role::Witness } else { Role::Member };
     let members = || (1..=founders).map(NodeId).map(|node| member(node, role(node)));
-    let change = |change| Ask::Change { change, passed: false };
+    // Asked of whoever leads, or of a node that sees to it.
+    let change = |change| match tries % 2 {
+        0 => Ask::Change { change, passed: false },
+        _ => Ask::Arrange { change, patience: Span::secs(2) },
+    };
     match what {
         Wish::Found(node) => (*node, Ask::Bootstrap { local: *node, members: members().collect() }),
         Wish::Join(node, role) => {

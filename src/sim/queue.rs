@@ -4,13 +4,15 @@
 //! equals.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 
 /// Things to come, at nanoseconds of the world's time.
 #[derive(Debug)]
 pub struct Queue<T> {
-    order: BinaryHeap<Reverse<(u64, u64)>>,
-    waiting: BTreeMap<u64, T>,
+    /// By time and number; the last names the slot.
+    order: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    slots: Vec<Option<T>>,
+    free: Vec<u32>,
     next_number: u64,
 }
 
@@ -18,32 +20,34 @@ impl<T> Queue<T> {
     /// Nothing to come.
     #[must_use]
     pub fn new() -> Queue<T> {
-        Queue { order: BinaryHeap::new(), waiting: BTreeMap::new(), next_number: 0 }
+        Queue { order: BinaryHeap::new(), slots: Vec::new(), free: Vec::new(), next_number: 0 }
     }
 
     /// `what` is to happen at `at_ns`, after everything that was put there for the same time.
     pub fn push(&mut self, at_ns: u64, what: T) {
         let number = self.next_number;
         self.next_number += 1;
-        self.order.push(Reverse((at_ns, number)));
-        self.waiting.insert(number, what);
-        assert!(
-            self.waiting.len() <= WAITING_MAX,
-            "{WAITING_MAX} events wait: the world runs away"
-        );
+        let slot = self.free.pop().unwrap_or_else(|| {
+            assert!(self.slots.len() < WAITING_MAX, "{WAITING_MAX} events wait: it runs away");
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
+        });
+        self.slots[slot as usize] = Some(what);
+        self.order.push(Reverse((at_ns, number, slot)));
     }
 
     /// The next of them and when it happens.
     pub fn pop(&mut self) -> Option<(u64, T)> {
-        let Reverse((at_ns, number)) = self.order.pop()?;
-        let what = self.waiting.remove(&number).expect("what is ordered is waiting");
+        let Reverse((at_ns, _, slot)) = self.order.pop()?;
+        self.free.push(slot);
+        let what = self.slots[slot as usize].take().expect("what is ordered is waiting");
         Some((at_ns, what))
     }
 
     /// When the next of them happens.
     #[must_use]
     pub fn next_at_ns(&self) -> Option<u64> {
-        self.order.peek().map(|Reverse((at_ns, _))| *at_ns)
+        self.order.peek().map(|Reverse((at_ns, ..))| *at_ns)
     }
 }
 

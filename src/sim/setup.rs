@@ -10,6 +10,8 @@ use crate::prng::Prng;
 use crate::sim::fault::{Fault, LEADER, Plan, What};
 use crate::sim::habits::Habits;
 use crate::sim::operator::{Act, Drawn, draw_witnesses};
+use crate::sim::topic::Topic;
+use crate::wire::format::{FORMATS, Formats};
 use crate::workload::Mix;
 
 /// Everything that a run draws before it begins.
@@ -19,6 +21,10 @@ pub struct Setup {
     pub seed: u64,
     /// The mixes it was drawn among, in their order.
     pub mixes: Vec<Mix>,
+    /// What else it is about.
+    pub topics: Vec<Topic>,
+    /// What the programs of its nodes speak at first; none: all what this one does.
+    pub formats: Vec<Formats>,
     /// Nodes, 1 to 5; each founds every partition.
     pub nodes: u32,
     /// Nodes beside them, which may join.
@@ -60,19 +66,21 @@ pub struct Tuning {
     pub tick_ns: u64,
     /// A disk's write takes this long at least.
     pub disk_ns: u64,
+    /// Ticks in which nothing happens in a group before it rests.
+    pub rest_ticks: usize,
 }
 
 impl Setup {
     /// What `seed` stands for.
     #[must_use]
     pub fn drawn(seed: u64) -> Setup {
-        Setup::drawn_among(seed, &Mix::ALL)
+        Setup::drawn_among(seed, &Mix::ALL, &Topic::ALL)
     }
 
-    /// What `seed` stands for among these mixes. A seed that is kept names them: a new mix would
-    /// make another world of it.
+    /// What `seed` stands for among these mixes and topics. A seed that is kept names them: a new
+    /// one would make another world of it.
     #[must_use]
-    pub fn drawn_among(seed: u64, mixes: &[Mix]) -> Setup {
+    pub fn drawn_among(seed: u64, mixes: &[Mix], topics: &[Topic]) -> Setup {
         let mut prng = Prng::new(seed);
         let nodes: u32 = *prng.pick(&[1, 1, 2, 3, 3, 3, 3, 3, 4, 5]);
         let shards = 1 + prng.below(3) as u16;
@@ -111,7 +119,15 @@ impl Setup {
         if whole && of_witnesses.chance(WITNESSES) {
             setup.witness = draw_witnesses(&mut of_witnesses, nodes, &mut setup.acts);
         }
+        setup.topics = topics.to_vec();
+        topics.iter().for_each(|topic| topic.draw(&mut setup));
         setup
+    }
+
+    /// What the program of a node speaks at first.
+    #[must_use]
+    pub fn formats_of(&self, node: NodeId) -> Formats {
+        self.formats.get(node.0 as usize - 1).copied().unwrap_or(FORMATS)
     }
 
     fn wants(&mut self, drawn: Drawn) {
@@ -128,6 +144,8 @@ impl Setup {
         Setup {
             seed: 1,
             mixes: Mix::ALL.to_vec(),
+            topics: Topic::ALL.to_vec(),
+            formats: Vec::new(),
             nodes,
             spares: 0,
             witness: None,
@@ -155,6 +173,7 @@ impl Tuning {
             snapshot_turn_bytes: 16 << 10,
             tick_ns: 20_000_000,
             disk_ns: 100_000,
+            rest_ticks: 20,
         }
     }
 
@@ -170,6 +189,8 @@ impl Tuning {
             snapshot_turn_bytes: *prng.pick(&[64, 1 << 10, 16 << 10]),
             tick_ns: prng.between(6, 22) * 1_000_000,
             disk_ns: prng.between(20, 3_000) * 1_000,
+            // The first few are shorter than a way there and back may take.
+            rest_ticks: *prng.pick(&[1, 2, 4, 10, 20]),
         }
     }
 }
@@ -231,6 +252,10 @@ impl fmt::Display for Setup {
             self.seed, self.nodes, self.spares, self.shards, self.partitions
         )?;
         writeln!(f, "  {:?}", self.tuning)?;
+        let formats: Vec<String> = self.formats.iter().map(ToString::to_string).collect();
+        if !formats.is_empty() {
+            writeln!(f, "  nodes speak {}", formats.join(", "))?;
+        }
         writeln!(f, "  {:?}, skew {} ns", self.plan.manners, self.plan.skew_ns)?;
         if let Some(witness) = self.witness {
             writeln!(f, "  node {witness} is a witness")?;

@@ -114,17 +114,11 @@ pub fn digest(shard: &Shard, of: PartitionId) -> Option<u64> {
 ///
 /// # Errors
 /// The journal cannot be read; or says that safe bytes are damaged, on a disk that is not `rotten`.
-pub fn start(
-    setup: &Setup,
-    node: NodeId,
-    shard: ShardId,
-    now: Now,
-    disk: &mut Disk,
-    rotten: bool,
-) -> Result<Shard, String> {
+pub fn start(settings: Settings, now: Now, disk: &mut Disk, rotten: bool) -> Result<Shard, String> {
     let segments = disk.segments();
-    let recovered = journal::recover(Owner { node, shard }, &segments)
-        .map_err(|refused: Refused| refused.to_string())?;
+    let owner = Owner { node: settings.node, shard: settings.shard };
+    let recovered =
+        journal::recover(owner, &segments).map_err(|refused: Refused| refused.to_string())?;
     if let Some((partition, fault)) = recovered.faults.first_key_value()
         && !rotten
     {
@@ -136,10 +130,12 @@ pub fn start(
         return Err(format!("damage: {damage}"));
     }
     disk.resume(recovered.resume.kept(), rotten);
-    Ok(Shard::new(settings(setup, node, shard), recovered, now))
+    Ok(Shard::new(settings, recovered, now))
 }
 
-fn settings(setup: &Setup, node: NodeId, shard: ShardId) -> Settings {
+/// What a shard of this world is told when it starts.
+#[must_use]
+pub fn settings(setup: &Setup, node: NodeId, shard: ShardId) -> Settings {
     let tuning = &setup.tuning;
     Settings {
         node,
@@ -151,6 +147,7 @@ fn settings(setup: &Setup, node: NodeId, shard: ShardId) -> Settings {
         tick: Span::nanos(tuning.tick_ns),
         election_ticks: 10,
         heartbeat_ticks: 2,
+        rest_ticks: tuning.rest_ticks,
         snapshot_entries: tuning.snapshot_entries,
         snapshot_bytes: tuning.snapshot_bytes,
         snapshot_turn_bytes: tuning.snapshot_turn_bytes,
@@ -232,6 +229,7 @@ fn note_letter(trace: &mut Trace, letter: &Letter) {
         Letter::Requests(requests) => trace.bytes(&requests.bytes),
         Letter::Replies(replies) => note_replies(trace, replies),
         Letter::Gone(gone) => trace.note(gone.len() as u64),
+        Letter::Contacts(contacts) => trace.note(contacts.len() as u64),
     }
 }
 

@@ -204,7 +204,7 @@ impl Story {
         Ok(())
     }
 
-    /// `join 1 node=4 members=1,4:observer`, `dismiss 1 3 node=2`, `lead 1 3`, `lead 1`.
+    /// `join 1 node=4 members=1,4:observer`, `dismiss 1 3 node=2`, `lead 1 3 within=2s`, `lead 1`.
     fn change(&mut self, words: &Words<'_>) -> Result<(), String> {
         let node = words.number_named("node", 1)?;
         let change = match words.word(0)? {
@@ -216,7 +216,10 @@ impl Story {
                 return Ok(());
             }
         };
-        let ask = Ask::Change { change, passed: false };
+        let ask = match words.span_named("within")? {
+            Some(patience) => Ask::Arrange { change, patience },
+            None => Ask::Change { change, passed: false },
+        };
         self.operate("operator", words.number(1)?, node, Purpose::Keep, ask);
         Ok(())
     }

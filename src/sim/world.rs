@@ -7,6 +7,7 @@
 //! purpose: gRPC (its codec has its own tests) and threads.
 
 mod clients;
+mod count;
 mod event;
 mod links;
 mod trouble;
@@ -20,11 +21,13 @@ use event::Event;
 use crate::id::{Mark, NodeId, PartitionId, Position, ShardId, Term};
 use crate::partition::reply::{Body, Replies};
 use crate::prng::Prng;
+use crate::shard::Shard;
 use crate::shard::inbox::{Ask, DiskRoom};
 use crate::shard::outbox::Outbox;
 use crate::sim::call::{Heard, Parcel};
 use crate::sim::client::Client;
 use crate::sim::clock::Clock;
+use crate::sim::coverage::Seen;
 use crate::sim::history::History;
 use crate::sim::net::Net;
 use crate::sim::node::{Caller, Core, Node};
@@ -63,6 +66,8 @@ pub struct World {
     wakes_ns: Vec<u64>,
     /// Where each call went.
     routes: BTreeMap<(u32, u64), (NodeId, ShardId)>,
+    /// The incarnation under which the first node met the second.
+    met: BTreeMap<(NodeId, NodeId), u64>,
     /// The state's digest after each position, by whoever was there first.
     digests: BTreeMap<(PartitionId, Position), (NodeId, u64)>,
 }
@@ -92,6 +97,7 @@ impl World {
             queue: Queue::new(),
             wakes_ns: Vec::new(),
             routes: BTreeMap::new(),
+            met: BTreeMap::new(),
             digests: BTreeMap::new(),
             setup,
             prng,
@@ -152,6 +158,7 @@ impl World {
         (known.up, known.paused_until_ns) = (false, 0);
         known.life += 1;
         let life = known.life;
+        count::shards(known, &mut self.history.coverage);
         let broken: Vec<Caller> =
             known.cores.iter_mut().flat_map(|core| core.crash(now_ns)).collect();
         self.trace.tell(now_ns, || format!("node {node} loses power"));
@@ -209,22 +216,37 @@ impl World {
     }
 
     /// Whether every member's replica of every partition holds the same; a witness only comes as
-    /// far.
+    /// far. Digests cost what states are large, so positions are looked at first.
     #[must_use]
     pub fn is_level(&self) -> bool {
-        let (mut ends, mut states) = (BTreeMap::new(), BTreeMap::new());
         let partitions = (1..=self.setup.partitions).map(PartitionId);
         let members: BTreeMap<_, _> = partitions.map(|id| (id, self.members(id))).collect();
+        let positions = |shard: &Shard| shell::positions(shard).collect();
+        let digests = |shard: &Shard| {
+            let standings = shell::standings(shard).into_iter().filter(|it| !it.witness);
+            standings.map(|it| (it.partition, it.digest)).collect()
+        };
+        self.all_alike(&members, positions) && self.all_alike(&members, digests)
+    }
+
+    /// Whether this is the same on all members of each partition.
+    fn all_alike<T: PartialEq>(
+        &self,
+        members: &BTreeMap<PartitionId, BTreeSet<NodeId>>,
+        what: impl Fn(&Shard) -> Vec<(PartitionId, T)>,
+    ) -> bool {
+        let mut first = BTreeMap::new();
         for node in self.nodes.iter().filter(|node| !node.rotten) {
-            for standing in self.replicas(node.id) {
-                if members.get(&standing.partition).is_some_and(|all| !all.contains(&node.id)) {
-                    continue;
-                }
-                let shell::Standing { partition, applied, digest, witness, .. } = standing;
-                let level = *ends.entry(partition).or_insert(applied) == applied
-                    && (witness || *states.entry(partition).or_insert(digest) == digest);
-                if !level {
-                    return false;
+            let here = node.cores.iter().filter_map(|core| core.shard.as_ref());
+            for (partition, what) in here.flat_map(&what) {
+                let belongs = members.get(&partition).is_none_or(|all| all.contains(&node.id));
+                match first.get(&partition) {
+                    _ if !belongs => {}
+                    Some(other) if *other != what => return false,
+                    Some(_) => {}
+                    None => {
+                        first.insert(partition, what);
+                    }
                 }
             }
         }
@@ -289,9 +311,17 @@ impl World {
         match event {
             Event::Turn { node, shard } => self.maybe_turn(node, shard),
             Event::Bundle { from, to, shard, bytes } => {
+                if !self.reads(from, to, &bytes) {
+                    return;
+                }
                 self.reach(to, shard, |core| core.inbox.bundles.push((from, bytes)));
             }
             Event::Snapshot { from, to, shard, pieces } => {
+                let Some(head) = pieces.first().map(|head| head.bytes.clone()) else { return };
+                if !self.reads(from, to, &head) {
+                    return;
+                }
+                self.count_snapshot(from, (to, shard), &head);
                 let pieces = pieces.into_iter().map(|piece| (from, piece));
                 self.reach(to, shard, |core| core.inbox.snapshots.extend(pieces));
             }
@@ -324,6 +354,8 @@ impl World {
                 self.strike(what);
             }
             Event::Boot { node, life } => self.start(node, life),
+            Event::Stop { node, life, down_ns, formats } => self.stop(node, life, down_ns, formats),
+            Event::Linked { node, peer } => self.linked(node, peer),
             Event::Mend { links } => self.net.join(&links),
             Event::HungUp { node, peer } => self.link_ended(node, peer),
             Event::Pace { node } => self.nodes[node.0 as usize - 1].slow = 1,
@@ -433,9 +465,9 @@ impl World {
         if let Some(book) = outbox.book.take() {
             core.book = book.into_iter().map(|contact| contact.node).collect();
         }
-        let book = core.book.clone();
         for (to, to_shard, bytes) in outbox.bundles.drain(..) {
-            if !book.contains(&to) {
+            let core = &self.nodes[id.0 as usize - 1].cores[usize::from(shard.0)];
+            if !core.book.contains(&to) {
                 self.reach(id, shard, |core| core.inbox.lost.push(to));
                 continue;
             }
@@ -519,9 +551,15 @@ impl World {
         node.clock.restart(now_ns);
         let now = node.clock.read(now_ns);
         for core in &mut node.cores {
-            let began = shell::start(&self.setup, id, core.id, now, &mut core.disk, node.rotten);
+            let mut settings = shell::settings(&self.setup, id, core.id);
+            settings.formats = node.formats;
+            let began = shell::start(settings, now, &mut core.disk, node.rotten);
             match began {
-                Ok(shard) => core.shard = Some(shard),
+                Ok(shard) => {
+                    let recovered = node.life > 0 && shard.partitions().next().is_some();
+                    self.history.coverage.add(Seen::Recovered, u64::from(recovered));
+                    core.shard = Some(shard);
+                }
                 Err(why) if node.rotten => {
                     self.trace.tell(now_ns, || format!("shard {} of node {id}: {why}", core.id));
                 }
@@ -537,6 +575,7 @@ impl World {
         for shard in 0..self.setup.shards {
             self.stir(id, ShardId(shard), now_ns + GATHER_NS);
         }
+        self.link_all(id);
     }
 
     /// The operator asks for what is wanted and not so.
@@ -558,7 +597,9 @@ impl World {
         let core = &mut node.cores[usize::from(shard.0)];
         let Some(shard) = &core.shard else { return };
         for (partition, applied) in shell::positions(shard) {
-            if core.compared.insert(partition, applied) == Some(applied) {
+            if core.compared.insert(partition, applied) == Some(applied)
+                || applied.0 % COMPARED_EACH != 0
+            {
                 continue;
             }
             let Some(digest) = shell::digest(shard, partition) else { continue };
@@ -575,6 +616,10 @@ impl World {
             .extend(halted.map(|partition| format!("node {id} halted partition {partition}")));
     }
 }
+
+/// Replicas are compared at every so many positions: what sets them apart does not pass, and each
+/// digest costs as much as the state is large. At the end of a run all are compared.
+const COMPARED_EACH: u64 = 4;
 
 /// The caller who founds partitions.
 const OPERATOR: u32 = u32::MAX;

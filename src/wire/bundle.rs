@@ -7,10 +7,12 @@
 //!                       └ magic | crc | SnapshotHeader
 //! ```
 //!
-//! The checksum covers everything after it: TCP's own misses one error in some ten million packets,
-//! and what is in here is replicated. Sender and receiver are the link's. Bytes from a peer never
-//! panic and never reach the library's own decoder; a message of a kind that peers do not send is
-//! refused. Absent on purpose: sockets, and what the messages mean.
+//! The first octet of the magic is the format (`format.rs`): a link carries frames in those that
+//! both sides speak, and a reader takes those that its program does. The checksum covers everything
+//! after it: TCP's own misses one error in some ten million packets, and what is in here is
+//! replicated. Sender and receiver are the link's. Bytes from a peer never panic and never reach
+//! the library's own decoder; a message of a kind that peers do not send is refused. Absent on
+//! purpose: sockets, and what the messages mean.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
@@ -22,11 +24,14 @@ use crate::{
         BUNDLE_BYTES_MAX, REPLICAS_MAX, SHARDS_MAX, SNAPSHOT_CHUNK_BYTES_MAX,
         SNAPSHOT_HEAD_BYTES_MAX,
     },
-    wire::peer,
+    wire::{
+        format::{FORMAT_MAX, Formats},
+        peer,
+    },
 };
 
-const MAGIC_BUNDLE: u32 = 0x5252_4231; // RRB1
-const MAGIC_SNAPSHOT: u32 = 0x5252_5331; // RRS1
+const MAGIC_BUNDLE: u32 = 0x5252_4200; // RRB, and the format
+const MAGIC_SNAPSHOT: u32 = 0x5252_5300; // RRS, and the format
 const FRAME_BYTES: usize = 8;
 
 /// Bytes that are not what a peer of this version sends.
@@ -34,6 +39,8 @@ const FRAME_BYTES: usize = 8;
 pub enum Broken {
     /// Not such a frame at all.
     Magic,
+    /// In a format that this program does not speak.
+    Format,
     /// Changed on the way.
     Checksum,
     /// Not what it should hold.
@@ -69,8 +76,24 @@ pub struct Post {
     pub missed: bool,
     /// Groups that the receiver belongs to no more.
     pub notices: Vec<peer::Notice>,
+    /// What the sender knows of groups that the receiver does not belong to.
+    pub news: Vec<peer::GroupNews>,
     /// How it is counted.
     pub label: Label,
+    /// Groups of the sender's that may rest.
+    pub rests: Vec<peer::Rest>,
+    /// What rests of those that the sender leads and the receiver has; `None`: it does not know
+    /// what resting is.
+    pub beat: Option<Beat>,
+}
+
+/// Which groups rest: two sides that agree have the same.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Beat {
+    /// How many.
+    pub count: u32,
+    /// The sum of a number for each, drawn from partition and term.
+    pub sum: u64,
 }
 
 /// Which post it is, in every bundle: so that none is missed unnoticed.
@@ -93,20 +116,27 @@ impl Post {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let calls = self.calls.is_empty() && self.answers.is_empty() && self.gone.is_empty();
-        calls && !self.missed && self.notices.is_empty()
+        calls && !self.missed && self.notices.is_empty() && self.news.is_empty()
     }
 }
 
 /// The messages of a bundle, each with its partition and the members that it introduces.
 pub type Messages = Vec<(PartitionId, Message, Vec<peer::Member>)>;
 
-/// The bytes of a bundle.
+/// The format that a frame says it is in; `None`: it is no frame of ours.
 #[must_use]
-pub fn encode(messages: Messages, post: Post) -> Bytes {
+pub fn format_of(frame: &[u8]) -> Option<u32> {
+    let magic = u32::from_le_bytes(*frame.first_chunk()?);
+    [MAGIC_BUNDLE, MAGIC_SNAPSHOT].contains(&(magic & !0xff)).then_some(magic & 0xff)
+}
+
+/// The bytes of a bundle in this format.
+#[must_use]
+pub fn encode(messages: Messages, post: Post, format: u32) -> Bytes {
     let messages = messages
         .into_iter()
         .map(|(id, message, members)| peer::RaftMessage { members, ..written(id, message) });
-    let Post { calls, answers, gone, missed, notices, label } = post;
+    let Post { calls, answers, gone, missed, notices, news, label, rests, beat } = post;
     let Label { shard, life, posts, heard_life, heard } = label;
     let bundle = peer::Bundle {
         messages: messages.collect(),
@@ -120,8 +150,11 @@ pub fn encode(messages: Messages, post: Post) -> Bytes {
         posts,
         heard_life,
         heard,
+        news,
+        rests,
+        beat: beat.map(|Beat { count, sum }| peer::Beat { count, sum }),
     };
-    let mut into = begin(MAGIC_BUNDLE, bundle.encoded_len());
+    let mut into = begin(MAGIC_BUNDLE, format, bundle.encoded_len());
     bundle.encode(&mut into).expect("a buffer that grows takes everything");
     finish(into)
 }
@@ -133,30 +166,38 @@ pub fn estimate_bytes(message: &Message) -> usize {
     entries + message.context.len() + 96
 }
 
-/// The messages and the post of a bundle that `from` sent to `to`.
-pub fn decode(bytes: &Bytes, from: NodeId, to: NodeId) -> Result<(Messages, Post), Broken> {
+/// The messages and the post of a bundle that `from` sent to `to`, who speaks `formats`.
+pub fn decode(
+    bytes: &Bytes,
+    from: NodeId,
+    to: NodeId,
+    formats: Formats,
+) -> Result<(Messages, Post), Broken> {
     if bytes.len() > 2 * BUNDLE_BYTES_MAX {
         return Err(Broken::Large);
     }
-    let body = open(bytes, MAGIC_BUNDLE)?;
+    let body = open(bytes, MAGIC_BUNDLE, formats)?;
     let bundle = peer::Bundle::decode(body).map_err(|_| Broken::Body)?;
     let peer::Bundle { messages, calls, answers, gone, missed, notices, shard, .. } = bundle;
-    let peer::Bundle { life, posts, heard_life, heard, .. } = bundle;
+    let peer::Bundle { life, posts, heard_life, heard, news, rests, beat, .. } = bundle;
     let messages = messages.into_iter().map(|message| read(message, from, to));
     if shard as usize >= SHARDS_MAX {
         return Err(Broken::Body);
     }
     let label = Label { shard: ShardId(shard as u16), life, posts, heard_life, heard };
-    let post = Post { calls, answers, gone, missed, notices, label };
+    let beat = beat.map(|peer::Beat { count, sum }| Beat { count, sum });
+    let post = Post { calls, answers, gone, missed, notices, news, label, rests, beat };
     Ok((messages.collect::<Result<_, _>>()?, post))
 }
 
-/// The head of a snapshot that leaves as `message`, with everyone who belongs to the group there.
+/// The head of a snapshot that leaves as `message`, with everyone who belongs to the group there,
+/// in this format.
 #[must_use]
 pub fn encode_snapshot(
     partition: PartitionId,
     message: &Message,
     members: Vec<peer::Member>,
+    format: u32,
 ) -> Bytes {
     assert_eq!(message.get_msg_type(), MessageType::MsgSnapshot, "only snapshots have a state");
     let meta = message.get_snapshot().get_metadata();
@@ -172,7 +213,7 @@ pub fn encode_snapshot(
         learners_next: conf.learners_next.clone(),
         members,
     };
-    let mut into = begin(MAGIC_SNAPSHOT, header.encoded_len());
+    let mut into = begin(MAGIC_SNAPSHOT, format, header.encoded_len());
     header.encode(&mut into).expect("a buffer that grows takes everything");
     finish(into)
 }
@@ -189,11 +230,16 @@ pub struct Received {
 }
 
 /// Reads what `encode_snapshot` wrote.
-pub fn decode_snapshot(bytes: &Bytes, from: NodeId, to: NodeId) -> Result<Received, Broken> {
+pub fn decode_snapshot(
+    bytes: &Bytes,
+    from: NodeId,
+    to: NodeId,
+    formats: Formats,
+) -> Result<Received, Broken> {
     if bytes.len() > SNAPSHOT_HEAD_BYTES_MAX {
         return Err(Broken::Large);
     }
-    let body = open(bytes, MAGIC_SNAPSHOT)?;
+    let body = open(bytes, MAGIC_SNAPSHOT, formats)?;
     let header = peer::SnapshotHeader::decode(&body[..]).map_err(|_| Broken::Body)?;
     let lists = [&header.voters, &header.learners, &header.voters_outgoing, &header.learners_next];
     let most = lists.iter().map(|list| list.len()).chain([header.members.len()]).max();
@@ -281,9 +327,10 @@ pub fn pieces(all: &Bytes, partition: PartitionId, tag: u32) -> Result<Vec<Piece
     Ok(pieces)
 }
 
-fn begin(magic: u32, body: usize) -> BytesMut {
+fn begin(magic: u32, format: u32, body: usize) -> BytesMut {
+    assert!(0 < format && format <= FORMAT_MAX, "format {format} does not fit its octet");
     let mut into = BytesMut::with_capacity(FRAME_BYTES + body);
-    into.put_u32_le(magic);
+    into.put_u32_le(magic | format);
     into.put_u32_le(0);
     into
 }
@@ -294,11 +341,15 @@ fn finish(mut frame: BytesMut) -> Bytes {
     frame.freeze()
 }
 
-fn open(frame: &Bytes, magic: u32) -> Result<Bytes, Broken> {
+fn open(frame: &Bytes, magic: u32, formats: Formats) -> Result<Bytes, Broken> {
     let header = frame.first_chunk::<FRAME_BYTES>().ok_or(Broken::Magic)?;
     let [a, b, c, d, crc @ ..] = *header;
-    if u32::from_le_bytes([a, b, c, d]) != magic {
+    let found = u32::from_le_bytes([a, b, c, d]);
+    if found & !0xff != magic {
         return Err(Broken::Magic);
+    }
+    if !formats.has(found & 0xff) {
+        return Err(Broken::Format);
     }
     let body = frame.slice(FRAME_BYTES..);
     if crc32c::crc32c(&body) != u32::from_le_bytes(crc) {
@@ -397,6 +448,7 @@ fn envelope(kind: MessageType, from: NodeId, to: NodeId) -> Message {
 mod tests {
     use super::*;
     use crate::prng::Prng;
+    use crate::wire::format::FORMATS;
 
     fn append() -> Message {
         let mut message = envelope(MessageType::MsgAppend, NodeId(1), NodeId(2));
@@ -422,9 +474,13 @@ mod tests {
         let label = Label { shard: ShardId(2), life: 5, posts: 6, heard_life: 7, heard: 8 };
         let (calls, answers) = (vec![call], vec![answer]);
         let notices = vec![peer::Notice { partition: 3, position: 8 }];
-        let post = Post { calls, answers, gone: vec![7], missed: true, notices, label };
-        let bytes = encode(sent.clone(), post.clone());
-        assert_eq!(decode(&bytes, NodeId(1), NodeId(2)), Ok((sent, post)));
+        let news = vec![peer::GroupNews { partition: 4, left: true, ..Default::default() }];
+        let rests = vec![peer::Rest { partition: 3, term: 4, position: 5 }];
+        let beat = Some(Beat { count: 6, sum: 7 });
+        let gone = vec![7];
+        let post = Post { calls, answers, gone, missed: true, notices, news, label, rests, beat };
+        let bytes = encode(sent.clone(), post.clone(), 1);
+        assert_eq!(decode(&bytes, NodeId(1), NodeId(2), FORMATS), Ok((sent, post)));
         assert!(2 * estimate_bytes(&append()) >= bytes.len());
     }
 
@@ -439,8 +495,8 @@ mod tests {
         snapshot.mut_metadata().mut_conf_state().set_learners_next(vec![2]);
         sent.set_snapshot(snapshot);
         let member = peer::Member { node: 4, port: 5, ..peer::Member::default() };
-        let bytes = encode_snapshot(PartitionId(3), &sent, vec![member.clone()]);
-        let received = decode_snapshot(&bytes, NodeId(1), NodeId(2)).expect("whole");
+        let bytes = encode_snapshot(PartitionId(3), &sent, vec![member.clone()], 1);
+        let received = decode_snapshot(&bytes, NodeId(1), NodeId(2), FORMATS).expect("whole");
         assert_eq!(received.partition, PartitionId(3));
         assert_eq!(received.members, [member]);
         sent.mut_snapshot().data = Bytes::new();
@@ -448,25 +504,40 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_says_its_format_and_only_who_speaks_it_reads_it() {
+        let two = Formats::new(1, 2);
+        for format in [1, 2] {
+            let bytes =
+                encode(vec![(PartitionId(3), append(), Vec::new())], Post::default(), format);
+            assert_eq!(format_of(&bytes), Some(format));
+            assert!(decode(&bytes, NodeId(1), NodeId(2), two).is_ok());
+            let here = decode(&bytes, NodeId(1), NodeId(2), FORMATS);
+            assert_eq!(here.err(), (format == 2).then_some(Broken::Format));
+        }
+        assert_eq!(format_of(b"RRB"), None);
+        assert_eq!(format_of(b"\x01HTTP/2"), None);
+    }
+
+    #[test]
     fn what_is_no_change_of_members_is_refused() {
         let mut message = append();
         message.mut_entries()[0].set_entry_type(EntryType::EntryConfChangeV2);
-        let bytes = encode(vec![(PartitionId(3), message, Vec::new())], Post::default());
-        assert_eq!(decode(&bytes, NodeId(1), NodeId(2)), Err(Broken::Body));
+        let bytes = encode(vec![(PartitionId(3), message, Vec::new())], Post::default(), 1);
+        assert_eq!(decode(&bytes, NodeId(1), NodeId(2), FORMATS), Err(Broken::Body));
     }
 
     #[test]
     fn damaged_bytes_are_refused() {
-        let bytes = encode(vec![(PartitionId(3), append(), Vec::new())], Post::default());
+        let bytes = encode(vec![(PartitionId(3), append(), Vec::new())], Post::default(), 1);
         let mut prng = Prng::new(11);
         for _ in 0..500 {
             let mut damaged = bytes.to_vec();
             let at = prng.below(damaged.len() as u64) as usize;
             damaged[at] ^= 1 << prng.below(8);
             let damaged = Bytes::from(damaged);
-            assert!(decode(&damaged, NodeId(1), NodeId(2)).is_err(), "byte {at}");
+            assert!(decode(&damaged, NodeId(1), NodeId(2), FORMATS).is_err(), "byte {at}");
             let cut = bytes.slice(..at);
-            assert!(decode(&cut, NodeId(1), NodeId(2)).is_err(), "cut at {at}");
+            assert!(decode(&cut, NodeId(1), NodeId(2), FORMATS).is_err(), "cut at {at}");
         }
     }
 
@@ -474,17 +545,17 @@ mod tests {
     fn random_bodies_do_not_panic() {
         let mut prng = Prng::new(12);
         for _ in 0..2000 {
-            let mut frame = begin(MAGIC_BUNDLE, 64);
+            let mut frame = begin(MAGIC_BUNDLE, 1, 64);
             for _ in 0..prng.below(64) {
                 frame.put_u8(prng.next_u64() as u8);
             }
             let frame = finish(frame);
-            let _ = decode(&frame, NodeId(1), NodeId(2));
-            let mut frame = begin(MAGIC_SNAPSHOT, 64);
+            let _ = decode(&frame, NodeId(1), NodeId(2), FORMATS);
+            let mut frame = begin(MAGIC_SNAPSHOT, 1, 64);
             for _ in 0..prng.below(64) {
                 frame.put_u8(prng.next_u64() as u8);
             }
-            let _ = decode_snapshot(&finish(frame), NodeId(1), NodeId(2));
+            let _ = decode_snapshot(&finish(frame), NodeId(1), NodeId(2), FORMATS);
         }
     }
 }

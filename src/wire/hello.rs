@@ -6,21 +6,18 @@
 //! ```
 //!
 //! A link carries one way. Both words are frames of `| magic | length | crc | message |`. Whether
-//! to go on is decided here, the same on both sides, so that both print the same reason: another
-//! version, another cluster, not the node that was wanted, this very node, or a node that came back
-//! with other data, or with older data, under an id whose votes were counted (design.md 7). Absent
-//! on purpose: sockets, and remembering who was here.
+//! to go on is decided here, the same on both sides, so that both print the same reason: no format
+//! in common (`format.rs`), another cluster, not the node that was wanted, this very node, or a
+//! node that came back with other data, or with older data, under an id whose votes were counted
+//! (design.md 7). Absent on purpose: sockets, and remembering who was here.
 
 use prost::Message as _;
 
 use crate::{
     id::{Mark, NodeId, PartitionId, Position, ShardId},
     limits::{HELLO_BYTES_MAX, SHARDS_MAX},
-    wire::peer,
+    wire::{format::Formats, peer},
 };
-
-/// The version of bundles and snapshots that this program writes and reads.
-pub const VERSION: u32 = 1;
 
 const MAGIC_HELLO: u32 = 0x5252_4831; // RRH1
 const MAGIC_WELCOME: u32 = 0x5252_5731; // RRW1
@@ -43,6 +40,8 @@ pub struct Speaker {
     pub shards: u16,
     /// The port of its clients.
     pub api_port: u16,
+    /// What it can carry.
+    pub formats: Formats,
 }
 
 /// The dialler's word.
@@ -50,8 +49,6 @@ pub struct Speaker {
 pub struct Hello {
     /// Who dialled.
     pub speaker: Speaker,
-    /// Its format.
-    pub version: u32,
     /// Whom it wants.
     pub to: NodeId,
     /// Which of its shards dialled.
@@ -98,10 +95,16 @@ pub enum Welcome {
         speaker: NodeId,
         /// Drawn when its data directory was made.
         incarnation: u64,
+        /// Drawn when its process started.
+        life: u64,
+        /// The last mark that this life found in the journal of the shard that was dialled.
+        kept: Mark,
         /// Its shards.
         shards: u16,
         /// The port of its clients.
         api_port: u16,
+        /// What it can carry.
+        formats: Formats,
         /// How much of the offered snapshot it has.
         offset: u64,
     },
@@ -127,7 +130,8 @@ impl Hello {
             }),
         };
         let message = peer::Hello {
-            version: self.version,
+            newest: self.speaker.formats.newest(),
+            oldest: self.speaker.formats.oldest(),
             cluster: self.speaker.cluster,
             from: self.speaker.node.0,
             to: self.to.0,
@@ -164,6 +168,7 @@ impl Hello {
             life: message.life,
             shards: shards(message.shards)?,
             api_port: port(message.api_port)?,
+            formats: Formats::said(message.oldest, message.newest).ok_or(Strange)?,
         };
         let shard = |number: u32| u16::try_from(number).map(ShardId).map_err(|_| Strange);
         if message.from_shard >= message.shards {
@@ -171,7 +176,6 @@ impl Hello {
         }
         Ok(Hello {
             speaker,
-            version: message.version,
             to: NodeId(message.to),
             from_shard: shard(message.from_shard)?,
             kept: Mark(message.kept),
@@ -181,14 +185,23 @@ impl Hello {
         })
     }
 
+    /// What a link to `here` carries; `None`: they do not understand each other.
+    #[must_use]
+    pub fn formats(&self, here: &Speaker) -> Option<Formats> {
+        self.speaker.formats.common(here.formats)
+    }
+
     /// Why `here` does not take it; `known` is the incarnation under which this id was here before.
     #[must_use]
     pub fn refusal(&self, here: &Speaker, known: Option<u64>) -> Option<String> {
         let (there, to) = (&self.speaker, self.to);
         let (node, us) = (there.node, here.node);
-        if self.version != VERSION {
-            let version = self.version;
-            return Some(format!("node {node} speaks format {version}, node {us} {VERSION}"));
+        if self.formats(here).is_none() {
+            let (theirs, ours) = (there.formats, here.formats);
+            return Some(format!(
+                "node {node} speaks {theirs} and node {us} {ours}: upgrade the older one, by way \
+                 of a program that speaks both"
+            ));
         }
         if there.cluster != here.cluster {
             return Some(format!(
@@ -219,16 +232,26 @@ impl Welcome {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let message = match self {
-            Welcome::Refused(reason) => peer::Welcome {
-                refused: reason.clone(),
-                version: VERSION,
-                ..peer::Welcome::default()
-            },
-            Welcome::Come { speaker, incarnation, shards, api_port, offset } => peer::Welcome {
+            Welcome::Refused(reason) => {
+                peer::Welcome { refused: reason.clone(), ..peer::Welcome::default() }
+            }
+            Welcome::Come {
+                speaker,
+                incarnation,
+                life,
+                kept,
+                shards,
+                api_port,
+                formats,
+                offset,
+            } => peer::Welcome {
                 refused: String::new(),
-                version: VERSION,
+                newest: formats.newest(),
+                oldest: formats.oldest(),
                 from: speaker.0,
                 incarnation: *incarnation,
+                life: *life,
+                kept: kept.0,
                 shards: (*shards).into(),
                 api_port: (*api_port).into(),
                 offset: *offset,
@@ -247,8 +270,11 @@ impl Welcome {
         Ok(Welcome::Come {
             speaker: NodeId(message.from),
             incarnation: message.incarnation,
+            life: message.life,
+            kept: Mark(message.kept),
             shards: shards(message.shards)?,
             api_port: port(message.api_port)?,
+            formats: Formats::said(message.oldest, message.newest).ok_or(Strange)?,
             offset: message.offset,
         })
     }
@@ -321,12 +347,12 @@ mod tests {
         life: 111,
         shards: 2,
         api_port: 5678,
+        formats: Formats::new(2, 3),
     };
 
     fn hello() -> Hello {
         Hello {
             speaker: Speaker { node: NodeId(2), incarnation: 22, shards: 4, ..HERE },
-            version: VERSION,
             to: NodeId(1),
             from_shard: ShardId(3),
             kept: Mark(99),
@@ -360,8 +386,11 @@ mod tests {
         let come = Welcome::Come {
             speaker: NodeId(1),
             incarnation: 11,
+            life: 111,
+            kept: Mark(8),
             shards: 2,
             api_port: 80,
+            formats: Formats::new(1, 3),
             offset: 9,
         };
         for sent in [come, Welcome::Refused("no".to_owned())] {
@@ -382,7 +411,10 @@ mod tests {
         assert_eq!(hello().refusal(&HERE, Some(22)), None);
         let cases: [(Hello, &str); 7] = [
             (other(|hello| hello.knows = 10), "node 1 came back with other data"),
-            (other(|hello| hello.version = 2), "speaks format 2"),
+            (
+                other(|hello| hello.speaker.formats = Formats::new(1, 1)),
+                "node 2 speaks format 1 and node 1 formats 2 to 3",
+            ),
             (other(|hello| hello.speaker.cluster = 8), "another cluster"),
             (other(|hello| hello.speaker = HERE), "reached itself"),
             (other(|hello| hello.speaker.node = NodeId(1)), "two nodes have the id 1"),
@@ -395,6 +427,15 @@ mod tests {
         }
         let reason = hello().refusal(&HERE, Some(21)).expect("refused");
         assert!(reason.contains("came back with other data"), "{reason}");
+    }
+
+    #[test]
+    fn formats_that_are_no_range_are_strange() {
+        let mut message = peer::Hello::decode(split(&hello().encode()).1).expect("whole");
+        message.oldest = 0;
+        let frame = frame(MAGIC_HELLO, &message.encode_to_vec());
+        let (head, body) = split(&frame);
+        assert_eq!(Hello::decode(&head, body), Err(Strange));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod bloom;
 pub mod bundle;
 pub mod field;
+pub mod format;
 pub mod grpc;
 pub mod hello;
 pub mod http2;
@@ -16,6 +17,13 @@ pub mod shape;
 pub mod peer {
     include!(concat!(env!("OUT_DIR"), "/peer/messages.rs"));
     pub use self::ringraft::peer::v1::*;
+}
+
+/// What an operator asks of a cluster, as generated from `proto/cluster`.
+#[allow(missing_docs, clippy::all, clippy::unwrap_used)]
+pub mod cluster {
+    include!(concat!(env!("OUT_DIR"), "/cluster/messages.rs"));
+    pub use self::ringraft::cluster::v1::*;
 }
 
 /// The messages of the documented dialect, as generated from `proto/documented`.

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use ringraft::peer::TELL_EVERY;
-use ringraft::wire::proto::v1::*;
+use ::ringraft::peer::TELL_EVERY;
+use tokio::task::block_in_place;
 use tokio::time::sleep;
 
-use super::harness::caller::{Caller, SOON};
-use super::harness::nodes::member;
+use super::harness::caller::SOON;
 use super::harness::possible;
 use super::load::Load;
+use super::ringraft;
 use super::seats::Cluster;
 
 const REFUSED: &str = "a peer is refused";
@@ -87,9 +87,9 @@ async fn older_data_is_refused_and_the_others_go_on() {
     load.finish().await;
 }
 
-/// A node whose data is gone is refused; another takes its part.
+/// A node whose data is gone is refused, and replaced as its line says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wiped_node_is_refused_and_another_joins() {
+async fn a_wiped_node_is_refused_and_replaced() {
     if !possible() {
         return;
     }
@@ -103,13 +103,32 @@ async fn a_wiped_node_is_refused_and_another_joins() {
     cluster.run(lost);
     refused(&cluster, lost, OTHER).await;
     load.healed(5).await;
+    let (sound, other) = (lost % 3 + 1, (lost + 1) % 3 + 1);
     let another = cluster.run_another();
-    let members = [lost % 3 + 1, another].map(|id| member(id, &cluster.place(id).peer));
-    let group = Some(GroupConfig { group_id: 1, members: members.to_vec() });
-    let caller = Caller::to(&cluster.place(another).api).await;
-    let path = "/atomix.multiraft.v1.Node/Join";
-    let joined = caller.unary::<_, JoinResponse>(path, JoinRequest { group }).await;
-    joined.expect("a majority of the three admits it");
-    load.progress(5).await;
+    let place = cluster.place(another);
+    let new = format!("{another}={}/{}", place.peer, place.api.rsplit_once(':').unwrap().1);
+    let endpoint = ["--endpoint", &cluster.place(sound).api];
+    let replace = ["cluster", "replace", &lost.to_string(), &new];
+    let words = [&replace[..], &endpoint].concat();
+    let (_, text) = block_in_place(|| ringraft(&words));
+    assert!(text.contains(&format!("node {another} joined as member")), "{text}");
+    // It runs, so it is asked to give up what it has of the group; the same again completes that.
+    let until = Instant::now() + SOON;
+    loop {
+        let (status, text) = block_in_place(|| ringraft(&words));
+        eprintln!("{status:?} {text}");
+        if status == Some(0) {
+            break;
+        }
+        assert!(Instant::now() < until, "{text}");
+    }
+    load.healed(5).await;
+    // The new one's vote counts, that of the lost one does not, though it still runs.
+    cluster.kill(other);
+    load.healed(5).await;
+    cluster.run(other);
+    cluster.kill(lost);
+    cluster.kill(sound);
+    load.healed(5).await;
     load.finish().await;
 }

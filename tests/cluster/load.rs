@@ -349,9 +349,29 @@ impl Load {
         self.within(HEALED_MAX, more).await;
     }
 
+    /// Waits until no client gets anything done: each waits for an answer that does not come.
+    pub async fn stalls(&self) {
+        let until = Instant::now() + PROGRESS_MAX;
+        let mut before = self.counts();
+        loop {
+            // Longer than a client waits for one node.
+            sleep(2 * PATIENCE).await;
+            let after = self.counts();
+            if before == after {
+                return;
+            }
+            before = after;
+            assert!(Instant::now() < until, "a minority gets something done");
+        }
+    }
+
+    fn counts(&self) -> Vec<u64> {
+        self.done.iter().map(|done| done.load(Ordering::Relaxed)).collect()
+    }
+
     async fn within(&self, most: Duration, more: u64) {
         let until = Instant::now() + most;
-        let before: Vec<u64> = self.done.iter().map(|done| done.load(Ordering::Relaxed)).collect();
+        let before = self.counts();
         for (client, (done, before)) in self.done.iter().zip(before).enumerate() {
             while done.load(Ordering::Relaxed) < before + more {
                 assert!(!self.tasks[client].is_finished(), "client {client} has failed");

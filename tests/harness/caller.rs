@@ -213,6 +213,26 @@ impl Session {
         Ok(outcome(head, answer.body))
     }
 
+    /// A command with the same number until it has its answer, as clients do it.
+    pub async fn insist<I: Body + Clone + 'static, O: Body + 'static>(
+        &mut self,
+        primitive: u64,
+        path: &'static str,
+        input: I,
+    ) -> O {
+        let (number, until) = (self.next(), tokio::time::Instant::now() + SOON);
+        loop {
+            match self.numbered(primitive, number, path, input.clone()).await {
+                Ok(output) => return output.expect("it went well"),
+                Err(status) if status.code() == Code::Unavailable => {
+                    assert!(tokio::time::Instant::now() < until, "{path}: {status}");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(status) => panic!("{path}: {status}"),
+            }
+        }
+    }
+
     pub async fn query<I: Body + 'static, O: Body + 'static>(
         &mut self,
         primitive: u64,

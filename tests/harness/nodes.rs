@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ringraft::wire::proto::v1::*;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::caller::{self, Caller, SOON, Session};
 use super::{Ended, Heard, Node, data_dir, send};
@@ -89,6 +89,44 @@ impl Nodes {
     pub async fn session(&self, at: usize, partition: u32) -> Session {
         self.caller(at).await.open(partition, Duration::from_secs(60)).await
     }
+
+    /// The place of the node with this id.
+    pub fn place_mut(&mut self, id: u32) -> &mut Place {
+        &mut self.places[id as usize - 1]
+    }
+
+    /// How the node with this id is named as a member.
+    pub fn member(&self, id: u32, role: member_config::Role) -> MemberConfig {
+        MemberConfig { role: role.into(), ..member(id, &self.places[id as usize - 1].peer) }
+    }
+
+    /// Asks node `id` something of itself.
+    pub async fn ask<I, O>(&self, id: u32, method: &str, request: I) -> Result<O, Status>
+    where
+        I: prost::Message + 'static,
+        O: prost::Message + Default + 'static,
+    {
+        let path = format!("/atomix.multiraft.v1.Node/{method}");
+        let caller = self.caller(id as usize - 1).await;
+        caller.unary(path.leak(), request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Node `id` joins group 1, and knows only `other` of it.
+    pub async fn join(
+        &self,
+        id: u32,
+        other: u32,
+        role: member_config::Role,
+    ) -> Result<JoinResponse, Status> {
+        let other = self.member(other, member_config::Role::Member);
+        let group = Some(GroupConfig { group_id: 1, members: vec![other, self.member(id, role)] });
+        self.ask(id, "Join", JoinRequest { group }).await
+    }
+
+    /// Node `id` leaves group 1.
+    pub async fn leave(&self, id: u32) -> Result<LeaveResponse, Status> {
+        self.ask(id, "Leave", LeaveRequest { group_id: 1 }).await
+    }
 }
 
 impl Place {
@@ -131,6 +169,11 @@ impl Place {
     pub fn end(&mut self) {
         let (status, took, _) = self.node.take().expect("it runs").end_with("TERM", SOON);
         assert!(status.success(), "node {}: {status} after {took:?}", self.id);
+    }
+
+    /// Where its data is.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
     }
 
     /// Its data is gone.
@@ -216,6 +259,6 @@ async fn leader_at(api: &str, partition: u32) -> Option<String> {
 }
 
 /// Whether a call came back without a value that its caller is to send again.
-pub fn is_unavailable<T>(answer: &Result<T, tonic::Status>) -> bool {
+pub fn is_unavailable<T>(answer: &Result<T, Status>) -> bool {
     matches!(answer, Err(status) if status.code() == Code::Unavailable)
 }

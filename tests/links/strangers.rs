@@ -5,7 +5,8 @@ use std::net::TcpStream;
 
 use ringraft::config::NodeConfig;
 use ringraft::id::{Mark, NodeId, ShardId};
-use ringraft::wire::hello::{Cargo, HEAD_BYTES, Hello, Speaker, VERSION, Welcome, body_bytes};
+use ringraft::wire::format::{FORMATS, Formats};
+use ringraft::wire::hello::{Cargo, HEAD_BYTES, Hello, Speaker, Welcome, body_bytes};
 
 use crate::group::Nodes;
 use crate::harness::{dial, possible};
@@ -22,8 +23,8 @@ fn hello(from_shard: u16) -> Hello {
             life: 222,
             shards: 8,
             api_port: 0,
+            formats: FORMATS,
         },
-        version: VERSION,
         to: NodeId(1),
         from_shard: ShardId(from_shard),
         kept: Mark(0),
@@ -152,7 +153,10 @@ async fn each_reason_to_refuse_is_told_to_who_dialled() {
     let good = hello(0);
     let speaker = good.speaker;
     let cases = [
-        (Hello { version: 99, ..good }, "speaks format 99"),
+        (
+            Hello { speaker: Speaker { formats: Formats::new(98, 99), ..speaker }, ..good },
+            "speaks formats 98 to 99",
+        ),
         (Hello { speaker: Speaker { cluster: 1, ..speaker }, ..good }, "another cluster"),
         (
             Hello { speaker: Speaker { node: NodeId(1), ..speaker }, ..good },

@@ -1,20 +1,23 @@
 //! What a cluster looks like from outside: each node is asked what it has, and whom it knows is
 //! asked in turn.
 //!
-//! One address is enough to begin with: the groups of a node name the addresses of their members.
-//! A member that does not answer is known by its address alone. Absent on purpose: keeping anything
-//! from one look to the next.
+//! One address is enough to begin with: the replicas of a node name the members of their groups.
+//! What the leader of a group says of it counts, without one what the newest replica says. A member
+//! that does not answer is known by what the others say. Absent on purpose: keeping anything from
+//! one look to the next, and what is printed of it (`table.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::client::Fault;
 use crate::client::connection::{Method, Network};
+use crate::id::NodeId;
+use crate::wire::cluster::{
+    DescribePartitionRequest, DescribePartitionResponse, Member, Part, Role,
+};
 use crate::wire::proto::v1;
 
 /// One look at a cluster.
@@ -27,30 +30,49 @@ pub struct View {
 /// What one node said.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
-    /// Its id, when it has a group that tells.
+    /// Its id, when it has a replica that tells.
     pub id: Option<u64>,
-    groups: BTreeMap<u32, Group>,
+    pub(super) groups: BTreeMap<u32, Group>,
 }
 
 /// What one node knows of a group.
 #[derive(Debug, Default, Clone)]
-struct Group {
-    term: u64,
-    leader: u64,
-    /// Whether it has a replica.
-    here: bool,
-    /// The API addresses of all members, in no order that means something.
-    members: Vec<String>,
+pub(super) struct Group {
+    pub term: u64,
+    pub leader: u64,
+    /// Whether it has a replica, and what that says.
+    pub here: bool,
+    pub described: Option<DescribePartitionResponse>,
 }
 
-/// One line of the table.
-#[derive(Debug, PartialEq, Eq)]
+/// One partition, by all that was said of it.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    partition: u32,
-    leader: u64,
-    term: u64,
-    /// Node id as far as known, address, whether it answers.
-    members: Vec<(Option<u64>, String, bool)>,
+    pub(super) partition: u32,
+    pub(super) leader: u64,
+    pub(super) term: u64,
+    /// A change of members is under way.
+    pub(super) changing: bool,
+    pub(super) members: Vec<Peer>,
+}
+
+/// One member of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Peer {
+    pub node: NodeId,
+    /// Where clients reach it, as far as is known, and where its peers do.
+    pub clients: String,
+    pub host: String,
+    pub port: u16,
+    pub role: Role,
+    pub part: Part,
+    /// Whether it answered.
+    pub answers: bool,
+    /// What the leader knows of it.
+    pub heard: Option<bool>,
+    pub matched: Option<u64>,
+    pub lag: Option<u64>,
+    pub snapshot: bool,
 }
 
 /// Asks everybody, beginning with `endpoints`; whoever says nothing for `patience` is not there.
@@ -70,7 +92,7 @@ pub async fn look(endpoints: &[String], patience: Duration) -> View {
         }
         while let Some(Ok((address, seen))) = asked.join_next().await {
             if let Ok(seen) = &seen {
-                next.extend(seen.groups.values().flat_map(|group| group.members.iter().cloned()));
+                next.extend(seen.known().map(str::to_owned));
             }
             view.nodes.insert(address, seen);
         }
@@ -90,16 +112,26 @@ async fn ask(address: &str) -> Result<Seen, Fault> {
         let Some(event) = event? else { break };
         seen.hear(&event);
     }
-    for (partition_id, group) in seen.groups.iter_mut().filter(|(_, group)| group.here) {
-        let request = v1::WatchPartitionRequest { partition_id: *partition_id };
-        let mut events = network.stream(0, &PARTITION_WATCH, &request).await?;
-        while let Some(event) = events.next().await? {
-            if let Some(v1::partition_event::Event::ServiceConfigChanged(change)) = event.event {
-                let config = change.config.unwrap_or_default();
-                let all = std::iter::once(config.leader).chain(config.followers);
-                group.members = all.filter(|address| !address.is_empty()).collect();
-                break;
-            }
+    drop(events);
+    let here = seen.groups.iter().filter(|(_, group)| group.here).map(|(id, _)| *id);
+    let mut here = here.collect::<Vec<u32>>().into_iter();
+    let mut asked = JoinSet::new();
+    loop {
+        while asked.len() < ASKED_AT_ONCE
+            && let Some(partition_id) = here.next()
+        {
+            let network = network.clone();
+            asked.spawn(async move {
+                let request = DescribePartitionRequest { partition_id, here: true };
+                (partition_id, network.unary(0, &DESCRIBE, &request).await)
+            });
+        }
+        let Some(Ok((id, described))) = asked.join_next().await else { break };
+        match described {
+            Ok(described) => seen.learn(id, described),
+            // It left in this moment.
+            Err(Fault::Status { code: NOT_FOUND | UNAVAILABLE, .. }) => {}
+            Err(fault) => return Err(fault),
         }
     }
     Ok(seen)
@@ -119,12 +151,32 @@ impl Seen {
             _ => {}
         }
     }
+
+    fn learn(&mut self, id: u32, described: DescribePartitionResponse) {
+        self.id = Some(described.node_id.into());
+        let group = self.groups.entry(id).or_default();
+        (group.term, group.leader) = (described.term, described.leader.into());
+        group.described = Some(described);
+    }
+
+    /// The addresses of clients that its replicas name.
+    fn known(&self) -> impl Iterator<Item = &str> + use<'_> {
+        let described = self.groups.values().filter_map(|group| group.described.as_ref());
+        let members = described.flat_map(|described| &described.members);
+        members.map(|member| member.clients.as_str()).filter(|address| !address.is_empty())
+    }
+
+    /// Whether it has a replica of a partition.
+    pub(super) fn has(&self, partition: u32) -> bool {
+        self.groups.get(&partition).is_some_and(|group| group.here)
+    }
 }
 
 impl View {
     /// A node that was asked under two addresses counts once, under the one that others know.
     fn forget_doubles(&mut self) {
-        let known: BTreeSet<String> = self.answered().flat_map(|(_, seen)| seen.known()).collect();
+        let known: BTreeSet<String> =
+            self.answered().flat_map(|(_, seen)| seen.known()).map(str::to_owned).collect();
         let ids: BTreeSet<u64> = self
             .answered()
             .filter(|(address, _)| known.contains(*address))
@@ -136,7 +188,8 @@ impl View {
         });
     }
 
-    fn answered(&self) -> impl Iterator<Item = (&String, &Seen)> + Clone {
+    /// Those who said something.
+    pub(super) fn answered(&self) -> impl Iterator<Item = (&String, &Seen)> + Clone {
         self.nodes.iter().filter_map(|(address, seen)| Some((address, seen.as_ref().ok()?)))
     }
 
@@ -144,6 +197,12 @@ impl View {
     #[must_use]
     pub fn is_silent(&self) -> bool {
         self.answered().next().is_none()
+    }
+
+    /// Where clients reach a node that answers.
+    pub(super) fn address_of(&self, node: NodeId) -> Option<&String> {
+        let its = |seen: &Seen| seen.id == Some(node.0.into());
+        self.answered().find(|(_, seen)| its(seen)).map(|(address, _)| address)
     }
 
     /// A line a partition.
@@ -157,57 +216,38 @@ impl View {
     fn line(&self, partition: u32) -> Line {
         let groups = self.answered().filter_map(|(_, seen)| seen.groups.get(&partition));
         let newest = groups.clone().max_by_key(|group| (group.term, group.leader));
-        let addresses: BTreeSet<&String> = groups.flat_map(|group| &group.members).collect();
-        let mut members: Vec<_> = addresses
-            .into_iter()
-            .map(|address| {
-                let seen = self.nodes.get(address).and_then(|seen| seen.as_ref().ok());
-                (seen.and_then(|seen| seen.id), address.clone(), seen.is_some())
-            })
-            .collect();
-        members
-            .sort_by(|a, b| (a.0.unwrap_or(u64::MAX), &a.1).cmp(&(b.0.unwrap_or(u64::MAX), &b.1)));
         let (term, leader) = newest.map_or((0, 0), |group| (group.term, group.leader));
-        Line { partition, leader, term, members }
-    }
-
-    /// The nodes and the partitions, for people.
-    #[must_use]
-    pub fn table(&self) -> String {
-        let lines = self.lines();
-        let mut text =
-            format!("{:<6}{:<24}{:>8}{:>7}  STATE\n", "NODE", "CLIENTS", "REPLICAS", "LEADS");
-        for (address, seen) in &self.nodes {
-            let _ = match seen {
-                Ok(seen) => {
-                    let id = seen.id.map_or("-".to_owned(), |id| id.to_string());
-                    let here = seen.groups.values().filter(|group| group.here).count();
-                    let leads = lines.iter().filter(|line| Some(line.leader) == seen.id).count();
-                    writeln!(text, "{id:<6}{address:<24}{here:>8}{leads:>7}  serves")
-                }
-                Err(fault) => {
-                    writeln!(text, "{:<6}{address:<24}{:>8}{:>7}  {fault}", "?", "-", "-")
-                }
-            };
+        let described = groups.filter_map(|group| group.described.as_ref());
+        // Whoever was removed knows least; a leader knows most.
+        let best = described
+            .filter(|it| !it.removed && !it.halted)
+            .max_by_key(|it| (it.leader == it.node_id, it.term, it.applied));
+        let answers: BTreeSet<u64> = self.answered().filter_map(|(_, seen)| seen.id).collect();
+        let members = best.map_or(&[][..], |best| &best.members);
+        let mut members: Vec<Peer> = members.iter().map(Peer::of).collect();
+        for member in &mut members {
+            member.answers = answers.contains(&member.node.0.into());
         }
-        let _ = writeln!(
-            text,
-            "\n{:<11}{:<8}{:<6}{:<20}STATE",
-            "PARTITION", "LEADER", "TERM", "MEMBERS"
-        );
-        for line in &lines {
-            let leader = if line.leader == 0 { "-".to_owned() } else { line.leader.to_string() };
-            let (partition, term, members) = (line.partition, line.term, line.names().join(" "));
-            let state = line.state();
-            let _ = writeln!(text, "{partition:<11}{leader:<8}{term:<6}{members:<20}{state}");
-        }
-        text
+        members.sort_by_key(|member| member.node);
+        Line { partition, leader, term, changing: best.is_some_and(|it| it.changing), members }
     }
 }
 
-impl Seen {
-    fn known(&self) -> impl Iterator<Item = String> + use<'_> {
-        self.groups.values().flat_map(|group| group.members.iter().cloned())
+impl Peer {
+    fn of(told: &Member) -> Peer {
+        Peer {
+            node: NodeId(told.node_id),
+            clients: told.clients.clone(),
+            host: told.host.clone(),
+            port: u16::try_from(told.port).unwrap_or(0),
+            role: told.role(),
+            part: told.part(),
+            answers: false,
+            heard: told.heard,
+            matched: told.matched,
+            lag: told.lag,
+            snapshot: told.snapshot,
+        }
     }
 }
 
@@ -215,7 +255,7 @@ impl Line {
     /// Whether commands are done.
     #[must_use]
     pub fn works(&self) -> bool {
-        self.leader > 0 && 2 * self.absent() < self.members.len().max(1)
+        self.leader > 0 && 2 * self.voters().filter(|it| it.answers).count() > self.voters().count()
     }
 
     /// Who leads it; 0: nobody.
@@ -224,97 +264,95 @@ impl Line {
         self.leader
     }
 
-    fn absent(&self) -> usize {
-        self.members.iter().filter(|(_, _, answers)| !answers).count()
+    /// Those who decide.
+    pub(super) fn voters(&self) -> impl Iterator<Item = &Peer> + Clone {
+        self.members.iter().filter(|member| member.part == Part::Votes)
     }
 
-    fn names(&self) -> Vec<String> {
-        let name = |(id, address, _): &(Option<u64>, String, bool)| match id {
-            Some(id) => id.to_string(),
-            None => address.clone(),
-        };
-        self.members.iter().map(name).collect()
-    }
-
-    fn state(&self) -> String {
-        match self.absent() {
-            absent if 2 * absent >= self.members.len().max(1) => {
-                "stands still: no majority".to_owned()
-            }
-            _ if self.leader == 0 => "elects a leader".to_owned(),
-            0 => "works".to_owned(),
-            absent => format!("works, {absent} of {} missing", self.members.len()),
-        }
-    }
-
-    /// For programs.
-    #[must_use]
-    pub fn json(&self) -> Value {
-        let member = |(id, address, answers): &(Option<u64>, String, bool)| {
-            let role = match id {
-                Some(id) if *id == self.leader => "leader",
-                _ => "follower",
-            };
-            json!({ "node": id, "address": address, "role": role, "answers": answers })
-        };
-        let members: Vec<Value> = self.members.iter().map(member).collect();
-        json!({
-            "partition": self.partition,
-            "leader": (self.leader > 0).then_some(self.leader),
-            "term": self.term,
-            "members": members,
-            "works": self.works(),
-        })
+    /// A member by its node.
+    pub(super) fn member(&self, node: NodeId) -> Option<&Peer> {
+        self.members.iter().find(|member| member.node == node)
     }
 }
 
 /// What a node has and what happens to it.
 pub const NODE_WATCH: Method<v1::WatchRequest, v1::Event> =
     Method::at("/atomix.multiraft.v1.Node/Watch");
-const PARTITION_WATCH: Method<v1::WatchPartitionRequest, v1::PartitionEvent> =
-    Method::at("/atomix.multiraft.v1.Partition/Watch");
+pub(super) const DESCRIBE: Method<DescribePartitionRequest, DescribePartitionResponse> =
+    Method::at("/ringraft.cluster.v1.Cluster/DescribePartition");
 
 /// What a node knows comes in one burst.
 const SILENCE: Duration = Duration::from_millis(40);
 const SILENT: &str = "nothing comes back in time";
+/// Questions to one node that are out together.
+const ASKED_AT_ONCE: usize = 32;
+const NOT_FOUND: u32 = 5;
+const UNAVAILABLE: u32 = 14;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn seen(id: u64, leader: u64, members: &[&str]) -> Result<Seen, Fault> {
-        let members = members.iter().map(|member| (*member).to_owned()).collect();
-        let group = Group { term: 4, leader, here: true, members };
-        Ok(Seen { id: Some(id), groups: BTreeMap::from([(1, group)]) })
+    /// What node `id` says of partition 1 with these members, whose nodes are numbered from 1.
+    pub fn seen(id: u32, leader: u32, members: &[&str]) -> Result<Seen, Fault> {
+        let member = |(at, clients): (usize, &&str)| Member {
+            node_id: at as u32 + 1,
+            host: "h".to_owned(),
+            port: 5679,
+            clients: (*clients).to_owned(),
+            role: Role::Member.into(),
+            part: Part::Votes.into(),
+            lag: (leader == id).then_some(at as u64),
+            ..Member::default()
+        };
+        let members = members.iter().enumerate().map(member).collect();
+        let (partition_id, term) = (1, 4);
+        let described = DescribePartitionResponse {
+            partition_id,
+            node_id: id,
+            term,
+            leader,
+            members,
+            ..DescribePartitionResponse::default()
+        };
+        let mut seen = Seen::default();
+        seen.groups.entry(1).or_default().here = true;
+        seen.learn(1, described);
+        Ok(seen)
     }
 
-    fn gone() -> Result<Seen, Fault> {
+    pub fn gone() -> Result<Seen, Fault> {
         Err(Fault::Unreachable { endpoint: "c:1".to_owned(), reason: "no".to_owned() })
+    }
+
+    pub fn view(nodes: &[(&str, Result<Seen, Fault>)]) -> View {
+        let nodes = nodes.iter().map(|(address, seen)| ((*address).to_owned(), seen.clone()));
+        View { nodes: nodes.collect() }
     }
 
     #[test]
     fn a_group_works_as_long_as_a_majority_answers() {
         let all = ["a:1", "b:1", "c:1"];
-        let mut view = View::default();
-        view.nodes.insert("a:1".to_owned(), seen(1, 2, &all));
-        view.nodes.insert("b:1".to_owned(), seen(2, 2, &all));
-        view.nodes.insert("c:1".to_owned(), gone());
+        let mut view =
+            view(&[("a:1", seen(1, 2, &all)), ("b:1", seen(2, 2, &all)), ("c:1", gone())]);
         let lines = view.lines();
         assert_eq!((lines.len(), lines[0].leader, lines[0].term), (1, 2, 4));
-        assert_eq!(lines[0].names(), ["1", "2", "c:1"]);
-        assert_eq!(lines[0].state(), "works, 1 of 3 missing");
+        let known: Vec<_> = lines[0].members.iter().map(|it| (it.answers, it.lag)).collect();
+        assert_eq!(
+            known,
+            [(true, Some(0)), (true, Some(1)), (false, Some(2))],
+            "the leader's word"
+        );
         assert!(lines[0].works());
-        assert!(view.table().contains("works, 1 of 3 missing"), "{}", view.table());
         view.nodes.insert("b:1".to_owned(), gone());
         assert!(!view.lines()[0].works());
-        assert_eq!(view.lines()[0].json()["members"][0]["node"], 1);
     }
 
     #[test]
     fn a_node_under_two_names_counts_once() {
-        let mut view = View::default();
-        view.nodes.insert("localhost:1".to_owned(), seen(1, 1, &["127.0.0.1:1"]));
-        view.nodes.insert("127.0.0.1:1".to_owned(), seen(1, 1, &["127.0.0.1:1"]));
+        let all = ["127.0.0.1:1"];
+        let mut view =
+            view(&[("localhost:1", seen(1, 1, &all)), ("127.0.0.1:1", seen(1, 1, &all))]);
         view.forget_doubles();
         assert_eq!(view.nodes.keys().collect::<Vec<_>>(), ["127.0.0.1:1"]);
     }

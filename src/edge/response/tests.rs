@@ -184,3 +184,20 @@ fn hex(text: &str) -> Vec<u8> {
         .map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hex"))
         .collect()
 }
+
+#[test]
+fn answers_to_an_operator_are_passed_on_as_they_are() {
+    for (name, streaming) in [("DescribePartition", false), ("MoveLeader", false)] {
+        let method = find(&format!("/ringraft.cluster.v1.Cluster/{name}"));
+        assert_eq!(method.streaming, streaming);
+        let mut bytes = Vec::new();
+        compose(method, Dialect::Released, &output(Status::Ok, 0), &[8, 3], &mut bytes);
+        assert_eq!(bytes, [8, 3]);
+        assert_eq!(failure(method, &output(Status::Ok, 0), &[8, 3]), None);
+        for dialect in [Dialect::Documented, Dialect::Released] {
+            let unknown = Refusal::UnknownPartition(PartitionId(3));
+            let failure = refusal(method, dialect, &unknown).expect("it is refused");
+            assert_eq!(failure.status, Code::NotFound, "there is a word for it here");
+        }
+    }
+}

@@ -26,7 +26,7 @@ fn driven(
     wishes.add(ticket(), change, None).expect("room");
     let (mut steps, mut replies) = (Vec::new(), Replies::default());
     loop {
-        let standing = Standing { conf, members, me: NodeId(me) };
+        let standing = Standing { conf, members, me: NodeId(me), changing: false };
         wishes.answer(&standing, Instant(0), &mut replies);
         let Some(next) = wishes.next(&standing, |_| true, |_| true) else { break };
         let Next::Propose(step) = next else {
@@ -124,12 +124,12 @@ fn a_joint_configuration_is_left_by_whoever_leads() {
     let mut conf = conf_state(&[1, 2, 3, 4], &[]);
     conf.voters_outgoing = vec![1, 2, 3];
     let members: Vec<_> = three().into_iter().chain([member(4, Role::Member)]).collect();
-    let standing = Standing { conf: &conf, members: &members, me: NodeId(2) };
+    let standing = Standing { conf: &conf, members: &members, me: NodeId(2), changing: false };
     let next = Wishes::default().next(&standing, |_| false, |_| true);
     assert!(matches!(next, Some(Next::Propose(step)) if step.change.leave_joint()));
     let mut conf = conf_state(&[1, 2], &[]);
     conf.voters_outgoing = vec![1, 2, 3];
-    let standing = Standing { conf: &conf, members: &members, me: NodeId(3) };
+    let standing = Standing { conf: &conf, members: &members, me: NodeId(3), changing: false };
     let next = Wishes::default().next(&standing, |_| false, |_| true);
     assert_eq!(next, Some(Next::HandOver(None)), "who goes does not leave it as leader");
 }
@@ -155,7 +155,7 @@ fn what_can_never_be_is_refused() {
 #[test]
 fn nobody_goes_while_those_who_stay_are_no_majority() {
     let (conf, members) = (conf_state(&[1, 2, 3], &[]), three());
-    let standing = Standing { conf: &conf, members: &members, me: NodeId(1) };
+    let standing = Standing { conf: &conf, members: &members, me: NodeId(1), changing: false };
     let mut wishes = Wishes::default();
     wishes.add(ticket(), Change::Dismiss(NodeId(3)), None).expect("room");
     assert_eq!(wishes.next(&standing, |_| true, |id| id == 3), None, "2 is not there");
@@ -220,7 +220,7 @@ fn a_witness_stays_one_and_nobody_becomes_one() {
 fn a_learner_far_behind_is_not_made_a_voter() {
     let conf = conf_state(&[1], &[2]);
     let members = vec![member(1, Role::Member), member(2, Role::Member)];
-    let standing = Standing { conf: &conf, members: &members, me: NodeId(1) };
+    let standing = Standing { conf: &conf, members: &members, me: NodeId(1), changing: false };
     assert_eq!(Wishes::default().next(&standing, |_| false, |_| true), None);
     assert!(Wishes::default().next(&standing, |_| true, |_| true).is_some());
 }

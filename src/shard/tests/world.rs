@@ -15,14 +15,17 @@ use crate::{
     prng::Prng,
     shard::{
         Peers, Settings, Shard, Stats,
-        inbox::{Ask, Delivery, DiskRoom, Inbox, Member, Role},
+        inbox::{Ask, Delivery, DiskRoom, Inbox, LinkNews, Member, Role},
         outbox::Outbox,
     },
     time::{Instant, LogTime, Now, Span},
-    wire::bundle,
-    wire::proto::v1::{
-        CloseSessionInput, OpenSessionInput, StateMachineProposalInput,
-        state_machine_proposal_input::Input,
+    wire::{
+        bundle,
+        format::FORMATS,
+        proto::v1::{
+            CloseSessionInput, OpenSessionInput, StateMachineProposalInput,
+            state_machine_proposal_input::Input,
+        },
     },
 };
 
@@ -49,6 +52,7 @@ pub struct World {
     pub snapshots_delivered: usize,
     shards: Vec<Place>,
     said: BTreeMap<Ticket, Vec<Reply>>,
+    outputs: BTreeMap<Ticket, Vec<Vec<u8>>>,
     cut: BTreeSet<usize>,
     /// Ways that carry nothing, without a word.
     deaf: BTreeSet<(usize, usize)>,
@@ -61,6 +65,8 @@ pub struct World {
     /// Loses, doubles and delays what goes between nodes.
     mischief: Option<Prng>,
     delayed: Vec<(u64, usize, NodeId, Bytes)>,
+    /// The last bundle of each way.
+    bundles: BTreeMap<(usize, usize), Bytes>,
 }
 
 struct Place {
@@ -121,6 +127,11 @@ impl World {
         World::three_with(seed, |_| {})
     }
 
+    /// So many nodes; groups may leave some out.
+    pub fn nodes(count: u16, seed: u64) -> World {
+        World::new(count, false, Peers::Allowed, seed, |_| {})
+    }
+
     pub fn three_with(seed: u64, change: impl Fn(&mut Settings)) -> World {
         World::new(3, false, Peers::Allowed, seed, change)
     }
@@ -156,6 +167,7 @@ impl World {
             snapshots_delivered: 0,
             shards,
             said: BTreeMap::new(),
+            outputs: BTreeMap::new(),
             cut: BTreeSet::new(),
             deaf: BTreeSet::new(),
             loses: BTreeSet::new(),
@@ -164,6 +176,7 @@ impl World {
             cores,
             mischief: None,
             delayed: Vec::new(),
+            bundles: BTreeMap::new(),
         }
     }
 
@@ -191,8 +204,13 @@ impl World {
         self.shards[at].inbox.gone.push((id, ticket));
     }
 
-    pub fn deliver(&mut self, at: usize, from: NodeId, bytes: &'static [u8]) {
-        self.shards[at].inbox.bundles.push((from, Bytes::from_static(bytes)));
+    pub fn deliver(&mut self, at: usize, from: NodeId, bytes: impl Into<Bytes>) {
+        self.shards[at].inbox.bundles.push((from, bytes.into()));
+    }
+
+    /// What the first last sent to the second.
+    pub fn last_bundle(&self, from: usize, to: usize) -> Bytes {
+        self.bundles[&(from, to)].clone()
     }
 
     pub fn disk_room(&mut self, at: usize, room: DiskRoom) {
@@ -211,6 +229,22 @@ impl World {
         for at in 0..self.shards.len() {
             self.found(at, id, members);
         }
+    }
+
+    /// The first `count` nodes found a group of theirs.
+    pub fn found_on(&mut self, count: u32, id: PartitionId) {
+        let members: Vec<Member> = (1..=count).map(member).collect();
+        for at in 0..count as usize {
+            self.found(at, id, &members);
+        }
+    }
+
+    /// The node at `at` hears that its link to another node is up.
+    pub fn link(&mut self, at: usize, node: NodeId) {
+        let address = format!("node{node}:5679");
+        let (up, format) = (Some(1), FORMATS.newest());
+        let news = LinkNews { node, address, snapshot: false, up, api_port: 7000, format };
+        self.shards[at].inbox.links.push(news);
     }
 
     /// Time passes until one of `among` leads all of `ids`; the same seed elects the same.
@@ -315,6 +349,7 @@ impl World {
         for (to, _, bytes) in outbox.bundles.drain(..) {
             let to = to.0 as usize - 1;
             self.shards[from].counts.bundles += 1;
+            self.bundles.insert((from, to), bytes.clone());
             let deaf = self.deaf.contains(&(from, to));
             if !deaf && !self.cut.contains(&from) && !self.cut.contains(&to) {
                 self.post(to, node, bytes);
@@ -348,8 +383,12 @@ impl World {
             assert!(self.cores);
             self.shards[usize::from(to.0)].inbox.letters.push((here, letter));
         }
-        for reply in outbox.replies.list.drain(..) {
+        for reply in std::mem::take(&mut outbox.replies.list) {
             assert_eq!(reply.ticket.shard, here, "a reply at the wrong core");
+            if let Body::Output(output) = &reply.body {
+                let bytes = outbox.replies.bytes_of(output).to_vec();
+                self.outputs.entry(reply.ticket).or_default().push(bytes);
+            }
             self.said.entry(reply.ticket).or_default().push(reply);
         }
         outbox.replies.clear();
@@ -499,6 +538,11 @@ impl World {
         self.said.get(&ticket).map_or(&[], Vec::as_slice)
     }
 
+    /// What its outputs hold.
+    pub fn outputs(&self, ticket: Ticket) -> Vec<&[u8]> {
+        self.outputs.get(&ticket).into_iter().flatten().map(Vec::as_slice).collect()
+    }
+
     pub fn output(&self, ticket: Ticket) -> (Index, Status) {
         match self.replies(ticket) {
             [Reply { body: Body::Output(output), .. }] => (output.index, output.status),
@@ -559,6 +603,7 @@ impl Place {
             || !inbox.snapshots.is_empty()
             || !inbox.sent.is_empty()
             || !inbox.lost.is_empty()
+            || !inbox.links.is_empty()
             || inbox.durable.is_some()
             || inbox.disk.is_some()
     }

@@ -3,7 +3,7 @@
 
 use super::{CLIENT_DELAY_NS, Event, OPERATOR, World};
 use crate::id::{PartitionId, ShardId};
-use crate::sim::call::{Act, Heard};
+use crate::sim::call::{Act, Heard, Parcel};
 use crate::sim::node::Caller;
 
 impl World {
@@ -56,7 +56,8 @@ impl World {
                             send.call, send.node, send.ask
                         )
                     });
-                    let (ask, body, node) = (send.ask, send.body.into(), send.node);
+                    let body = Parcel { bytes: send.body, timeout: send.timeout };
+                    let (ask, node) = (send.ask, send.node);
                     let event = Event::Request { caller, node, shard, partition, ask, body };
                     self.queue.push(self.now_ns + later_ns, event);
                 }

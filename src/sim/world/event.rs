@@ -10,6 +10,7 @@ use crate::shard::inbox::{Ask, Delivery, Letter};
 use crate::sim::call::{Heard, Parcel};
 use crate::sim::node::Caller;
 use crate::wire::bundle::Piece;
+use crate::wire::format::Formats;
 
 #[derive(Debug)]
 pub(super) enum Event {
@@ -78,6 +79,18 @@ pub(super) enum Event {
     Boot {
         node: NodeId,
         life: u64,
+    },
+    /// A node that was told to end does.
+    Stop {
+        node: NodeId,
+        life: u64,
+        down_ns: u64,
+        formats: Formats,
+    },
+    /// The links between two nodes are there, if they are.
+    Linked {
+        node: NodeId,
+        peer: NodeId,
     },
     Mend {
         links: Vec<(NodeId, NodeId)>,

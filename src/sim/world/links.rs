@@ -1,4 +1,5 @@
-//! What links carry, and what nodes notice of them beside: that they ended or broke.
+//! What links carry, whom they refuse, and what nodes notice of them beside: that they are there,
+//! ended or broke. Who greets whom is decided by the words that real links say (`wire/hello.rs`).
 //!
 //! A process that ends is noticed, a host that loses power is not: each happens. Absent on purpose:
 //! links that come back, which shards notice by what they carry.
@@ -6,11 +7,15 @@
 use bytes::Bytes;
 
 use super::{Event, World};
-use crate::id::{NodeId, ShardId};
+use crate::id::{Mark, NodeId, ShardId};
 use crate::prng::mix;
-use crate::shard::inbox::Delivery;
+use crate::shard::inbox::{Delivery, LinkNews};
 use crate::shard::outbox::SnapshotOut;
+use crate::sim::coverage::Seen;
+use crate::sim::tomorrow::{self, TOMORROW};
 use crate::wire::bundle;
+use crate::wire::format::{FORMATS, Formats};
+use crate::wire::hello::{Cargo, Hello, Speaker};
 
 impl World {
     /// What one shard sends another is carried; or it is lost, and the link with it.
@@ -20,8 +25,16 @@ impl World {
         (to, to_shard): (NodeId, ShardId),
         bytes: &Bytes,
     ) {
+        if !self.carries(from, to, bytes) {
+            return self.reach(from, shard, |core| core.inbox.lost.push(to));
+        }
+        let bytes = &match self.is_later(from) {
+            true => tomorrow::frame(bytes),
+            false => bytes.clone(),
+        };
         let copies = self.net.carry(from, to, bytes);
         if copies.is_empty() {
+            self.history.coverage.note(Seen::BundleLost);
             self.break_link((from, shard), (to, to_shard));
         }
         for (later_ns, bytes) in copies {
@@ -44,8 +57,17 @@ impl World {
         }
     }
 
-    pub(super) fn send_snapshot(&mut self, from: NodeId, shard: ShardId, snapshot: SnapshotOut) {
-        let SnapshotOut { to, partition, position, .. } = snapshot;
+    pub(super) fn send_snapshot(
+        &mut self,
+        from: NodeId,
+        shard: ShardId,
+        mut snapshot: SnapshotOut,
+    ) {
+        let (to, partition, position) = (snapshot.to, snapshot.partition, snapshot.position);
+        let carries = self.carries(from, to, &snapshot.head);
+        if self.is_later(from) {
+            snapshot.head = tomorrow::frame(&snapshot.head);
+        }
         let (tag, length) = (snapshot.tag(), snapshot.bytes());
         let disk = &self.nodes[from.0 as usize - 1].cores[usize::from(shard.0)].disk;
         let read = snapshot.whole(|it| disk.read(it.segment, it.offset, it.bytes as usize));
@@ -60,7 +82,7 @@ impl World {
         let mut delivery = Delivery::Failed;
         // On a disk that is sound it is found again.
         assert!(read.is_some() || self.nodes[from.0 as usize - 1].rotten, "a slice is gone");
-        let copies = read.map(|bytes| self.net.carry(from, to, &bytes));
+        let copies = read.filter(|_| carries).map(|bytes| self.net.carry(from, to, &bytes));
         for (later_ns, bytes) in copies.unwrap_or_default() {
             let at_ns = self.now_ns + later_ns * 3;
             if self.nodes[to.0 as usize - 1].up {
@@ -73,6 +95,110 @@ impl World {
         }
         let event = Event::Sent { to: from, shard, life, of: (partition, to, delivery) };
         self.queue.push(ends_ns, event);
+    }
+
+    /// Whether there is a link from one node to another which takes this frame: neither refuses the
+    /// other, and both know its format.
+    fn carries(&mut self, from: NodeId, to: NodeId, frame: &[u8]) -> bool {
+        let frame = bundle::format_of(frame).expect("nodes send frames");
+        if !self.nodes[to.0 as usize - 1].up {
+            return true;
+        }
+        let link = self.greet(from, to);
+        if link.is_none() {
+            self.history.coverage.note(Seen::LinkRefused);
+        }
+        link.is_some_and(|link| link.has(frame))
+    }
+
+    /// What a link from one node to another carries, if neither refuses the other.
+    fn greet(&mut self, from: NodeId, to: NodeId) -> Option<Formats> {
+        let (here, there) = (self.speaker(to), self.speaker(from));
+        let met = |at: NodeId, other: NodeId| self.met.get(&(at, other)).copied();
+        let hello = Hello {
+            speaker: there,
+            to,
+            from_shard: ShardId(0),
+            kept: Mark(0),
+            to_shard: ShardId(0),
+            knows: met(from, to).unwrap_or(0),
+            cargo: Cargo::Bundles,
+        };
+        if let Some(reason) = hello.refusal(&here, met(to, from)) {
+            self.trace.tell(self.now_ns, || reason);
+            return None;
+        }
+        self.met.insert((from, to), here.incarnation);
+        self.met.insert((to, from), there.incarnation);
+        hello.formats(&here)
+    }
+
+    /// A node has lost everything, also whom it met.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.met.retain(|(at, _), _| *at != node);
+    }
+
+    /// Whether what comes to a node is what its program reads: the link that brought it may have
+    /// been one to an earlier life.
+    pub(super) fn reads(&mut self, from: NodeId, to: NodeId, frame: &[u8]) -> bool {
+        let here = &self.nodes[to.0 as usize - 1];
+        // What is damaged has come over the link of today, as far as anybody can tell.
+        let format = bundle::format_of(frame).unwrap_or(here.formats.oldest());
+        let known = self.met.get(&(from, to)).is_none_or(|met| *met == here.incarnation);
+        if !known || !here.formats.has(format) && format <= TOMORROW.newest() {
+            return false;
+        }
+        let older = format < self.nodes[from.0 as usize - 1].formats.newest();
+        let news = self.is_later(from) && !self.is_later(to);
+        let coverage = &mut self.history.coverage;
+        coverage.add(Seen::OlderFormat, u64::from(older));
+        coverage.add(Seen::UnknownField, u64::from(news));
+        true
+    }
+
+    /// A node's program says what today's does not know.
+    fn is_later(&self, node: NodeId) -> bool {
+        self.nodes[node.0 as usize - 1].formats.newest() > FORMATS.newest()
+    }
+
+    fn speaker(&self, node: NodeId) -> Speaker {
+        let known = &self.nodes[node.0 as usize - 1];
+        Speaker {
+            cluster: 0,
+            node,
+            incarnation: known.incarnation,
+            life: known.life,
+            shards: self.setup.shards,
+            api_port: 0,
+            formats: known.formats,
+        }
+    }
+
+    /// A node has started: it and each other one get a link, both ways, and hear what it speaks.
+    /// Nobody need hear that where all speak the same.
+    pub(super) fn link_all(&mut self, node: NodeId) {
+        if self.setup.formats.is_empty() {
+            return;
+        }
+        for peer in self.ids().filter(|peer| *peer != node) {
+            for (node, peer) in [(node, peer), (peer, node)] {
+                let lot = mix(self.setup.seed ^ mix(self.now_ns ^ u64::from(node.0 << 8 | peer.0)));
+                let at_ns = self.now_ns + lot % LINK_BEGINS_NS;
+                self.queue.push(at_ns, Event::Linked { node, peer });
+            }
+        }
+    }
+
+    /// A node hears that the link to a peer is there.
+    pub(super) fn linked(&mut self, node: NodeId, peer: NodeId) {
+        if !self.nodes[peer.0 as usize - 1].up || !self.nodes[node.0 as usize - 1].up {
+            return;
+        }
+        let Some(format) = self.greet(node, peer).map(Formats::newest) else { return };
+        let up = Some(self.setup.shards);
+        let address = format!("node-{peer}:5679");
+        let news = LinkNews { node: peer, address, snapshot: false, up, api_port: 0, format };
+        self.for_each_core(node, |core| core.inbox.links.push(news.clone()));
     }
 
     /// A node has lost power, or only its process ended: then the others' links from it end, after
@@ -107,6 +233,9 @@ impl World {
 
 /// Keeps this apart from what else hangs on the seed.
 const TOLD: u64 = 0x746f_6c64;
+
+/// A link is there within this time from the start of a node.
+const LINK_BEGINS_NS: u64 = 30_000_000;
 
 /// The end of a link is noticed within this time.
 const LINK_ENDS_NS: u64 = 20_000_000;

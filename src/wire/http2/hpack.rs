@@ -486,7 +486,7 @@ fn number(value: &[u8]) -> Option<u64> {
 
 /// An integer with a prefix of `bits` (RFC 7541, 5.1), of five octets at most.
 #[inline(always)]
-fn integer(block: &[u8], at: &mut usize, bits: u32) -> Result<usize, Bad> {
+pub(super) fn integer(block: &[u8], at: &mut usize, bits: u32) -> Result<usize, Bad> {
     let mask = (1usize << bits) - 1;
     let first = usize::from(*block.get(*at).ok_or(Bad::Compression)?) & mask;
     *at += 1;
@@ -507,7 +507,7 @@ fn long_integer(block: &[u8], at: &mut usize, mask: usize) -> Result<usize, Bad>
 }
 
 /// A string (RFC 7541, 5.2) into `into`, decoded.
-fn string(block: &[u8], at: &mut usize, into: &mut Vec<u8>) -> Result<(), Bad> {
+pub(super) fn string(block: &[u8], at: &mut usize, into: &mut Vec<u8>) -> Result<(), Bad> {
     let is_huffman = block.get(*at).ok_or(Bad::Compression)? & 0x80 != 0;
     let len = integer(block, at, 7)?;
     let octets = block.get(*at..).and_then(|rest| rest.get(..len)).ok_or(Bad::Compression)?;

@@ -11,6 +11,9 @@
 //!                                      streams.rs   slots and ids      guard.rs   floods
 //! ```
 //!
+//! That is the server. The client role is `caller.rs`, with the frames of both and the HPACK of
+//! answers in `answer.rs`; the load generator speaks through it.
+//!
 //! A turn of a shell: read once into a buffer that the core owns, behind what the last turn left of
 //! this connection; `set_now`; `poll` until `None`, answering on the way or later; keep what `poll`
 //! did not take; write `output` once and say so with `wrote`. `deadline` and `tick` are its timers.
@@ -37,9 +40,10 @@
 //! * *A reset stream counts until the application lets go of it*, or the limit on streams is none.
 //!
 //! Absent on purpose: sockets, TLS (its octets go through the same door), compression (refused, as
-//! gRPC provides for), request metadata, server push, priorities (RFC 9113 dropped them), and the
-//! client role, which is to share all but `request.rs` when it comes.
+//! gRPC provides for), request metadata, server push, and priorities (RFC 9113 dropped them).
 
+mod answer;
+pub mod caller;
 mod connection;
 mod control;
 pub mod encode;
@@ -54,6 +58,7 @@ mod send;
 mod streams;
 pub mod tables;
 
+pub use caller::Caller;
 pub use connection::{Connection, Counts};
 pub use frame::Code;
 

@@ -220,7 +220,7 @@ impl Streams {
 
 /// Stream id to slot: open addressing, deletion by shifting back. At most half full.
 #[derive(Debug)]
-struct Ids {
+pub(super) struct Ids {
     places: Vec<(u32, u32)>,
     len: usize,
     factor: u32,
@@ -230,7 +230,7 @@ struct Ids {
 const PLACES_MIN: usize = 16;
 
 impl Ids {
-    fn new(seed: u64) -> Ids {
+    pub(super) fn new(seed: u64) -> Ids {
         Ids {
             places: vec![(0, 0); PLACES_MIN],
             len: 0,
@@ -246,7 +246,7 @@ impl Ids {
     }
 
     #[inline(always)]
-    fn find(&self, id: u32) -> Option<u32> {
+    pub(super) fn find(&self, id: u32) -> Option<u32> {
         let mask = self.places.len() - 1;
         let mut at = self.home(id);
         loop {
@@ -259,7 +259,7 @@ impl Ids {
     }
 
     #[inline]
-    fn insert(&mut self, id: u32, slot: u32) {
+    pub(super) fn insert(&mut self, id: u32, slot: u32) {
         if (self.len + 1) * 2 > self.places.len() {
             self.grow();
         }
@@ -286,7 +286,7 @@ impl Ids {
     }
 
     #[inline]
-    fn remove(&mut self, id: u32) {
+    pub(super) fn remove(&mut self, id: u32) {
         let mask = self.places.len() - 1;
         let mut hole = self.home(id) & mask;
         while self.places[hole].0 != id {

@@ -1,0 +1,171 @@
+//! `ringraft load ceiling`: what an echo and a bare disk reach here, and the node beside them.
+//!
+//! Everything in one run with the same calls and the same load, one after the other, so that the
+//! figures can be set against each other on a machine whose speed nobody knows.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::flags::RunFlags;
+use super::{interrupted, measure};
+use crate::cli::{Exit, Failure, say};
+use crate::load::arrival::Pace;
+use crate::load::ceiling::{self, Echo, disk};
+use crate::load::plan::{Plan, Workload};
+use crate::load::report::{Report, Summary, micros};
+
+/// What is typed.
+#[derive(Args)]
+pub struct Flags {
+    #[command(flatten)]
+    run: RunFlags,
+    /// The directory of the disk that is written to; best the data directory of the node.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    disk: PathBuf,
+    /// Also measure the node at --endpoint, in the same run.
+    #[arg(long)]
+    node: bool,
+    /// The node's process on this host, whose CPU is then told as well.
+    #[arg(long, value_name = "PID", requires = "node")]
+    pid: Option<u32>,
+    /// Print the results as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One of the limits, or the node.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    per_second: f64,
+    /// Of the server, a call.
+    cpu_us: Option<f64>,
+    latency_us: Summary,
+    /// Why the generator may have been the limit.
+    generator: Option<String>,
+}
+
+/// Calls at a time when nobody says: the load that a durable command's cost is told for.
+const IN_FLIGHT: usize = 256;
+
+/// Does it.
+///
+/// # Errors
+/// When one of them cannot be measured.
+pub fn run(flags: &Flags) -> Result<Exit, Failure> {
+    let stop = interrupted()?;
+    let mut rows = Vec::new();
+    for echo in [Echo::Own, Echo::H2] {
+        rows.push(echoed(flags, echo, &stop)?);
+    }
+    let span = flags.run.duration().min(Duration::from_secs(5));
+    rows.push(written(&flags.disk, span)?);
+    if flags.node {
+        let plan = plan(flags, None)?;
+        let before = flags.pid.map(ceiling::ran_ns);
+        let report = measure(plan, &stop, true)?;
+        let after = flags.pid.map(ceiling::ran_ns);
+        let ran = before.zip(after).map(|(before, after)| after.saturating_sub(before));
+        rows.push(row("node", &report, ran));
+        super::verdict(&report)?;
+    }
+    if flags.json {
+        let json = serde_json::to_string(&rows);
+        say(&json.map_err(|error| Failure::new(Exit::Failed, error))?);
+    } else {
+        table(&rows);
+    }
+    Ok(Exit::Done)
+}
+
+fn plan(flags: &Flags, echo: Option<std::net::SocketAddr>) -> Result<Plan, Failure> {
+    let mut plan = match echo {
+        Some(address) => flags.run.plan_for(vec![address], vec![1])?,
+        None => flags.run.plan()?,
+    };
+    if plan.workload != Workload::Counter {
+        let what = "an echo answers the counter workload only";
+        return Err(Failure::new(Exit::Usage, what));
+    }
+    if !flags.run.has_pace() {
+        plan.pace = Pace::Closed { in_flight: IN_FLIGHT };
+    }
+    // The CPU of a server is counted from its first call to its last, so all of them are.
+    plan.warmup = Duration::ZERO;
+    plan.is_checked = echo.is_none();
+    Ok(plan)
+}
+
+fn echoed(flags: &Flags, echo: Echo, stop: &Arc<AtomicBool>) -> Result<Row, Failure> {
+    let cpu = first_cpu();
+    let running = echo.start(cpu).map_err(|error| {
+        Failure::new(Exit::Kernel, format!("{}: {error}", echo.name()))
+            .mend("`ringraft doctor` says what the host lacks")
+    })?;
+    let plan = plan(flags, Some(running.address))?;
+    let before = running.ran_ns();
+    let report = measure(plan, stop, true)?;
+    Ok(row(echo.name(), &report, Some(running.ran_ns() - before)))
+}
+
+fn written(directory: &Path, span: Duration) -> Result<Row, Failure> {
+    let took = disk::writes(directory, span).map_err(|error| {
+        Failure::new(Exit::Disk, format!("{}: {error}", directory.display()))
+            .mend("name a directory on a disk that takes direct writes: --disk")
+    })?;
+    let latency_us = Summary::of(&took);
+    Ok(Row {
+        name: "disk, write and sync".to_owned(),
+        per_second: 1e6 / latency_us.mean.max(1e-9),
+        cpu_us: None,
+        latency_us,
+        generator: None,
+    })
+}
+
+fn row(name: &str, report: &Report, ran_ns: Option<u64>) -> Row {
+    let calls = report.calls.max(1) as f64;
+    Row {
+        name: name.to_owned(),
+        per_second: report.calls_per_second,
+        cpu_us: ran_ns.map(|ran| ran as f64 / 1e3 / calls),
+        latency_us: report.latency_us,
+        generator: report.generator.limit.clone(),
+    }
+}
+
+fn table(rows: &[Row]) {
+    say(&format_args!(
+        "{:<21} {:>11} {:>12} {:>14} {:>8} {:>8}",
+        "", "a second", "server CPU", "a CPU-second", "p50", "p99"
+    ));
+    for row in rows {
+        let (cpu, each) = row.cpu_us.map_or_else(
+            || (String::new(), String::new()),
+            |us| (format!("{us:.2} us"), format!("{:.0}", 1e6 / us.max(1e-9))),
+        );
+        say(&format_args!(
+            "{:<21} {:>11.0} {cpu:>12} {each:>14} {:>8} {:>8}",
+            row.name,
+            row.per_second,
+            micros(row.latency_us.p50),
+            micros(row.latency_us.p99)
+        ));
+        if let Some(limit) = &row.generator {
+            say(&format_args!("{:<21} the limit may be the generator: {limit}", ""));
+        }
+    }
+}
+
+/// The first core that this process may use: a node of one core takes it too.
+fn first_cpu() -> usize {
+    let allowed = rustix::thread::sched_getaffinity(None).ok();
+    let first = allowed
+        .and_then(|allowed| (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)));
+    first.unwrap_or(0)
+}
