@@ -148,7 +148,8 @@ impl Partition {
             || self.defers()
             || self.reads.waiting() > 0
             || self.committing.is_some();
-        let changes = self.removed || self.greet || self.hungry || !self.capturing.is_idle();
+        let captures = !self.capturing.is_idle() || self.capturing.is_arriving();
+        let changes = self.removed || self.greet || self.hungry || captures;
         let wishes = !self.wishes.is_empty() || self.machine.has_more();
         if self.halted || waits || changes || wishes || self.lost.is_some() {
             return false;
