@@ -416,7 +416,9 @@ impl Partition {
     /// A message of a peer; snapshots come to `receive_snapshot`.
     pub fn receive(&mut self, message: Message) {
         assert_ne!(message.get_msg_type(), MessageType::MsgSnapshot, "its state is missing");
-        if self.halted {
+        // Nor does it stand because somebody wants it to.
+        let stands = message.get_msg_type() == MessageType::MsgTimeoutNow;
+        if self.halted || stands && self.capturing.is_undurable() {
             return;
         }
         self.stir(&message);
@@ -515,6 +517,10 @@ impl Partition {
             (meta.index, meta.term) = (facts.position.0, facts.term.0);
             meta.set_conf_state(facts.conf);
             self.replica.log_mut().put_on_shelf(snapshot);
+            // In this turn raft may still hear what makes it stand.
+            if self.applied > self.replica.told_applied() {
+                self.replica.applied(self.applied);
+            }
         }
         if let Some((_, commit)) = self.committing.filter(|(recorded, _)| *recorded <= turn) {
             self.committing = None;
@@ -525,7 +531,11 @@ impl Partition {
     /// One unit of raft's clock.
     pub fn tick(&mut self) {
         if !self.halted {
-            self.replica.tick();
+            // raft cannot stand before it is told that what a snapshot holds is applied: it looks
+            // for those entries.
+            if !self.capturing.is_undurable() {
+                self.replica.tick();
+            }
             self.capturing.tick();
             self.age_deferred();
             self.count_calm();
