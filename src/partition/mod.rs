@@ -172,6 +172,8 @@ pub struct Partition {
     /// Up to where the disk knows the log to be committed, and up to where it will once the records
     /// of a turn are durable.
     commit_durable: Position,
+    /// The newest term of which the disk knows.
+    term_durable: Term,
     committing: Option<(u64, Position)>,
     /// This replica belongs to the group no more.
     removed: bool,
@@ -202,6 +204,7 @@ struct Proposed {
 struct Waiting {
     turn: u64,
     number: u64,
+    term: Term,
     messages: Vec<Message>,
 }
 
@@ -293,6 +296,7 @@ impl Partition {
     ) -> Partition {
         let id = group.partition;
         let (applied, commit_durable) = (log.base(), Position(log.hard().commit));
+        let term_durable = Term(log.hard().term);
         let mut replica = Replica::new(id, group.local, rules.pace, log, applied);
         let witness = witness::is_among(&group.members, group.local);
         if witness {
@@ -329,6 +333,7 @@ impl Partition {
             members,
             wishes: Wishes::default(),
             commit_durable,
+            term_durable,
             committing: None,
             removed: false,
             rest: Rest::default(),
@@ -506,6 +511,7 @@ impl Partition {
         while self.waiting.front().is_some_and(|waiting| waiting.turn <= turn) {
             let waiting = self.waiting.pop_front().expect("there is a first one");
             number = Some(waiting.number);
+            self.term_durable = waiting.term;
             self.released.extend(waiting.messages);
         }
         if let Some(number) = number {

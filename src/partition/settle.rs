@@ -232,12 +232,20 @@ impl Partition {
             let at = Position(state.index);
             self.reads.confirmed(&state.request_ctx, self.replica.term(), at);
         }
+        let hard = ready.hs().cloned();
+        let term = hard.as_ref().unwrap_or(self.replica.log().hard()).term;
+        let mut held = Vec::new();
         for message in ready.take_messages() {
-            self.send(message, now, effects);
+            // raft thinks that who leads has its term on disk. Who is the only voter leads at once:
+            // were it to forget the term, it would fill it a second time with other entries.
+            if term == self.term_durable.0 {
+                self.send(message, now, effects);
+            } else {
+                held.push(message);
+            }
         }
         self.committed.extend(ready.take_committed_entries());
-        let held = ready.take_persisted_messages();
-        let hard = ready.hs().cloned();
+        held.extend(ready.take_persisted_messages());
         if let Some(hard) = &hard {
             self.replica.log_mut().set_hard(hard.clone());
         }
@@ -275,12 +283,13 @@ impl Partition {
     }
 
     fn hold(&mut self, turn: u64, number: u64, messages: Vec<Message>) {
+        let term = Term(self.replica.log().hard().term);
         match self.waiting.back_mut().filter(|last| last.turn == turn) {
             Some(last) => {
-                last.number = number;
+                (last.number, last.term) = (number, term);
                 last.messages.extend(messages);
             }
-            None => self.waiting.push_back(Waiting { turn, number, messages }),
+            None => self.waiting.push_back(Waiting { turn, number, term, messages }),
         }
     }
 
@@ -303,6 +312,12 @@ impl Partition {
     }
 
     fn send(&mut self, message: Message, now: Now, effects: &mut Effects) {
+        let leads = [MessageType::MsgAppend, MessageType::MsgHeartbeat, MessageType::MsgSnapshot];
+        let promised = message.term <= self.term_durable.0;
+        assert!(
+            promised || !leads.contains(&message.get_msg_type()),
+            "it leads in no durable term"
+        );
         if message.get_msg_type() != MessageType::MsgSnapshot {
             let message = self.or_defer(message);
             effects.messages.extend(message.map(|message| (self.id, message)));
