@@ -278,8 +278,12 @@ impl Capturing {
         self.places.push(place);
     }
 
-    /// A peer begins to send one; what came of another before is given up.
+    /// A peer begins to send one; what came of another before is given up. The same one goes on: a
+    /// leader sends it again when it took longer to record than to come.
     pub fn arrive(&mut self, arrival: Arrival) {
+        if self.arrival.as_ref().is_some_and(|known| known.sender == arrival.sender) {
+            return;
+        }
         if matches!(self.state, State::Arriving) {
             self.state = State::Idle;
         }
