@@ -158,6 +158,8 @@ pub struct Partition {
     refused: bool,
     /// Recorded and not known to be durable, oldest first.
     waiting: VecDeque<Waiting>,
+    /// The turn that recorded a term or a vote that is not known to be durable.
+    voted: Option<u64>,
     /// Messages whose records have become durable.
     released: Vec<Message>,
     capturing: Capturing,
@@ -321,6 +323,7 @@ impl Partition {
             greet: false,
             refused: false,
             waiting: VecDeque::new(),
+            voted: None,
             released: Vec::new(),
             capturing: Capturing::new(applied),
             hungry: false,
@@ -508,6 +511,7 @@ impl Partition {
             number = Some(waiting.number);
             self.released.extend(waiting.messages);
         }
+        self.voted = self.voted.filter(|recorded| *recorded > turn);
         if let Some(number) = number {
             self.replica.persisted(number);
         }

@@ -232,15 +232,16 @@ impl Partition {
             let at = Position(state.index);
             self.reads.confirmed(&state.request_ctx, self.replica.term(), at);
         }
-        for message in ready.take_messages() {
-            self.send(message, now, effects);
-        }
         self.committed.extend(ready.take_committed_entries());
-        let held = ready.take_persisted_messages();
         let hard = ready.hs().cloned();
         if let Some(hard) = &hard {
+            let before = self.replica.log().hard();
+            if (hard.term, hard.vote) != (before.term, before.vote) {
+                self.voted = Some(effects.turn);
+            }
             self.replica.log_mut().set_hard(hard.clone());
         }
+        let held = self.take_messages(&mut ready, now, effects);
         if !ready.snapshot().is_empty() {
             assert!(ready.entries().is_empty(), "nothing is appended while a snapshot is offered");
             self.install(Installation { hard }, now, effects);
@@ -272,6 +273,28 @@ impl Partition {
                 self.send(message, now, effects);
             }
         }
+    }
+
+    /// Sends what may leave now, and gives back what waits for the disk.
+    ///
+    /// A leader need not wait; but a single voter leads in a term that is not durable yet. After a
+    /// crash it would lead in the same term again, with other entries than learners have of it.
+    fn take_messages(
+        &mut self,
+        ready: &mut Ready,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Vec<Message> {
+        let mut free = ready.take_messages();
+        let held = ready.take_persisted_messages();
+        if self.voted.is_some() {
+            free.extend(held);
+            return free;
+        }
+        for message in free {
+            self.send(message, now, effects);
+        }
+        held
     }
 
     fn hold(&mut self, turn: u64, number: u64, messages: Vec<Message>) {

@@ -271,6 +271,27 @@ fn nobody_stands_on_a_snapshot_that_is_not_durable() {
 }
 
 #[test]
+fn a_single_voter_says_nothing_in_a_term_that_is_not_durable() {
+    let mut world = World::nodes(2, 15);
+    let learner = Member { role: Role::Observer, ..member(2) };
+    world.found_everywhere(P, &[member(1), learner]);
+    world.settle();
+    world.ask(0, P, Ask::Command, &open_session());
+    world.settle();
+    assert_eq!(world.digests(P)[0], world.digests(P)[1]);
+    // After a crash here it would lead in the same term with another entry than the learner has.
+    world.crash(0);
+    world.hold_disk(0, true);
+    let before = world.counts()[0].bundles;
+    world.settle();
+    assert_eq!(world.counts()[0].bundles, before);
+    world.hold_disk(0, false);
+    world.ask(0, P, Ask::Command, &open_session());
+    world.settle();
+    assert_eq!(world.digests(P)[0], world.digests(P)[1]);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..10 {
         let trace = || {
