@@ -557,10 +557,13 @@ pub fn lists(conf: &ConfState) -> [&[u64]; 4] {
 }
 
 /// Asks the follower with most of the log to take over at once, so that the group does not wait for
-/// an election timeout after its leader has gone.
+/// an election timeout after its leader has gone. Once a timeout raft forgets who was heard; until
+/// it knows again this waits, or it would ask one who is gone, again at each timeout, and meanwhile
+/// nobody would take commands.
 pub fn hand_over(replica: &mut Replica) {
     if replica.is_leader()
         && let Some(to) = replica.best_follower()
+        && replica.hears(to)
     {
         replica.transfer(to);
     }

@@ -158,8 +158,6 @@ pub struct Partition {
     refused: bool,
     /// Recorded and not known to be durable, oldest first.
     waiting: VecDeque<Waiting>,
-    /// The turn that recorded a term or a vote that is not known to be durable.
-    voted: Option<u64>,
     /// Messages whose records have become durable.
     released: Vec<Message>,
     capturing: Capturing,
@@ -174,6 +172,8 @@ pub struct Partition {
     /// Up to where the disk knows the log to be committed, and up to where it will once the records
     /// of a turn are durable.
     commit_durable: Position,
+    /// The newest term of which the disk knows.
+    term_durable: Term,
     committing: Option<(u64, Position)>,
     /// This replica belongs to the group no more.
     removed: bool,
@@ -204,6 +204,7 @@ struct Proposed {
 struct Waiting {
     turn: u64,
     number: u64,
+    term: Term,
     messages: Vec<Message>,
 }
 
@@ -295,6 +296,7 @@ impl Partition {
     ) -> Partition {
         let id = group.partition;
         let (applied, commit_durable) = (log.base(), Position(log.hard().commit));
+        let term_durable = Term(log.hard().term);
         let mut replica = Replica::new(id, group.local, rules.pace, log, applied);
         let witness = witness::is_among(&group.members, group.local);
         if witness {
@@ -323,7 +325,6 @@ impl Partition {
             greet: false,
             refused: false,
             waiting: VecDeque::new(),
-            voted: None,
             released: Vec::new(),
             capturing: Capturing::new(applied),
             hungry: false,
@@ -332,6 +333,7 @@ impl Partition {
             members,
             wishes: Wishes::default(),
             commit_durable,
+            term_durable,
             committing: None,
             removed: false,
             rest: Rest::default(),
@@ -509,9 +511,9 @@ impl Partition {
         while self.waiting.front().is_some_and(|waiting| waiting.turn <= turn) {
             let waiting = self.waiting.pop_front().expect("there is a first one");
             number = Some(waiting.number);
+            self.term_durable = waiting.term;
             self.released.extend(waiting.messages);
         }
-        self.voted = self.voted.filter(|recorded| *recorded > turn);
         if let Some(number) = number {
             self.replica.persisted(number);
         }

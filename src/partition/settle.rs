@@ -232,16 +232,23 @@ impl Partition {
             let at = Position(state.index);
             self.reads.confirmed(&state.request_ctx, self.replica.term(), at);
         }
-        self.committed.extend(ready.take_committed_entries());
         let hard = ready.hs().cloned();
-        if let Some(hard) = &hard {
-            let before = self.replica.log().hard();
-            if (hard.term, hard.vote) != (before.term, before.vote) {
-                self.voted = Some(effects.turn);
+        let term = hard.as_ref().unwrap_or(self.replica.log().hard()).term;
+        let mut held = Vec::new();
+        for message in ready.take_messages() {
+            // raft thinks that who leads has its term on disk. Who is the only voter leads at once:
+            // were it to forget the term, it would fill it a second time with other entries.
+            if term == self.term_durable.0 {
+                self.send(message, now, effects);
+            } else {
+                held.push(message);
             }
+        }
+        self.committed.extend(ready.take_committed_entries());
+        held.extend(ready.take_persisted_messages());
+        if let Some(hard) = &hard {
             self.replica.log_mut().set_hard(hard.clone());
         }
-        let held = self.take_messages(&mut ready, now, effects);
         if !ready.snapshot().is_empty() {
             assert!(ready.entries().is_empty(), "nothing is appended while a snapshot is offered");
             self.install(Installation { hard }, now, effects);
@@ -275,35 +282,14 @@ impl Partition {
         }
     }
 
-    /// Sends what may leave now, and gives back what waits for the disk.
-    ///
-    /// A leader need not wait; but a single voter leads in a term that is not durable yet. After a
-    /// crash it would lead in the same term again, with other entries than learners have of it.
-    fn take_messages(
-        &mut self,
-        ready: &mut Ready,
-        now: Now,
-        effects: &mut Effects,
-    ) -> Vec<Message> {
-        let mut free = ready.take_messages();
-        let held = ready.take_persisted_messages();
-        if self.voted.is_some() {
-            free.extend(held);
-            return free;
-        }
-        for message in free {
-            self.send(message, now, effects);
-        }
-        held
-    }
-
     fn hold(&mut self, turn: u64, number: u64, messages: Vec<Message>) {
+        let term = Term(self.replica.log().hard().term);
         match self.waiting.back_mut().filter(|last| last.turn == turn) {
             Some(last) => {
-                last.number = number;
+                (last.number, last.term) = (number, term);
                 last.messages.extend(messages);
             }
-            None => self.waiting.push_back(Waiting { turn, number, messages }),
+            None => self.waiting.push_back(Waiting { turn, number, term, messages }),
         }
     }
 
@@ -326,6 +312,12 @@ impl Partition {
     }
 
     fn send(&mut self, message: Message, now: Now, effects: &mut Effects) {
+        let leads = [MessageType::MsgAppend, MessageType::MsgHeartbeat, MessageType::MsgSnapshot];
+        let promised = message.term <= self.term_durable.0;
+        assert!(
+            promised || !leads.contains(&message.get_msg_type()),
+            "it leads in no durable term"
+        );
         if message.get_msg_type() != MessageType::MsgSnapshot {
             let message = self.or_defer(message);
             effects.messages.extend(message.map(|message| (self.id, message)));

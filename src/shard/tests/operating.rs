@@ -105,6 +105,24 @@ fn a_leader_stays_and_works_when_its_heir_is_not_there() {
     assert!(world.partition(0, P).is_leader());
 }
 
+/// Right after raft has forgotten who was heard, a lost one looks as good as those who are there.
+#[test]
+fn whoever_is_there_takes_over_whenever_it_is_asked() {
+    for ticks in 0..30 {
+        let mut world = four(6);
+        world.cut(1, true);
+        world.settle();
+        for _ in 0..ticks {
+            world.pass(Span::millis(50));
+            world.run();
+        }
+        let ticket = arrange(&mut world, 0, Change::Lead(None));
+        world.settle();
+        assert!(world.is_ok(ticket), "after {ticks} ticks: {:?}", world.replies(ticket));
+        assert!(world.partition(2, P).is_leader(), "after {ticks} ticks");
+    }
+}
+
 #[test]
 fn a_lost_member_is_removed_and_one_that_is_needed_is_not() {
     let mut world = four(4);
