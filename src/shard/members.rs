@@ -191,7 +191,7 @@ impl Shard {
         let Some(living) = self.roster.get_mut(id) else {
             return Err(Refusal::NotFound(format!("group {id} is not here")));
         };
-        let free = living.partition.is_alone() || living.partition.is_removed();
+        let free = living.partition.may_go();
         self.forget_joins(id);
         if free {
             self.give_up(id, caller.0, now);
