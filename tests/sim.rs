@@ -2,10 +2,10 @@
 //! one promise (style.md R14).
 //!
 //! `SIM_SEEDS` says how many fresh ones: 2,000, and a slice of them where the build has the shells
-//! that touch the world, which differ in nothing here. `SIM_BASE` says where they begin; without
-//! it they begin at a number made from the commit that was built, so that every commit walks new
-//! ground and every walk can be repeated: the base is printed. A seed that fails prints everything
-//! it drew and the line that repeats it. What so many worlds must have met is `MET`.
+//! that touch the world, which differ in nothing here. `SIM_BASE` says where they begin. Without it
+//! they are always the same, so that a red run is the fault of a change and never luck; new ground
+//! is for nights: `SIM_SEEDS=20000 SIM_BASE=$RANDOM`. A seed that fails prints everything it drew
+//! and the line that repeats it. What so many worlds must have met is `MET`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use ringraft::id::{NodeId, PartitionId};
-use ringraft::prng::mix;
 use ringraft::shard::inbox::Role;
 use ringraft::sim::coverage::{Coverage, Seen};
 use ringraft::sim::fault::{Fault, LEADER, Plan, What};
@@ -60,10 +59,7 @@ fn kept_seeds() {
 fn fresh_seeds() {
     let usual = if cfg!(feature = "io") { 100 } else { 2_000 };
     let count = number("SIM_SEEDS").unwrap_or(usual);
-    let base = number("SIM_BASE").unwrap_or_else(|| {
-        let commit = option_env!("RINGRAFT_COMMIT").unwrap_or("unknown");
-        mix(commit.bytes().fold(7, |sum, byte| mix(sum ^ u64::from(byte)))) >> 20
-    });
+    let base = number("SIM_BASE").unwrap_or(BASE);
     println!("fresh seeds: SIM_BASE={base} SIM_SEEDS={count}");
     let met = all(&(base..base + count).map(Setup::drawn).collect::<Vec<_>>());
     println!("{met}");
@@ -107,6 +103,9 @@ const MET: [(Seen, u64); Seen::ALL.len()] = [
     (Seen::NoRoom, 145),
     (Seen::ClockStep, 40),
 ];
+
+/// Where the usual worlds begin. Five of the first walk from here broke a promise, each mended since.
+const BASE: u64 = 12_131_014_243_165;
 
 /// Fewer say nothing about what is rare.
 const WORLDS_THAT_TELL: u64 = 1_000;

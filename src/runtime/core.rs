@@ -84,9 +84,7 @@ impl Core {
     }
 
     async fn serve(mut self) -> Result<(), Fatal> {
-        let directory = disk::shard_directory(&self.config.data_dir, self.shard);
-        let here = (self.speaker, self.shard);
-        let mut peers = Peers::new(here, self.known.clone(), directory.clone(), self.prng.fork(3));
+        let mut peers = Peers::new(self.speaker, self.shard, self.known.clone(), self.prng.fork(3));
         peers.limit_snapshots(self.config.snapshot_rate);
         let peers = Rc::new(RefCell::new(peers));
         let port = self.peer_socket.take().map(|socket| {
@@ -95,6 +93,7 @@ impl Core {
         });
         let recovered = self.recover()?;
         peers.borrow_mut().found(recovered.resume.kept());
+        let directory = disk::shard_directory(&self.config.data_dir, self.shard);
         let (mut disk, disk_bell) = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
         disk.limit_writes(self.config.writes_in_flight);
         let place = directory.display();

@@ -707,9 +707,16 @@ impl Client {
         body: Bytes,
         acts: &mut Vec<Act>,
     ) {
-        let limited = matches!(what, What::Run { .. })
-            && self.habits.deadlines > 0
-            && self.prng.chance(self.habits.deadlines);
+        // Without its primitives it could do nothing more.
+        let operates = match what {
+            What::Run { run, .. } => {
+                let run = self.live.as_ref().and_then(|live| live.runs.get(&run));
+                run.is_some_and(|run| run.op.is_some())
+            }
+            _ => false,
+        };
+        let limited =
+            operates && self.habits.deadlines > 0 && self.prng.chance(self.habits.deadlines);
         let timeout = limited.then(|| Span::millis(1 + self.prng.below(DEADLINE_MS_MAX)));
         let call = self.next_call;
         self.next_call += 1;

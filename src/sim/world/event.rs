@@ -9,7 +9,6 @@ use crate::id::{Mark, NodeId, PartitionId, ShardId};
 use crate::shard::inbox::{Ask, Delivery, Letter};
 use crate::sim::call::{Heard, Parcel};
 use crate::sim::node::Caller;
-use crate::wire::bundle::Piece;
 use crate::wire::format::Formats;
 
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub(super) enum Event {
         from: NodeId,
         to: NodeId,
         shard: ShardId,
-        pieces: Vec<Piece>,
+        bytes: Bytes,
     },
     Lost {
         node: NodeId,
