@@ -142,8 +142,9 @@ impl Partition {
     }
 
     /// Whether this replica may be deleted without asking anybody: it is the group, or belongs to
-    /// it no more. Not while a single voter stays: should that one forget over a crash that the change
-    /// was committed, it needs this one's vote to find it again. Who has left by its word is free.
+    /// it no more. Not while a single voter stays: should that one forget over a crash that the
+    /// change was committed, it needs this one's vote to find it again. Who has left by its word
+    /// is free.
     #[must_use]
     pub fn may_go(&self) -> bool {
         let voters = &self.conf().voters;

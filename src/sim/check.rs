@@ -19,7 +19,7 @@ use std::fmt::Write;
 
 use crate::id::{Kind, PartitionId};
 use crate::partition::reply::Status;
-use crate::sim::fault::Plan;
+use crate::sim::fault::{Plan, What};
 use crate::sim::history::{History, Record};
 use crate::sim::linear::{Entry, Verdict, search};
 use crate::time::Span;
@@ -81,6 +81,7 @@ fn linear(history: &History, plan: &Plan, findings: &mut Findings) {
 fn entries(history: &History, plan: &Plan, numbers: &[usize], key: Option<&str>) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut sessions = BTreeSet::new();
+    let pauses = plan.faults.iter().any(|fault| matches!(fault.what, What::Pause { .. }));
     for number in numbers {
         let record = &history.records[*number];
         if record.op.key().is_some() && record.op.key() != key {
@@ -98,8 +99,9 @@ fn entries(history: &History, plan: &Plan, numbers: &[usize], key: Option<&str>)
         let event = Event::Call { number, session, op, outcome };
         entries.push(Entry { call: record.call, back: record.back, event });
         if let Some(Span(ttl_ns)) = ttl {
-            // Wall clocks that are off move log time when the leader changes.
-            let exact = plan.skew_ns == 0 && !plan.steps;
+            // Wall clocks that are off move log time when the leader changes; so does what log time
+            // lags behind since its leader was paused, longer than it may jump at once.
+            let exact = plan.skew_ns == 0 && !plan.steps && !pauses;
             let call = record.call + if exact { ttl_ns * 9 / 10 } else { 0 };
             entries.push(Entry { call, back: None, event: Event::Expire { writer: number } });
         }
