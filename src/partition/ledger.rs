@@ -31,7 +31,7 @@ pub struct Ledger {
     /// What it may hold.
     pub bounds: Bounds,
     /// When the present term's first stamped entry was applied, and at which index: sessions count
-    /// as heard of then.
+    /// as heard of then. Of several terms that began at one moment, the first one's.
     pub grace: (LogTime, Index),
     /// The open sessions.
     pub sessions: BTreeMap<SessionId, Session>,

@@ -203,7 +203,12 @@ impl Machine {
     fn advance(&mut self, stamp: LogTime, term: Term, most: usize, replies: &mut Replies) -> usize {
         if term > self.term {
             self.term = term;
-            self.ledger.grace = (self.ledger.time.max(stamp), self.ledger.index);
+            let now = self.ledger.time.max(stamp);
+            // A second term of one moment gives nothing more: who was restored in between does not
+            // know the first one's index any more, only the sessions that it kept.
+            if now > self.ledger.grace.0 {
+                self.ledger.grace = (now, self.ledger.index);
+            }
         }
         if stamp <= self.ledger.time {
             return 0;

@@ -293,6 +293,20 @@ fn a_restored_replica_cancels_only_what_ends() {
     assert_eq!(ended.count(), 0, "the stream of session 1 goes on");
 }
 
+/// Two leaders that begin at one stamp: what the first one's grace came to is in the snapshot, and
+/// the second adds nothing to it.
+#[test]
+fn two_terms_of_one_moment_give_one_grace() {
+    let mut rig = Rig::new();
+    rig.open(Span::secs(60));
+    rig.term = Term(2);
+    rig.pass(Span::secs(1));
+    rig.open(Span::secs(60));
+    rig.term = Term(3);
+    rig.pass(Span(0));
+    rig.pass(Span::secs(61));
+}
+
 fn split(snapshot: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let (mut rest, mut records) = (snapshot, Vec::new());
     while let [kind, tail @ ..] = rest {
