@@ -55,6 +55,12 @@ const KEPT: &[(u64, &[Mix], &[Topic], &str)] = &[
         &FIRST_TOPICS,
         "two terms of one stamp gave sessions another index on who was restored in between",
     ),
+    (
+        12_131_014_245_374,
+        &Mix::ALL,
+        &FIRST_TOPICS,
+        "a leader that left had committed with witnesses alone, and nobody could follow it",
+    ),
     (67, &FIRST, &[], "shows a leader that answers reads without asking a quorum"),
     (178, &FIRST, &[], "shows a leader that answers reads without asking a quorum"),
     (227, &FIRST, &[], "shows a leader that answers reads without asking a quorum"),

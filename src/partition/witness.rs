@@ -36,17 +36,20 @@
 //! not waited for; from then on the group is without this safety until it has caught up. And
 //! nothing goes to a witness before it is on the leader's own disk: a leader that lost its newest
 //! entries with its power would not be elected again by a witness that has them, and nobody else.
+//! A leader whose own vote goes with a change under way waits for a member that stays however long
+//! that is silent: what only it and witnesses have would go with it, and they could elect nobody.
 //!
 //! Absent on purpose: a way for a witness to hand the entries that only it has to a member.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use raft::eraftpb::{ConfState, Message, MessageType, Snapshot};
+use raft::eraftpb::{ConfChangeType, ConfState, Message, MessageType, Snapshot};
 
 use super::{
     Partition,
-    member::{Member, Role},
+    member::{Member, Role, Step},
     reply::Refusal,
+    settle::step_of,
 };
 use crate::id::{NodeId, Position, Term};
 
@@ -113,7 +116,8 @@ impl Partition {
             return Some(message);
         }
         let follows = self.deferred.messages.iter().any(|other| other.to == message.to);
-        if !follows && self.is_free(self.quickest(), &message) {
+        let before = self.before_witnesses();
+        if !follows && self.is_free(before, &message) {
             return Some(message);
         }
         if self.deferred.messages.is_empty() {
@@ -132,10 +136,10 @@ impl Partition {
             self.deferred = Deferred::default();
             return Vec::new();
         }
-        let quickest = self.quickest();
+        let before = self.before_witnesses();
         let (mut blocked, mut free) = (BTreeSet::new(), Vec::new());
         for message in std::mem::take(&mut self.deferred.messages) {
-            if !blocked.contains(&message.to) && self.is_free(quickest, &message) {
+            if !blocked.contains(&message.to) && self.is_free(before, &message) {
                 free.push(message);
                 self.deferred.waits = 0;
             } else {
@@ -146,23 +150,57 @@ impl Partition {
         free
     }
 
-    /// The most that another one has who could lead and is heard; `None`: nobody is.
-    fn quickest(&self) -> Option<u64> {
+    /// Whom a witness waits for.
+    fn before_witnesses(&self) -> Before {
+        let matched = |id| self.replica.matched(id).map(|position| position.0);
+        if self.leads_to_leave() {
+            let stay = self.conf().voters.iter().filter(|id| self.replica.could_lead(**id));
+            return Before::Stayer(stay.filter_map(|id| matched(*id)).max().unwrap_or(0));
+        }
         let heard = self.deferred.silence.keys().copied();
         let leads = heard.filter(|id| self.replica.could_lead(*id));
-        leads.filter_map(|id| self.replica.matched(id)).map(|position| position.0).max()
+        leads.filter_map(matched).max().map_or(Before::Nobody, Before::Quickest)
+    }
+
+    /// Whether a change that is under way takes this replica's vote.
+    fn leads_to_leave(&self) -> bool {
+        let me = u64::from(self.node().0);
+        let takes = |step: Step| {
+            let mut changes = step.change.changes.into_iter();
+            changes.any(|it| it.node_id == me && it.get_change_type() != ConfChangeType::AddNode)
+        };
+        let log = self.replica.log();
+        let coming = || log.backwards().take_while(|entry| entry.index > self.applied.0);
+        !self.conf().voters.contains(&me)
+            || self.replica.is_changing() && coming().filter_map(step_of).any(takes)
     }
 
     /// Whether a witness may have this now.
-    fn is_free(&mut self, quickest: Option<u64>, message: &Message) -> bool {
+    fn is_free(&mut self, before: Before, message: &Message) -> bool {
         let durable = self.replica.matched(u64::from(self.replica.node().0)).unwrap_or_default();
         let (end, given) = (end_of(message), &mut self.deferred.given);
-        let free = durable.0 >= end && quickest.is_none_or(|has| has >= end || has < *given);
+        let free = durable.0 >= end
+            && match before {
+                Before::Nobody => true,
+                Before::Quickest(has) => has >= end || has < *given,
+                Before::Stayer(has) => has >= end,
+            };
         if free {
             *given = end.max(*given);
         }
         free
     }
+}
+
+/// Whom a witness waits for, and how far that one is.
+#[derive(Clone, Copy)]
+enum Before {
+    /// Nobody who could lead is heard.
+    Nobody,
+    /// The quickest that could lead and is heard, within reason.
+    Quickest(u64),
+    /// The quickest that could lead once this leader has left.
+    Stayer(u64),
 }
 
 /// The last position that a message appends, or follows.
