@@ -356,9 +356,11 @@ impl Capturing {
         matches!(self.state, State::Taking(_))
     }
 
-    /// While one is received nothing else may be recorded.
+    /// While one is received nothing else may be recorded, and until it is durable nobody stands
+    /// for election: raft would look for changes of members among what it was not told to be
+    /// applied, in a log that begins behind that.
     pub fn is_receiving(&self) -> bool {
-        matches!(self.state, State::Offered(_) | State::Recording(_))
+        matches!(self.state, State::Offered(_) | State::Recording(_) | State::Received { .. })
     }
 
     /// While what was received is recorded, nothing of raft's may be taken for durable.

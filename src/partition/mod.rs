@@ -420,7 +420,7 @@ impl Partition {
     /// A message of a peer; snapshots come to `receive_snapshot`.
     pub fn receive(&mut self, message: Message) {
         assert_ne!(message.get_msg_type(), MessageType::MsgSnapshot, "its state is missing");
-        // While a snapshot is being recorded nothing else may be: raft sends it again.
+        // Until a snapshot is recorded and durable nothing else may be: raft sends it again.
         if self.halted || self.capturing.is_receiving() {
             return;
         }
@@ -495,6 +495,8 @@ impl Partition {
             self.replica.persisted(number);
         }
         self.capturing.durable(turn);
+        // Before raft's clock goes on, by which it may stand for election.
+        self.tell_applied();
         if let Some((_, commit)) = self.committing.filter(|(recorded, _)| *recorded <= turn) {
             self.committing = None;
             self.commit_durable = commit;
