@@ -13,6 +13,7 @@ use world::{World, close_session, member, open_session};
 
 use crate::{
     id::{Index, NodeId, PartitionId, Position},
+    limits::WRITES_IN_FLIGHT_MAX,
     partition::reply::{Body, Event, Happening, Refusal, Status},
     prng::Prng,
     shard::{
@@ -53,6 +54,35 @@ fn nothing_is_answered_before_it_is_durable() {
     world.hold_disk(0, false);
     world.run();
     assert_eq!(world.output(ticket).1, Status::Ok);
+}
+
+/// What comes while the disk has enough to write gathers in one block, whoever waits for it.
+#[test]
+fn a_slow_disk_gets_few_blocks_of_many_turns() {
+    let mut world = World::three(7);
+    world.found_everywhere(P, &[member(1), member(2), member(3)]);
+    world.elect_first(&[P]);
+    let blocks = |world: &World| world.stats(1).blocks;
+    // Whom the leader cannot do without.
+    world.cut(2, true);
+    world.hold_disk(1, true);
+    let before = blocks(&world);
+    let tickets: Vec<_> = (0..100)
+        .map(|_| {
+            let ticket = world.ask(0, P, Ask::Command, &open_session());
+            world.run();
+            ticket
+        })
+        .collect();
+    let most = WRITES_IN_FLIGHT_MAX as u64;
+    assert_eq!(blocks(&world) - before, most, "of a hundred turns");
+    assert!(tickets.iter().all(|ticket| world.replies(*ticket).is_empty()));
+    world.hold_disk(1, false);
+    world.run();
+    assert!(blocks(&world) - before <= most + 3, "and few once it goes on");
+    for ticket in tickets {
+        assert_eq!(world.output(ticket).1, Status::Ok);
+    }
 }
 
 #[test]
