@@ -469,16 +469,6 @@ impl Replica {
         self.node.raft.lead_transferee.is_some()
     }
 
-    /// Whether some follower waits for a snapshot that is under way.
-    #[must_use]
-    pub fn sends_snapshot(&self) -> bool {
-        self.node
-            .raft
-            .prs()
-            .iter()
-            .any(|(_, progress)| progress.state == raft::ProgressState::Snapshot)
-    }
-
     /// The voter that was heard of lately and has most of the log, this one and those excepted who
     /// never lead.
     #[must_use]
