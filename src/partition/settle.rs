@@ -19,7 +19,7 @@ use super::{
     Fresh, HALTED, NOT_LEADER, Partition, Proposed, Rules, Waiting,
     capture::Installation,
     effects::{Departure, Effects, Origin, Record, SnapshotFacts},
-    member::{Member, Next, Standing, Step, everyone, hand_over},
+    member::{Member, Next, Standing, Step, hand_over},
     reply::{Event, Happening, Refusal},
     witness::Deferred,
 };
@@ -413,9 +413,7 @@ impl Partition {
         let stays = |member: &Member| self.members.iter().any(|now| now.node == member.node);
         let gone = before.into_iter().filter(|member| !stays(member)).collect();
         effects.changed.push((self.id, gone));
-        let conf = self.replica.log().members();
-        let me = u64::from(self.replica.node().0);
-        self.removed = !conf.voters.is_empty() && !everyone(conf).contains(&me);
+        self.removed = self.is_outside();
     }
 
     /// Watchers hear of each member that came, went or changed.
