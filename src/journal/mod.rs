@@ -342,6 +342,20 @@ impl Journal {
         self.sealed()
     }
 
+    /// Ends the turn and seals nothing: the disk has enough to do, and the block being filled waits
+    /// for more. Appends what left by itself because blocks were full. All of the turn is covered
+    /// by the mark returned.
+    pub fn gather(&mut self, out: &mut Vec<Order>) -> Mark {
+        out.append(&mut self.orders);
+        self.recorded()
+    }
+
+    /// Blocks that were sealed and are not known to be on disk.
+    #[must_use]
+    pub fn blocks_under_way(&self) -> usize {
+        (self.sealed().0 - self.durable.0) as usize
+    }
+
     /// Every block up to `mark` is on disk, with none missing; appends segments to recycle.
     pub fn durable(&mut self, mark: Mark, out: &mut Vec<Order>) {
         assert!(mark >= self.durable, "mark {mark} is behind {}", self.durable);

@@ -523,11 +523,9 @@ impl Partition {
             (meta.index, meta.term) = (facts.position.0, facts.term.0);
             meta.set_conf_state(facts.conf);
             self.replica.log_mut().put_on_shelf(snapshot);
-            // In this turn raft may still hear what makes it stand.
-            if self.applied > self.replica.told_applied() {
-                self.replica.applied(self.applied);
-            }
         }
+        // Before raft's clock goes on, by which it may stand for election.
+        self.tell_applied();
         if let Some((_, commit)) = self.committing.filter(|(recorded, _)| *recorded <= turn) {
             self.committing = None;
             self.commit_durable = commit;

@@ -352,10 +352,15 @@ impl Partition {
                 timers += self.apply_entry(&entry, effects)?;
             }
         }
+        self.tell_applied();
+        Ok(())
+    }
+
+    /// Tells raft how far this replica has applied: of a snapshot's entries, once that is durable.
+    pub(super) fn tell_applied(&mut self) {
         if !self.capturing.is_undurable() && self.applied > self.replica.told_applied() {
             self.replica.applied(self.applied);
         }
-        Ok(())
     }
 
     /// Whether the disk knows that the log is committed up to `position`; if not, it is told.

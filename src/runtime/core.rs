@@ -229,6 +229,7 @@ impl Core {
             snapshot_entries: config.snapshot_entries,
             snapshot_bytes: config.snapshot_bytes as usize,
             retain_entries: config.retain_entries,
+            writes_in_flight: config.writes_in_flight.into(),
             state_bytes_max: cluster.partition_memory_bytes as usize,
             bounds: Bounds {
                 session_timeout_default: cluster.session_default,

@@ -46,7 +46,6 @@ pub use stats::Stats;
 use crate::{
     id::{Mark, NodeId, PartitionId, ShardId, Ticket},
     journal::{self, Journal, Owner},
-    limits::WRITES_IN_FLIGHT_MAX,
     partition::{Partition, Rules, effects::Effects},
     shard::{
         admit::Admit, errand::Errands, forward::Forward, inbox::Inbox, letters::Letters,
@@ -104,10 +103,11 @@ pub struct Shard {
     stats: Stats,
 }
 
-/// The records of one turn.
+/// The records of a turn, or of several that one block holds.
 #[derive(Debug)]
 struct Recorded {
     mark: Mark,
+    /// The last of them.
     turn: u64,
     partitions: Vec<PartitionId>,
 }
@@ -221,15 +221,19 @@ impl Shard {
         std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
     }
 
-    /// What this turn may write of snapshots: nothing while the disk has turns enough to write, so
+    /// What this turn may write of snapshots: nothing while the disk has blocks enough to write, so
     /// that a snapshot goes no faster than the disk and does not fill the memory.
     fn snapshot_budget_bytes(&self) -> usize {
         let begins = self.effects.snapshot_of.is_none();
         if begins && self.admit.is_disk_full() && !self.snapshots_fit() {
             return 0;
         }
-        let busy = self.recorded.len() >= WRITES_IN_FLIGHT_MAX;
-        if busy { 0 } else { self.settings.snapshot_turn_bytes }
+        if self.is_disk_busy() { 0 } else { self.settings.snapshot_turn_bytes }
+    }
+
+    /// Whether the disk has as many blocks as it writes at a time.
+    fn is_disk_busy(&self) -> bool {
+        self.journal.blocks_under_way() >= self.settings.writes_in_flight
     }
 
     /// Deadlines that passed, and raft's clock.

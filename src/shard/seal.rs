@@ -3,6 +3,10 @@
 //! The records of all partitions go to the journal in the order in which they were settled and are
 //! sealed together; all messages to one peer shard become one bundle. Callers who were promised
 //! something durable are answered when the mark that covers it comes back.
+//!
+//! While the disk has as many blocks as it writes at a time, what is recorded gathers in one: a
+//! block more would only queue, and of a follower, to which a bundle comes for each of its leader's
+//! turns, thousands would on a disk that is slow. The turn that hears of a write's end seals it.
 
 use super::{Recorded, Shard, ledger, outbox::Outbox, outbox::SnapshotOut, route};
 use crate::{
@@ -62,7 +66,11 @@ impl Shard {
         }
         self.effects.records.clear();
         let before = outbox.orders.len();
-        let mark = self.journal.seal(&mut outbox.orders);
+        let mark = if self.is_disk_busy() {
+            self.journal.gather(&mut outbox.orders)
+        } else {
+            self.journal.seal(&mut outbox.orders)
+        };
         for order in &outbox.orders[before..] {
             if let Order::Write(block) = order {
                 self.stats.blocks += 1;
@@ -70,7 +78,15 @@ impl Shard {
             }
         }
         if !partitions.is_empty() {
-            self.recorded.push_back(Recorded { mark, turn: self.turn, partitions });
+            match self.recorded.back_mut().filter(|last| last.mark == mark) {
+                Some(last) => {
+                    last.turn = self.turn;
+                    last.partitions.append(&mut partitions);
+                    last.partitions.sort_unstable();
+                    last.partitions.dedup();
+                }
+                None => self.recorded.push_back(Recorded { mark, turn: self.turn, partitions }),
+            }
         }
         self.promise(mark);
     }

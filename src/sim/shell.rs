@@ -153,6 +153,7 @@ pub fn settings(setup: &Setup, node: NodeId, shard: ShardId) -> Settings {
         snapshot_turn_bytes: tuning.snapshot_turn_bytes,
         retain_entries: tuning.retain_entries,
         segments_soft: 3,
+        writes_in_flight: tuning.writes_in_flight,
         commands_max: tuning.commands_max * 2,
         partition_commands_max: tuning.commands_max,
         query_patience: Span::secs(2),
