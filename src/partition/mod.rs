@@ -615,8 +615,8 @@ impl Partition {
         self.replica.node()
     }
 
-    /// Its term, and who leads in it as far as it knows: who does not belong to the group by its own
-    /// log does not know, or it would ask one for ever who has left since.
+    /// Its term, and who leads in it as far as it knows. Who does not belong to the group by its
+    /// own log does not know: it would ask one for ever who has left since.
     #[must_use]
     pub fn leadership(&self) -> (Term, Option<NodeId>) {
         let mute = self.halted || self.removed || self.is_outside();
