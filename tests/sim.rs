@@ -79,6 +79,12 @@ const KEPT: &[(u64, &[Mix], &[Topic], &str)] = &[
         &FIRST_TOPICS,
         "a learner followed a leader that had left, and asked nobody else to let it go",
     ),
+    (
+        13_734_580_536_819,
+        &Mix::ALL,
+        &FIRST_TOPICS,
+        "who was removed, and whose vote the one who stays needed, had no clock to give it",
+    ),
     (67, &FIRST, &[], "shows a leader that answers reads without asking a quorum"),
     (178, &FIRST, &[], "shows a leader that answers reads without asking a quorum"),
     (227, &FIRST, &[], "shows a leader that answers reads without asking a quorum"),

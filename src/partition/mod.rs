@@ -630,10 +630,11 @@ impl Partition {
     }
 
     /// Whether it needs raft's clock: a group with other members does. A replica that was removed
-    /// would only ask for votes that nobody gives it.
+    /// would only ask for votes that nobody gives it; but one whose own vote may be needed has to
+    /// forget a leader that is silent, or it gives none.
     #[must_use]
     pub fn needs_ticks(&self) -> bool {
-        !self.halted && !self.removed && !self.is_alone()
+        !self.halted && !self.may_go()
     }
 
     /// Whether it was halted by a panic.
