@@ -82,14 +82,17 @@ pub const PEER_LINKS_MAX: usize = 1024;
 /// Nodes whose data is remembered; more than that were never members of anything.
 pub const PEERS_KNOWN_MAX: usize = 4096;
 
-/// Snapshots that one core receives at once.
+/// Snapshots that one core receives at once. Each holds `SNAPSHOT_UNREAD_BYTES_MAX` and the state
+/// that it becomes.
 pub const SNAPSHOTS_IN_PARTS_MAX: usize = 8;
 
-/// Their bytes together, those of which nothing has come yet included.
-pub const SNAPSHOTS_IN_PARTS_BYTES_MAX: usize = 2 * SNAPSHOT_BYTES_MAX;
+/// Pieces of snapshots that came and no turn has taken; past it the streams are not read. Some
+/// turns' worth, so that the disk never waits for the network.
+pub const SNAPSHOT_UNREAD_BYTES_MAX: usize = 8 << 20;
 
-/// Snapshots that one core is to send; past it raft is told at once that they did not arrive.
-pub const SNAPSHOTS_WAITING_BYTES_MAX: usize = 2 * SNAPSHOT_BYTES_MAX;
+/// Snapshots that one core is to send; past it raft is told at once that they did not arrive. Each
+/// is a list of places, 24 bytes for a slice of 1 MiB.
+pub const SNAPSHOTS_WAITING_MAX: usize = 1024;
 
 /// How fast one core sends snapshots unless configured otherwise: a tenth of what a 25 Gbit/s link
 /// and a disk for it take, so that bundles keep their latency.
@@ -101,8 +104,12 @@ pub const SNAPSHOT_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 /// The fastest: past what any link of today takes, which is as good as no bound.
 pub const SNAPSHOT_BYTES_PER_SECOND_MAX: u64 = 64 << 30;
 
-/// One whole snapshot on its way to a peer or into memory.
-pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
+/// One whole snapshot on its way to a peer. It is in memory nowhere, and the state that it becomes
+/// is bounded by `partition_memory_bytes`; this is what a peer can announce without being refused.
+pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 40;
+
+/// The head of a snapshot: every member and where it is, and the voters' lists.
+pub const SNAPSHOT_HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// Commands beyond the bound on those in flight that keep-alives may be, a shard or partition:
 /// refusing them would end the sessions that the load comes from.
@@ -124,7 +131,9 @@ const _: () = {
     assert!(PARTITION_TURN_BYTES_MAX <= PARTITION_IN_FLIGHT_BYTES_MAX);
     // A partition that is given all it may have does not starve the next turn's entry.
     assert!(APPLY_TURN_BYTES_MAX >= ENTRY_BYTES_MAX);
-    assert!(SNAPSHOT_BYTES_MAX < u32::MAX as usize);
+    // A member takes its host, its numbers and their tags; and stands in up to four lists.
+    assert!(REPLICAS_MAX * (HOST_BYTES_MAX + 64 + 4 * 10) < SNAPSHOT_HEAD_BYTES_MAX);
+    assert!(SNAPSHOT_UNREAD_BYTES_MAX >= 4 * SNAPSHOT_CHUNK_BYTES_MAX);
     assert!(ENTRY_BYTES_MAX <= JOURNAL_ENTRY_BYTES_MAX);
 };
 

@@ -33,8 +33,9 @@
 //! effect in order, so recovery sees what a crash between any two blocks left.
 //!
 //! Absent on purpose: files (`runtime/disk.rs` obeys the orders), raft, compression (blocks are
-//! small and disks are not the limit), an index (recovery reads everything once and nothing else
-//! ever reads). Next: `record.rs` for the bodies, `recover.rs` for the way back.
+//! small and disks are not the limit), an index (recovery reads everything once; beside it only
+//! the slices of a snapshot are read again, whose places are told as they are written). Next:
+//! `record.rs` for the bodies, `recover.rs` for the way back.
 
 pub mod aligned;
 pub mod block;
@@ -287,13 +288,16 @@ impl Journal {
         self.retain.need(partition).snapshot_began(segment);
     }
 
-    /// Its next slice, at most `SNAPSHOT_CHUNK_BYTES_MAX`.
-    pub fn snapshot_chunk(&mut self, partition: PartitionId, slice: &[u8]) {
+    /// Its next slice, at most `SNAPSHOT_CHUNK_BYTES_MAX`: in which segment its bytes lie, and from
+    /// which offset on. They stay there until a newer snapshot of the partition is durable.
+    pub fn snapshot_chunk(&mut self, partition: PartitionId, slice: &[u8]) -> (u64, u64) {
         assert!(slice.len() <= SNAPSHOT_CHUNK_BYTES_MAX, "a slice of {} bytes", slice.len());
         let chunks = self.chunks(partition);
         let ordinal = chunks.expect("no snapshot has begun");
         *chunks = Some(ordinal + 1);
         self.record(partition, Kind::SnapshotChunk, &[&ordinal.to_le_bytes(), slice]);
+        let end = self.block.as_ref().expect("a record was just written").end_offset();
+        (self.segment, end - slice.len() as u64)
     }
 
     /// It is complete. Once durable it stands for the log up to its position, and for the whole log

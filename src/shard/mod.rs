@@ -87,6 +87,8 @@ pub struct Shard {
     dropped: Vec<(PartitionId, NodeId)>,
     /// Partitions whose snapshot goes on when a turn has bytes for it.
     hungry: Vec<PartitionId>,
+    /// Partitions to which a peer sends a snapshot.
+    arriving: Vec<PartitionId>,
     segments_seen: usize,
     /// How many shards each peer has, once it said so.
     peer_shards: BTreeMap<NodeId, u16>,
@@ -160,6 +162,7 @@ impl Shard {
             next_tick: None,
             dropped: Vec::new(),
             hungry: Vec::new(),
+            arriving: Vec::new(),
             segments_seen: 0,
             peer_shards: BTreeMap::new(),
             peer_formats: BTreeMap::new(),
@@ -310,7 +313,11 @@ impl Shard {
 
     /// The oldest segment is recycled when those who need it have a newer snapshot.
     fn free_oldest_segment(&mut self) {
-        let many = self.journal.segments() > self.settings.segments_soft;
+        // A large snapshot, the next one and the log between them take segments of their own: to
+        // take one more because of those would never end.
+        let state = self.roster.iter().map(|living| living.partition.snapshot_bytes());
+        let needed = 3 * state.sum::<u64>() / self.settings.layout.segment_bytes as u64;
+        let many = self.journal.segments() > self.settings.segments_soft + needed as usize;
         if !many && !self.could_free_disk() {
             return;
         }

@@ -13,7 +13,7 @@ use crate::{
     id::{Mark, NodeId, PartitionId, Position, ShardId},
     journal::Order,
     limits::BUNDLE_BYTES_MAX,
-    partition::{Partition, member, reply::Happening},
+    partition::{Partition, effects::Departure, member, reply::Happening},
     time::Now,
     wire::bundle,
 };
@@ -55,7 +55,11 @@ impl Shard {
     fn seal_records(&mut self, outbox: &mut Outbox) {
         let mut partitions: Vec<PartitionId> = Vec::new();
         for (partition, record) in &self.effects.records {
-            ledger::write(&mut self.journal, *partition, record);
+            if let Some(place) = ledger::write(&mut self.journal, *partition, record)
+                && let Some(living) = self.roster.get_mut(*partition)
+            {
+                living.partition.placed(place);
+            }
             if partitions.last() != Some(partition) {
                 partitions.push(*partition);
             }
@@ -145,16 +149,24 @@ impl Shard {
     }
 
     fn seal_snapshots(&mut self, outbox: &mut Outbox) {
-        for (partition, message, members) in self.effects.snapshots.drain(..) {
+        for departure in self.effects.snapshots.drain(..) {
+            let Departure { partition, message, members, places } = departure;
             let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
             let position = Position(message.get_snapshot().get_metadata().index);
             let members = members.iter().map(member::written).collect();
             let format = route::format_to(&self.peer_formats, self.settings.formats, to);
-            let bytes = bundle::encode_snapshot(partition, &message, members, format);
+            let head = bundle::encode_snapshot(partition, &message, members, format);
             self.stats.snapshots_sent += 1;
             let shard = route::owner_at(&self.peer_shards, self.settings.shards, to, partition);
-            outbox.snapshots.push(SnapshotOut { to, shard, partition, position, bytes });
+            outbox.snapshots.push(SnapshotOut { to, shard, partition, position, head, places });
         }
+        let roster = &self.roster;
+        outbox.snapshot_bytes_waiting = 0;
+        self.arriving.retain(|id| {
+            let bytes = roster.get(*id).and_then(|living| living.partition.arriving_bytes());
+            outbox.snapshot_bytes_waiting += bytes.unwrap_or(0);
+            bytes.is_some()
+        });
     }
 }
 

@@ -6,6 +6,7 @@
 mod forwarding;
 mod operating;
 mod resting;
+mod snapshots;
 mod world;
 
 use prost::Message as _;
@@ -187,60 +188,6 @@ fn an_old_leader_refuses_and_the_new_one_goes_on() {
     world.settle();
     assert_eq!(world.digests(P).iter().collect::<std::collections::BTreeSet<_>>().len(), 1);
     assert_eq!(world.partition(0, P).machine().index(), Index(2), "the lost command is superseded");
-}
-
-#[test]
-fn a_follower_far_behind_gets_a_snapshot() {
-    let mut world = World::three_with(11, |settings| {
-        settings.snapshot_entries = 20;
-        settings.retain_entries = 5;
-        settings.snapshot_turn_bytes = 64;
-    });
-    world.found_everywhere(P, &[member(1), member(2), member(3)]);
-    world.elect_first(&[P]);
-    world.cut(2, true);
-    for _ in 0..100 {
-        let ticket = world.ask(0, P, Ask::Command, &open_session());
-        world.run();
-        assert_eq!(world.output(ticket).1, Status::Ok);
-    }
-    assert!(world.partition(0, P).log_bytes() < 60 * 120, "the log was compacted");
-    world.cut(2, false);
-    world.settle();
-    let digests = world.digests(P);
-    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
-    assert!(world.snapshots_delivered > 0, "the entries were gone");
-    // What was received survives a crash of the receiver.
-    world.crash(2);
-    world.settle();
-    assert_eq!(world.digests(P)[2], digests[0]);
-    // And it goes on from there.
-    let ticket = world.ask(0, P, Ask::Command, &open_session());
-    world.settle();
-    assert_eq!(world.output(ticket).1, Status::Ok);
-    let digests = world.digests(P);
-    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
-}
-
-#[test]
-fn a_snapshot_that_is_lost_is_sent_again() {
-    let mut world = World::three_with(12, |settings| {
-        settings.snapshot_entries = 10;
-        settings.retain_entries = 2;
-    });
-    world.found_everywhere(P, &[member(1), member(2), member(3)]);
-    world.elect_first(&[P]);
-    world.cut(2, true);
-    for _ in 0..40 {
-        world.ask(0, P, Ask::Command, &open_session());
-        world.run();
-    }
-    world.cut(2, false);
-    world.lose_snapshots(2);
-    world.settle();
-    world.settle();
-    let digests = world.digests(P);
-    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
 }
 
 #[test]
