@@ -248,3 +248,77 @@ fn host(root: &Path, files: &[(&str, &str)], cores: &str) -> Host {
 fn named(host: Host, name: &str) -> Check {
     host.look().into_iter().find(|check| check.name == name).expect(name)
 }
+
+/// `tuning/host.sh` on a host of files: it mends what is found, once, and sets it all back.
+#[test]
+fn the_script_mends_what_is_found_and_sets_it_back() {
+    const NOT_SET: &[&str] = &["isolated cores", "clock source", "file system"];
+    let dir = tempfile::tempdir().expect("a directory");
+    let found = BAD.iter().filter(|(_, _, name, _)| !NOT_SET.contains(name));
+    let bad: Vec<_> = found.clone().map(|(path, text, ..)| (*path, *text)).collect();
+    let host = changed(dir.path(), &bad, "2-3");
+    // What the kernel shows as two files is one here.
+    fs::remove_file(dir.path().join("proc/irq/41/effective_affinity_list")).expect("a file");
+    let device = rustix::fs::stat(dir.path()).expect("a directory").st_dev;
+    let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let link = dir.path().join("sys/dev/block").join(device);
+    symlink("../../block/nvme0n1/nvme0n1p2", link).expect("a link");
+    let before = tree(dir.path());
+    let poor = |host: &Host| -> Vec<&'static str> {
+        let found = host.look().into_iter().filter(|check| check.grade == Grade::Poor);
+        found.map(|check| check.name).collect()
+    };
+    let expected: BTreeSet<_> = found.map(|(_, _, name, _)| *name).collect();
+    assert_eq!(poor(&host).into_iter().collect::<BTreeSet<_>>(), expected);
+
+    let said = script(dir.path(), &["--apply", "--dry-run", "--cpus", "2-3"]);
+    assert_eq!(tree(dir.path()), before, "{said}");
+    let would: Vec<_> = said.lines().filter(|line| line.starts_with("would set ")).collect();
+    let said = script(dir.path(), &["--apply", "--cpus", "2-3"]);
+    let did: Vec<_> = said.lines().filter(|line| line.starts_with("set ")).collect();
+    assert_eq!(did.len(), would.len(), "{said}");
+    assert_eq!(poor(&host), Vec::<&str>::new(), "{said}");
+
+    // A second time there is nothing to do, and the way back is not forgotten.
+    let said = script(dir.path(), &["--apply", "--cpus", "2-3"]);
+    assert_eq!(said, "0 settings changed\n");
+    let said = script(dir.path(), &["--undo"]);
+    assert!(said.ends_with(&format!("{} settings set back\n", did.len())), "{said}");
+    let mut after = tree(dir.path());
+    after.retain(|path, _| !path.ends_with("run"));
+    assert_eq!(words(&after), words(&before));
+    assert_eq!(script(dir.path(), &["--undo"]), "nothing to set back\n");
+}
+
+fn script(root: &Path, flags: &[&str]) -> String {
+    let mut command = std::process::Command::new("sh");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tuning/host.sh"));
+    command.arg("--root").arg(root).args(["--data-dir", "/"]).args(flags);
+    let output = command.output().expect("a shell");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{flags:?}: {told}");
+    assert_eq!(told, "", "{flags:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Every file below a directory with what it holds.
+fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(root).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() && !path.is_symlink() {
+            true => files.append(&mut tree(&path)),
+            false if path.is_symlink() => {}
+            false => {
+                let text = fs::read_to_string(&path).expect("text");
+                files.insert(path, text);
+            }
+        }
+    }
+    files
+}
+
+/// What each file says: the kernel shows a choice among others, a file of ours what was chosen.
+fn words(files: &BTreeMap<PathBuf, String>) -> BTreeMap<&Path, &str> {
+    files.iter().map(|(path, text)| (path.as_path(), chosen(text.trim()))).collect()
+}
