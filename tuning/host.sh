@@ -48,7 +48,10 @@ fi
 show() { [ $mode != show ] || printf '%-22s %-28s wanted: %s\n' "$1" "$2" "$3"; }
 
 # now PATH: the text of a setting, of several words the one in brackets.
-now() { [ -r "$1" ] && sed 's/.*\[\(.*\)\].*/\1/' "$1" || echo "not visible here"; }
+now() { if [ -r "$1" ]; then sed 's/.*\[\(.*\)\].*/\1/' "$1"; else echo "not visible here"; fi; }
+
+# limit NAME: what a process started here may have, in bytes or files.
+limit() { sed -n "s/^$1 *\([^ ]*\).*/\1/p" /proc/self/limits; }
 
 # put PATH VALUE: writes it and says so; what is there already is left alone.
 put() {
@@ -130,8 +133,8 @@ cpu=$root/sys/devices/system/cpu
 show kernel "$(uname -r)" "6.0 or newer; 5.15 at least"
 show cores "$(now "$cpu/online")" "one a shard"
 show "isolated cores" "$(now "$cpu/isolated")" "the node's (isolcpus=, nohz_full=), or none"
-show "locked memory, KiB" "$(sh -c 'ulimit -l')" "65536 or unlimited; 512 at least (LimitMEMLOCK=)"
-show "open files" "$(ulimit -n)" "connections_max and 1000 more (LimitNOFILE=)"
+show "locked memory" "$(limit "Max locked memory")" "64 MiB or unlimited; 512 KiB at least (LimitMEMLOCK=)"
+show "open files" "$(limit "Max open files")" "connections_max and 1000 more (LimitNOFILE=)"
 setting io_uring "$root/proc/sys/kernel/io_uring_disabled" 0 0
 for governor in "$cpu"/cpu[0-9]*/cpufreq/scaling_governor; do
     core=${governor%/cpufreq/*}
@@ -139,7 +142,7 @@ for governor in "$cpu"/cpu[0-9]*/cpufreq/scaling_governor; do
 done
 # Latency in microseconds: a deep state takes 100 and more to leave, as long as a durable write.
 for state in "$cpu"/cpu[0-9]*/cpuidle/state[0-9]; do
-    [ -r "$state/latency" ] && [ "$(cat "$state/latency")" -gt 50 ] || continue
+    if [ ! -r "$state/latency" ] || [ "$(cat "$state/latency")" -le 50 ]; then continue; fi
     core=${state%/cpuidle/*}
     setting "off: ${core##*/} ${state##*/}" "$state/disable" "1, it takes $(cat "$state/latency") us" 1
 done
@@ -161,7 +164,7 @@ show "clock source" "$(now "$root/sys/devices/system/clocksource/clocksource0/cu
 spare=''
 if [ -n "$cpus" ]; then spare=$(others "$cpus"); fi
 for device in "$root"/sys/class/net/*; do
-    [ -e "$device/device" ] && [ "$(now "$device/operstate")" != down ] || continue
+    if [ ! -e "$device/device" ] || [ "$(now "$device/operstate")" = down ]; then continue; fi
     name=${device##*/}
     set -- "$device"/queues/rx-*
     show "queues $name" "$#" "one a core (ethtool -L $name combined N, which resets it)"
