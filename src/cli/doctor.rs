@@ -36,9 +36,9 @@ pub struct Flags {
 }
 
 const STATUS: &str = "\
-Each line is good, poor (a node runs, slower or less evenly), missing (a node cannot run) or hidden
-(it cannot be seen from here). The cores looked at are those that this command may use: run it as the
-node will run (taskset, systemd-run, docker exec).
+Each line is good, poor (a node runs, slower or less evenly), missing (a node cannot run) or
+hidden (it cannot be seen from here). The cores looked at are those that this command may use: run
+it as the node will run (taskset, systemd-run, docker exec).
 
 Exit status: 0 when a node can run here, however poorly; 6 when something is missing; 1 and 2 as
 always.";

@@ -2,8 +2,8 @@
 //!
 //! `runtime::start` asks for the first part (`needed`) before it opens a file or a port, so that a
 //! host that cannot run a node says so in one line; `ringraft doctor` shows all of it. Each check
-//! says what it found, what is wanted, what that moves and how to get there. Absent on purpose: what
-//! stands in the host's files and no node needs (`cli/doctor/host.rs`).
+//! says what it found, what is wanted, what that moves and how to get there. Absent on purpose:
+//! what stands in the host's files and no node needs (`cli/doctor/host.rs`).
 
 use std::fmt;
 use std::io;
