@@ -20,6 +20,17 @@ pub const PARTITION_TURN_BYTES_MAX: usize = 8 << 20;
 /// Cores that one node may use.
 pub const SHARDS_MAX: usize = 256;
 
+/// Microseconds that a pinned core looks for work before it sleeps, unless configured otherwise. A
+/// lone command takes 192 us instead of 222 at a quarter more CPU; 50 and 100 us gain nothing more
+/// and cost 50 and 80 % (tuning/runs/2026-11-21-vm-2-epyc). At 256 in flight it is 5 % of CPU.
+pub const SPIN_US: u64 = 20;
+
+/// The longest that may be configured. An idle node is woken some 36 times a second a core
+/// (tuning/runs/2026-11-21-vm-2-epyc-many), each of which spins anew: 3.6 % of a core. A quarter of
+/// the kernel's tick of 4 ms, at which a completion comes that its worker could not finish because
+/// the core it wants never slept.
+pub const SPIN_US_MAX: u64 = 1_000;
+
 // ---- Partitions and shards ------------------------------------------------------------------
 
 /// Entries of one partition that are proposed and not yet applied. With the turn's bound this is
