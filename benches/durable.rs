@@ -1,5 +1,5 @@
 //! Durable commands a CPU-second of one core in process: the shard, its journal and the disk, but
-//! no HTTP/2, 1,024 increments in flight over one partition, 16 and 1,000.
+//! no HTTP/2, 1,024 increments in flight over one partition, 16 and 1,000, and 16 for each of 1,000.
 //!
 //! `cargo bench --bench durable` prints the rates and what they are of one partition's; inside
 //! `cargo test` it runs for an instant. CPU time is that of the whole process: turns, ring, the
@@ -24,28 +24,29 @@ use ringraft::shard::{Settings, Shard, outbox::Outbox};
 use ringraft::time::{Instant, LogTime, Now};
 use rustix::time::{ClockId, clock_gettime};
 
-const IN_FLIGHT: u32 = 1024;
+/// Partitions, and increments in flight over all of them.
+const SHAPES: [(u32, u32); 4] = [(1, 1024), (16, 1024), (1000, 1024), (1000, 16_000)];
 
 fn main() {
     let measures = std::env::args().any(|argument| argument == "--bench");
     let span = Duration::from_millis(if measures { 4000 } else { 30 });
-    println!("{IN_FLIGHT} increments in flight, each durable before it is answered");
+    println!("increments in flight, each durable before it is answered");
     println!(
-        "{:>10} {:>12} {:>12} {:>10} {:>12} {:>8}",
-        "partitions", "a second", "a CPU-second", "us CPU", "a block", "of one"
+        "{:>10} {:>10} {:>12} {:>12} {:>10} {:>12} {:>8}",
+        "partitions", "in flight", "a second", "a CPU-second", "us CPU", "a block", "of one"
     );
     let mut one = None;
-    for partitions in [1, 16, 1000] {
-        let executor = LocalExecutorBuilder::default().spawn(move || run(partitions, span));
-        let rate = match executor.map(|executor| executor.join()) {
-            Ok(Ok(rates)) => rates,
-            Ok(Err(error)) | Err(error) => {
-                return println!("not measured, io_uring is missing: {error}");
-            }
+    for (partitions, flights) in SHAPES {
+        let executor =
+            LocalExecutorBuilder::default().spawn(move || run(partitions, flights, span));
+        let executor = match executor {
+            Ok(executor) => executor,
+            Err(error) => return println!("not measured, io_uring is missing: {error}"),
         };
+        let rate = executor.join().expect("a panic says why");
         let alone = *one.get_or_insert(rate.a_cpu_second);
         println!(
-            "{partitions:>10} {:>12.0} {:>12.0} {:>10.3} {:>12.1} {:>8.2}",
+            "{partitions:>10} {flights:>10} {:>12.0} {:>12.0} {:>10.3} {:>12.1} {:>8.2}",
             rate.a_second,
             rate.a_cpu_second,
             1e6 / rate.a_cpu_second,
@@ -64,12 +65,12 @@ struct Rates {
 }
 
 /// Fills a core with commands for so long.
-async fn run(partitions: u32, span: Duration) -> Rates {
+async fn run(partitions: u32, flights: u32, span: Duration) -> Rates {
     // Beside the build, on a disk: the system's directory for such things may be memory.
     let data = Rc::new(tempfile::tempdir_in(".").expect("a directory"));
     let mut core = Core::new(data.path(), partitions).await;
     core.open().await;
-    for number in 0..IN_FLIGHT {
+    for number in 0..flights {
         core.ask(number % partitions);
     }
     // Buffers have grown by then, and files are open.

@@ -15,6 +15,7 @@ use client::Client;
 use ringraft::id::{Kind, PartitionId, Position};
 use ringraft::journal::{Layout, Owner, SegmentBytes, recover, segment};
 use ringraft::partition::primitive::service_of;
+use ringraft::partition::reply::Body;
 use ringraft::shard::{Settings, inbox::Ask};
 use ringraft::wire::field::{put_bytes, put_message};
 use rustix::time::{ClockId, clock_gettime};
@@ -193,6 +194,9 @@ fn put(input: &mut Vec<u8>, number: u64, value: &[u8]) {
 fn settle(world: &mut World) {
     loop {
         world.turn();
+        for reply in &world.outbox.replies.list {
+            assert!(matches!(reply.body, Body::Output(_)), "{reply:?}");
+        }
         world.outbox.replies.clear();
         if world.is_idle() {
             return;

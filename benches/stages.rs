@@ -19,6 +19,7 @@ use std::time::Duration;
 use client::Client;
 use count::{Allocated, Counting, allocated, sites};
 use line::{Line, Stage};
+use ringraft::partition::reply::Body;
 use ringraft::shard::{Settings, inbox::Ask};
 use rustix::time::{ClockId, clock_gettime};
 use world::World;
@@ -27,8 +28,6 @@ use world::World;
 static ALLOCATOR: Counting = Counting;
 
 const COMMANDS: u32 = 1024;
-/// Rounds between keep-alives: half a million commands a second make so many in two seconds.
-const KEEP_ALIVE_ROUNDS: u32 = 1000;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -37,14 +36,17 @@ fn main() {
         return instructions();
     }
     if has(CALLGRIND_RUN) {
-        return drop(measure(1, CALLGRIND_ROUNDS.0, CALLGRIND_ROUNDS.1));
+        let (warm, rounds) = CALLGRIND_ROUNDS;
+        return drop(measure(1, warm, rounds));
     }
     if has("--sites") {
         return [1, 1000].into_iter().for_each(print_sites);
     }
     let measures = has("--bench");
-    let rounds = if measures { 4000 } else { 4 };
-    for partitions in if measures { vec![1, 16, 1000] } else { vec![1, 16] } {
+    let many = [(1, 4000), (16, 4000), (1000, 600)];
+    let few = [(1, 8), (16, 8)];
+    for (partitions, rounds) in if measures { &many[..] } else { &few } {
+        let (partitions, rounds) = (*partitions, *rounds);
         let costs = measure(partitions, rounds, rounds);
         print(partitions, &costs);
         if !measures {
@@ -71,11 +73,13 @@ enum Row {
 }
 
 fn measure(partitions: u32, warm: u32, rounds: u32) -> Costs {
+    // Half a million commands a second are 1,000 rounds between keep-alives.
+    let keep_alive_rounds = (rounds / 2).min(1000);
     let mut costs = Costs::new();
     let mut line = Line::new(partitions);
     let mut crowd = Crowd::new(partitions);
     for number in 0..warm + rounds {
-        if number % KEEP_ALIVE_ROUNDS == KEEP_ALIVE_ROUNDS - 1 {
+        if number % keep_alive_rounds == keep_alive_rounds - 1 {
             line.keep_alive();
             crowd.keep_alive();
         }
@@ -256,6 +260,9 @@ impl Crowd {
     fn drain(&mut self) {
         for _ in 0..4 {
             self.world.turn();
+            for reply in &self.world.outbox.replies.list {
+                assert!(matches!(reply.body, Body::Output(_)), "{reply:?}");
+            }
             self.world.outbox.replies.clear();
         }
     }

@@ -60,10 +60,14 @@ impl Client {
     pub fn keep_alive(&self, into: &mut Vec<u8>) {
         put_message(into, 3, |beat| {
             put_uint(beat, 1, self.session);
+            put_bytes(beat, 2, NOTHING_OPEN);
             put_uint(beat, 3, self.sequence);
         });
     }
 }
+
+/// The filter of a keep-alive that has every answer: one hash, and no bit that is set.
+pub const NOTHING_OPEN: &[u8] = br#"{"m":1,"k":9223372036854775808,"b":"AAAAAAAAAAA="}"#;
 
 impl Default for Client {
     fn default() -> Client {

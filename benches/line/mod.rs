@@ -28,11 +28,11 @@ use ringraft::partition::{Lane, Partition, Rules};
 use ringraft::shard::admit::{self, Admit};
 use ringraft::shard::{Settings, inbox::Requests, ledger};
 use ringraft::time::{Instant, LogTime, Now, Span};
-use ringraft::wire::field::{put_message, put_uint};
+use ringraft::wire::field::{put_bytes, put_message, put_uint};
 use ringraft::wire::http2::{Connection, Event, Key, Limits, Message, Route};
 use ringraft::wire::proto::{counter, v1};
 
-use crate::client::Client;
+use crate::client::{Client, NOTHING_OPEN};
 
 /// The path of the calls.
 const PATH: &str = "/atomix.multiraft.counter.v1.Counter/Increment";
@@ -160,6 +160,7 @@ impl Line {
             let mut body = Vec::new();
             put_message(&mut body, 3, |beat| {
                 put_uint(beat, 1, 1);
+                put_bytes(beat, 2, NOTHING_OPEN);
                 put_uint(beat, 3, last);
             });
             self.propose_at(seat, &body);
@@ -323,7 +324,9 @@ impl Line {
             self.remember();
             self.journal();
         }
-        // The second settlement may have proposed: a term began, a timer is due.
+        for reply in &self.effects.replies.list {
+            assert!(matches!(reply.body, Body::Output(_)), "{reply:?}");
+        }
         self.apply();
         self.close();
     }

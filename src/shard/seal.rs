@@ -6,7 +6,7 @@
 
 use super::{Recorded, Shard, ledger, outbox::Outbox, outbox::SnapshotOut, route};
 use crate::{
-    id::{Mark, NodeId, PartitionId, Position, ShardId},
+    id::{Mark, NodeId, Position, ShardId},
     journal::Order,
     limits::BUNDLE_BYTES_MAX,
     partition::{Partition, member, reply::Happening},
@@ -49,7 +49,7 @@ impl Shard {
     }
 
     fn seal_records(&mut self, outbox: &mut Outbox) {
-        let mut partitions: Vec<PartitionId> = Vec::new();
+        let mut partitions = self.recorded_spare.pop().unwrap_or_default();
         for (partition, record) in &self.effects.records {
             ledger::write(&mut self.journal, *partition, record);
             if partitions.last() != Some(partition) {
@@ -65,7 +65,9 @@ impl Shard {
                 self.stats.block_bytes += block.bytes as u64;
             }
         }
-        if !partitions.is_empty() {
+        if partitions.is_empty() {
+            self.recorded_spare.push(partitions);
+        } else {
             self.recorded.push_back(Recorded { mark, turn: self.turn, partitions });
         }
         self.promise(mark);
