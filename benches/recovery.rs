@@ -44,7 +44,7 @@ fn main() {
     let layout = if measures {
         Layout::default()
     } else {
-        Layout { segment_bytes: 1 << 20, block_bytes_max: 256 << 10 }
+        Layout { segment_bytes: 8 << 20, block_bytes_max: 2 << 20 }
     };
     let settings = Settings {
         snapshot_entries: u64::MAX,

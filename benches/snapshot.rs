@@ -10,12 +10,12 @@ mod client;
 use std::time::Duration;
 
 use client::Client;
-use ringraft::id::{Kind, PartitionId, Position, Term};
+use ringraft::id::{Kind, PartitionId, Position, ShardId, Term, Ticket};
 use ringraft::limits::Bounds;
 use ringraft::partition::entry::EntryBuilder;
 use ringraft::partition::machine::Machine;
 use ringraft::partition::primitive::service_of;
-use ringraft::partition::reply::Replies;
+use ringraft::partition::reply::{Body, Replies, Status};
 use ringraft::partition::snapshot::{Cursor, Progress};
 use ringraft::shard::Settings;
 use ringraft::time::LogTime;
@@ -42,6 +42,8 @@ const CONTENTS: [(Content, u32); 5] = [
     (Content::Set, 1_000_000),
     (Content::Counters, 1_000_000),
 ];
+
+const TICKET: Ticket = Ticket { shard: ShardId(0), slot: 0, generation: 0 };
 
 fn main() {
     let measures = std::env::args().any(|argument| argument == "--bench");
@@ -135,10 +137,15 @@ struct Filling {
 impl Filling {
     fn apply(&mut self) {
         self.entry.stamp(LogTime(3));
+        let callers = vec![Some(TICKET); self.entry.commands()];
         let data = self.entry.finish();
         self.position += 1;
         let position = Position(self.position);
-        self.machine.apply(position, Term(1), &data, &[], &mut self.replies);
+        self.machine.apply(position, Term(1), &data, &callers, &mut self.replies);
+        for reply in &self.replies.list {
+            let Body::Output(output) = &reply.body else { panic!("{reply:?}") };
+            assert_eq!(output.status, Status::Ok);
+        }
         self.replies.clear();
     }
 }
