@@ -5,11 +5,13 @@
 //! longest was and how many were above 5 ms, in CPU time of its thread. Inside `cargo test` it runs
 //! with few entries, to show that it still works, and that listings are whole.
 
+mod client;
 mod world;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use client::NOTHING_OPEN;
 use ringraft::id::{Index, Kind, Ticket};
 use ringraft::partition::primitive::service_of;
 use ringraft::partition::reply::Body;
@@ -211,6 +213,7 @@ impl Scene {
         self.world.ask(1, Ask::Command, |into| {
             put_message(into, 3, |into| {
                 put_uint(into, 1, session);
+                put_bytes(into, 2, NOTHING_OPEN);
                 put_uint(into, 3, sequence);
             });
         });

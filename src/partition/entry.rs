@@ -24,6 +24,8 @@ use crate::wire::field::{
 #[derive(Default, Debug)]
 pub struct EntryBuilder {
     buffer: BytesMut,
+    /// How long the last entry was: the next one gets as much room at once.
+    last_bytes: usize,
     stamp: Option<LogTime>,
     commands: usize,
     /// What a deadline adds to a command, on its way into the buffer.
@@ -77,6 +79,7 @@ impl EntryBuilder {
         }
         self.stamp = None;
         self.commands = 0;
+        self.last_bytes = self.buffer.len();
         self.buffer.split().freeze()
     }
 
@@ -105,6 +108,13 @@ impl EntryBuilder {
     fn message(&mut self, stamp: Option<LogTime>, body: [&[u8]; 3]) {
         let stamp_bytes = stamp.map_or(0, |at| 2 + timestamp_bytes(at));
         let body_bytes: usize = body.iter().map(|part| part.len()).sum();
+        let bytes = varint_bytes((stamp_bytes + body_bytes) as u64) + stamp_bytes + body_bytes;
+        if self.buffer.capacity() - self.buffer.len() < bytes {
+            // Small entries that follow each other share an allocation: they live as long.
+            let shared = (SHARED_ENTRIES * self.last_bytes).min(SHARED_BYTES_MAX);
+            let alike = (self.last_bytes + self.last_bytes / 8).min(ALIKE_BYTES_MAX);
+            self.buffer.reserve(bytes.max(alike).max(shared));
+        }
         self.varint((stamp_bytes + body_bytes) as u64);
         if let Some(at) = stamp {
             self.buffer.put_u8(TIMESTAMP_KEY);
@@ -132,6 +142,15 @@ impl EntryBuilder {
         self.buffer.put_u8(number as u8);
     }
 }
+
+/// Small entries that share an allocation, and its size at most: what a quiet partition holds for
+/// nothing.
+const SHARED_ENTRIES: usize = 8;
+const SHARED_BYTES_MAX: usize = 2048;
+
+/// Room that is made for an entry because the last one took it, at most: that of one command of
+/// many bytes is not held for the small ones behind it.
+const ALIKE_BYTES_MAX: usize = 64 << 10;
 
 /// The key byte of field 1, length-delimited.
 const TIMESTAMP_KEY: u8 = 1 << 3 | 2;

@@ -135,9 +135,12 @@ impl Kept {
 
     /// Keeps the record of `number`, which has none.
     pub fn insert(&mut self, number: u64, record: Record<'_>) {
-        let chunk = self.chunks.entry(number / CHUNK_NUMBERS).or_insert_with(|| {
-            self.bytes += CHUNK_BYTES;
-            Chunk::default()
+        let (place, first) = (number / CHUNK_NUMBERS, number.is_multiple_of(CHUNK_NUMBERS));
+        let before = if first { self.chunks.get(&place.wrapping_sub(1)) } else { None };
+        let fresh = before.map_or_else(Chunk::default, Chunk::next);
+        let chunk = self.chunks.entry(place).or_insert_with(|| {
+            self.bytes += CHUNK_BYTES + fresh.bytes();
+            fresh
         });
         let before = chunk.bytes();
         chunk.insert(number % CHUNK_NUMBERS, record);
@@ -298,6 +301,17 @@ impl Rubble {
 }
 
 impl Chunk {
+    /// The one behind this one, empty. A session that filled one fills the next with alike outputs:
+    /// it gets the room at once.
+    fn next(&self) -> Chunk {
+        let full = self.slots.len() as u64 == CHUNK_NUMBERS && self.arena.len() <= SMALL_BYTES;
+        if !full {
+            return Chunk::default();
+        }
+        let arena = Vec::with_capacity(self.arena.len());
+        Chunk { present: 0, slots: Vec::with_capacity(self.slots.len()), arena }
+    }
+
     fn get(&self, place: u64) -> Option<Record<'_>> {
         let bit = 1u64 << place;
         if self.present & bit == 0 {

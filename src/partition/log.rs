@@ -259,7 +259,8 @@ impl Storage for Log {
         );
         let offset = (low - self.base.0 - 1) as usize;
         let room = max_size.into().unwrap_or(u64::MAX);
-        let mut taken = Vec::new();
+        // As a rule there is one, the turn's; more are bounded by their bytes.
+        let mut taken = Vec::with_capacity((high - low).min(8) as usize);
         let mut bytes = 0;
         for entry in self.entries.range(offset..offset + (high - low) as usize) {
             bytes += cost(entry) as u64;

@@ -145,6 +145,8 @@ pub struct Partition {
     gone: BTreeSet<Ticket>,
     /// Proposed here and not applied, in the order of their positions.
     proposed: VecDeque<Proposed>,
+    /// Room for the lists of callers in it, as many as the disk has turns at once.
+    spare: Vec<Vec<Option<Ticket>>>,
     load: Load,
     /// Committed and not applied.
     committed: VecDeque<Entry>,
@@ -184,7 +186,7 @@ pub struct Partition {
 }
 
 /// The commands of one turn.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 struct Fresh {
     tickets: Vec<Option<Ticket>>,
     bytes: usize,
@@ -317,6 +319,7 @@ impl Partition {
             unproposed: Vec::new(),
             gone: BTreeSet::new(),
             proposed: VecDeque::new(),
+            spare: Vec::new(),
             load: Load::default(),
             committed: VecDeque::new(),
             applied,
@@ -374,10 +377,11 @@ impl Partition {
         }
         self.start_clock(now, rules);
         let clock = self.clock.expect("a leader has a clock");
-        let fresh = self.fresh.get_or_insert_with(|| {
+        if self.fresh.is_none() {
             self.entry.stamp(clock.read(now));
-            Fresh::default()
-        });
+            self.fresh = Some(self.fresh());
+        }
+        let fresh = self.fresh.as_mut().expect("it was put there above");
         match deadline {
             Some(deadline) => self.entry.push_until(body, clock.time_at(deadline)),
             None => self.entry.push(body),

@@ -25,12 +25,15 @@ use super::{
 };
 use crate::{
     id::{NodeId, Position, Term, Ticket},
-    limits::{APPLY_TURN_BYTES_MAX, TIMERS_TURN_MAX},
+    limits::{APPLY_TURN_BYTES_MAX, TIMERS_TURN_MAX, WRITES_IN_FLIGHT_MAX},
     time::{Instant, Now, Span},
 };
 
 /// When a tick entry that raft did not take is tried again.
 const TICK_RETRY: Span = Span::millis(10);
+
+/// Longer lists of callers are not kept for their room: 16 KiB of tickets, four times a partition.
+const SPARE_CALLERS_MAX: usize = 1024;
 
 impl Partition {
     /// Says what all facts of this turn come to. The result is when it wants a turn even if nothing
@@ -149,13 +152,18 @@ impl Partition {
         let ticks = self.greet || due;
         if self.fresh.is_none() && ticks {
             self.entry.stamp(clock.read(now));
-            self.fresh = Some(Fresh::default());
+            self.fresh = Some(self.fresh());
         }
         self.propose_entry();
         for ticket in self.unproposed.drain(..) {
             let refusal = Refusal::Unavailable("the leader takes no commands now");
             effects.replies.refuse(ticket, refusal);
         }
+    }
+
+    /// An entry's callers to be, in room that earlier ones had.
+    pub(super) fn fresh(&mut self) -> Fresh {
+        Fresh { tickets: self.spare.pop().unwrap_or_default(), bytes: 0 }
     }
 
     /// Proposes what was gathered, if anything.
@@ -182,9 +190,9 @@ impl Partition {
         if !self.replica.is_leader() || !self.replica.has_committed_in_term() {
             return;
         }
-        let (conf, members) = (self.replica.log().members().clone(), &self.members);
+        let (conf, members) = (self.replica.log().members(), &self.members);
         let (me, changing) = (self.replica.node(), self.replica.is_changing());
-        let standing = Standing { conf: &conf, members, me, changing };
+        let standing = Standing { conf, members, me, changing };
         self.wishes.answer(&standing, now.monotonic, &mut effects.replies);
         if changing || self.replica.is_handing_over() {
             return;
@@ -437,7 +445,7 @@ impl Partition {
         let (position, term) = (Position(entry.index), Term(entry.term));
         assert_eq!(position, self.applied.next(), "entries are applied in their order");
         assert_eq!(entry.get_entry_type(), EntryType::EntryNormal, "no other kind is proposed");
-        let callers = self.callers_of(position, term, effects);
+        let mut callers = self.callers_of(position, term, effects);
         let mut timers = 0;
         if !entry.data.is_empty() && !self.witness {
             let (machine, replies) = (&mut self.machine, &mut effects.replies);
@@ -459,6 +467,11 @@ impl Partition {
         }
         self.capturing.applied(entry.data.len());
         self.applied = position;
+        callers.clear();
+        let keeps = (1..=SPARE_CALLERS_MAX).contains(&callers.capacity());
+        if keeps && self.spare.len() < WRITES_IN_FLIGHT_MAX {
+            self.spare.push(callers);
+        }
         Ok(timers)
     }
 

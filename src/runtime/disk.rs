@@ -48,6 +48,8 @@ pub struct Disk {
     /// Marks not yet durable in order, with whether their write is done.
     marks: VecDeque<(Mark, bool)>,
     backlog_bytes: usize,
+    /// What a harvest gathers; kept for its room.
+    landed: Vec<Landed>,
     full: bool,
     written: u64,
     written_bytes: u64,
@@ -157,6 +159,7 @@ impl Disk {
             waiting: VecDeque::new(),
             marks: VecDeque::new(),
             backlog_bytes: 0,
+            landed: Vec::new(),
             full: false,
             written: 0,
             written_bytes: 0,
@@ -215,14 +218,15 @@ impl Disk {
     pub fn harvest(&mut self, into: &mut Harvest) {
         into.durable = None;
         self.take_prepared();
-        let mut landed = Vec::with_capacity(crate::limits::WRITES_IN_FLIGHT_MAX);
+        let mut landed = std::mem::take(&mut self.landed);
         let reaped = self.ring.reap(|write| landed.push(write));
         self.demand(reaped, "completions cannot be had");
         #[cfg(debug_assertions)]
         self.slow.hold(&mut landed);
-        for write in landed {
+        for write in landed.drain(..) {
             into.buffers.push(self.land(write));
         }
+        self.landed = landed;
         while let Some(&(mark, true)) = self.marks.front() {
             self.marks.pop_front();
             into.durable = Some(mark);

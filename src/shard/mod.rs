@@ -74,6 +74,8 @@ pub struct Shard {
     touched: Vec<PartitionId>,
     /// What is recorded and not known to be durable, oldest first.
     recorded: VecDeque<Recorded>,
+    /// Room for the lists of partitions in it.
+    recorded_spare: Vec<Vec<PartitionId>>,
     /// Callers who are told when what they asked for is durable.
     promised: VecDeque<(Mark, Ticket)>,
     /// Callers of this turn whose promise has no mark yet.
@@ -155,6 +157,7 @@ impl Shard {
             turn: 0,
             touched,
             recorded: VecDeque::new(),
+            recorded_spare: Vec::new(),
             promised: VecDeque::new(),
             asked: Vec::new(),
             awake: BTreeSet::new(),
@@ -279,7 +282,8 @@ impl Shard {
 
     /// Each touched partition settles, once.
     fn settle(&mut self, now: Now) {
-        for id in std::mem::take(&mut self.touched) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for id in touched.drain(..) {
             let Some(living) = self.roster.get_mut(id) else { continue };
             assert!(std::mem::take(&mut living.touched), "partition {id} is touched once");
             let halted = living.partition.is_halted();
@@ -298,6 +302,9 @@ impl Shard {
                 self.hungry.push(id);
             }
         }
+        // Who was touched meanwhile is so in the next turn.
+        touched.append(&mut self.touched);
+        self.touched = touched;
     }
 
     /// The shard of a peer that owns a partition.

@@ -10,7 +10,7 @@
 
 use super::{Recorded, Shard, ledger, outbox::Outbox, outbox::SnapshotOut, route};
 use crate::{
-    id::{Mark, NodeId, PartitionId, Position, ShardId},
+    id::{Mark, NodeId, Position, ShardId},
     journal::Order,
     limits::BUNDLE_BYTES_MAX,
     partition::{Partition, effects::Departure, member, reply::Happening},
@@ -53,7 +53,7 @@ impl Shard {
     }
 
     fn seal_records(&mut self, outbox: &mut Outbox) {
-        let mut partitions: Vec<PartitionId> = Vec::new();
+        let mut partitions = self.recorded_spare.pop().unwrap_or_default();
         for (partition, record) in &self.effects.records {
             if let Some(place) = ledger::write(&mut self.journal, *partition, record)
                 && let Some(living) = self.roster.get_mut(*partition)
@@ -77,16 +77,16 @@ impl Shard {
                 self.stats.block_bytes += block.bytes as u64;
             }
         }
-        if !partitions.is_empty() {
-            match self.recorded.back_mut().filter(|last| last.mark == mark) {
-                Some(last) => {
-                    last.turn = self.turn;
-                    last.partitions.append(&mut partitions);
-                    last.partitions.sort_unstable();
-                    last.partitions.dedup();
-                }
-                None => self.recorded.push_back(Recorded { mark, turn: self.turn, partitions }),
-            }
+        if partitions.is_empty() {
+            self.recorded_spare.push(partitions);
+        } else if let Some(last) = self.recorded.back_mut().filter(|last| last.mark == mark) {
+            last.turn = self.turn;
+            last.partitions.append(&mut partitions);
+            last.partitions.sort_unstable();
+            last.partitions.dedup();
+            self.recorded_spare.push(partitions);
+        } else {
+            self.recorded.push_back(Recorded { mark, turn: self.turn, partitions });
         }
         self.promise(mark);
     }

@@ -74,13 +74,15 @@ impl Shard {
     fn take_durable(&mut self, mark: Mark, outbox: &mut Outbox) {
         self.journal.durable(mark, &mut outbox.orders);
         while self.recorded.front().is_some_and(|recorded| recorded.mark <= mark) {
-            let recorded = self.recorded.pop_front().expect("there is a first one");
-            for id in recorded.partitions {
+            let mut recorded = self.recorded.pop_front().expect("there is a first one");
+            for id in recorded.partitions.drain(..) {
                 if let Some(living) = self.roster.get_mut(id) {
                     living.partition.durable(recorded.turn);
                     self.touch(id);
                 }
             }
+            // The disk bounds how many are needed at once, and those are all there ever are.
+            self.recorded_spare.push(recorded.partitions);
         }
         while self.promised.front().is_some_and(|(promised, _)| *promised <= mark) {
             let (_, ticket) = self.promised.pop_front().expect("there is a first one");
