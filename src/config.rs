@@ -48,6 +48,8 @@ pub struct NodeConfig {
     /// Pinned cores; 0 is as the data directory was made, and in a new one a core each that the
     /// process may use.
     pub shards: u16,
+    /// How long a pinned core looks for work before it sleeps.
+    pub spin: Span,
     /// What clients of `listen` speak.
     pub dialect: Dialect,
     /// Where clients come in besides, as a rule those of the other dialect.
@@ -184,6 +186,7 @@ impl Default for NodeConfig {
             listen: Address { host: "127.0.0.1".to_owned(), port: 5678 },
             peer_listen: Address { host: "127.0.0.1".to_owned(), port: 5679 },
             shards: 0,
+            spin: Span::ZERO,
             dialect: Dialect::Documented,
             listen_also: None,
             trace: Trace::Warn,

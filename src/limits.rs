@@ -20,6 +20,17 @@ pub const PARTITION_TURN_BYTES_MAX: usize = 8 << 20;
 /// Cores that one node may use.
 pub const SHARDS_MAX: usize = 256;
 
+/// Microseconds that a pinned core looks for work before it sleeps, unless configured otherwise. A
+/// lone command takes 192 us instead of 222 at a quarter more CPU; 50 and 100 us gain nothing more
+/// and cost 50 and 80 % (tuning/runs/2026-11-21-vm-2-epyc). At 256 in flight it is 5 % of CPU.
+pub const SPIN_US: u64 = 20;
+
+/// The longest that may be configured. An idle node is woken some 36 times a second a core
+/// (tuning/runs/2026-11-21-vm-2-epyc-many), each of which spins anew: 3.6 % of a core. A quarter of
+/// the kernel's tick of 4 ms, at which a completion comes that its worker could not finish because
+/// the core it wants never slept.
+pub const SPIN_US_MAX: u64 = 1_000;
+
 // ---- Partitions and shards ------------------------------------------------------------------
 
 /// Entries of one partition that are proposed and not yet applied. With the turn's bound this is
@@ -82,14 +93,17 @@ pub const PEER_LINKS_MAX: usize = 1024;
 /// Nodes whose data is remembered; more than that were never members of anything.
 pub const PEERS_KNOWN_MAX: usize = 4096;
 
-/// Snapshots that one core receives at once.
+/// Snapshots that one core receives at once. Each holds `SNAPSHOT_UNREAD_BYTES_MAX` and the state
+/// that it becomes.
 pub const SNAPSHOTS_IN_PARTS_MAX: usize = 8;
 
-/// Their bytes together, those of which nothing has come yet included.
-pub const SNAPSHOTS_IN_PARTS_BYTES_MAX: usize = 2 * SNAPSHOT_BYTES_MAX;
+/// Pieces of snapshots that came and no turn has taken; past it the streams are not read. Some
+/// turns' worth, so that the disk never waits for the network.
+pub const SNAPSHOT_UNREAD_BYTES_MAX: usize = 8 << 20;
 
-/// Snapshots that one core is to send; past it raft is told at once that they did not arrive.
-pub const SNAPSHOTS_WAITING_BYTES_MAX: usize = 2 * SNAPSHOT_BYTES_MAX;
+/// Snapshots that one core is to send; past it raft is told at once that they did not arrive. Each
+/// is a list of places, 24 bytes for a slice of 1 MiB.
+pub const SNAPSHOTS_WAITING_MAX: usize = 1024;
 
 /// How fast one core sends snapshots unless configured otherwise: a tenth of what a 25 Gbit/s link
 /// and a disk for it take, so that bundles keep their latency.
@@ -101,8 +115,12 @@ pub const SNAPSHOT_BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 /// The fastest: past what any link of today takes, which is as good as no bound.
 pub const SNAPSHOT_BYTES_PER_SECOND_MAX: u64 = 64 << 30;
 
-/// One whole snapshot on its way to a peer or into memory.
-pub const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
+/// One whole snapshot on its way to a peer. It is in memory nowhere, and the state that it becomes
+/// is bounded by `partition_memory_bytes`; this is what a peer can announce without being refused.
+pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 40;
+
+/// The head of a snapshot: every member and where it is, and the voters' lists.
+pub const SNAPSHOT_HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// Commands beyond the bound on those in flight that keep-alives may be, a shard or partition:
 /// refusing them would end the sessions that the load comes from.
@@ -124,7 +142,9 @@ const _: () = {
     assert!(PARTITION_TURN_BYTES_MAX <= PARTITION_IN_FLIGHT_BYTES_MAX);
     // A partition that is given all it may have does not starve the next turn's entry.
     assert!(APPLY_TURN_BYTES_MAX >= ENTRY_BYTES_MAX);
-    assert!(SNAPSHOT_BYTES_MAX < u32::MAX as usize);
+    // A member takes its host, its numbers and their tags; and stands in up to four lists.
+    assert!(REPLICAS_MAX * (HOST_BYTES_MAX + 64 + 4 * 10) < SNAPSHOT_HEAD_BYTES_MAX);
+    assert!(SNAPSHOT_UNREAD_BYTES_MAX >= 4 * SNAPSHOT_CHUNK_BYTES_MAX);
     assert!(ENTRY_BYTES_MAX <= JOURNAL_ENTRY_BYTES_MAX);
 };
 

@@ -52,6 +52,11 @@ impl Span {
     pub const fn secs(n: u64) -> Span {
         Span(n * 1_000_000_000)
     }
+    /// Whole microseconds in it.
+    #[must_use]
+    pub const fn as_micros(self) -> u64 {
+        self.0 / 1_000
+    }
     /// Whole milliseconds in it.
     #[must_use]
     pub const fn as_millis(self) -> u64 {

@@ -563,7 +563,7 @@ fn damage_is_found_told_and_kept_from_the_others() {
     // The damaged partition keeps its keys: they are refused, not looked for elsewhere.
     let mut refused = 0;
     for key in ["a", "b", "c", "d", "e"] {
-        let got = cli(&node, &["map", "get", "m", key, "--timeout", "300ms"]);
+        let got = cli(&node, &["map", "get", "m", key, "--timeout", "3s"]);
         match got.status.code() {
             Some(0) => assert_eq!(text(&got), "4\n"),
             status => {

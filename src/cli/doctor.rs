@@ -1,8 +1,13 @@
-//! `ringraft doctor`: what this host has, what a node wants, how to get there. Changes nothing but
-//! for a file of one MiB in the data directory, which it writes to time the disk and removes.
+//! `ringraft doctor`: what this host has, what a node wants, what that moves, how to get there.
+//! Changes nothing but for a file of one MiB in the data directory, which it writes to time the
+//! disk and removes. What stands in the host's files is in `host.rs`; whatever it finds there, a
+//! node starts. Absent on purpose: setting anything (`tuning/host.sh`).
+
+mod host;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,12 +15,14 @@ use clap::Args;
 use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
+use self::host::{Cores, Host};
 use super::{Exit, Failure, say};
 use crate::config::NodeConfig;
 use crate::runtime::checks::{self, Check, Grade};
 
 /// What is typed.
 #[derive(Args)]
+#[command(after_help = STATUS)]
 pub struct Flags {
     /// Where a node would keep its data; the nearest directory above it that exists is looked at.
     #[arg(long, value_name = "DIR", default_value = "./ringraft-data")]
@@ -28,6 +35,14 @@ pub struct Flags {
     json: bool,
 }
 
+const STATUS: &str = "\
+Each line is good, poor (a node runs, slower or less evenly), missing (a node cannot run) or
+hidden (it cannot be seen from here). The cores looked at are those that this command may use: run
+it as the node will run (taskset, systemd-run, docker exec).
+
+Exit status: 0 when a node can run here, however poorly; 6 when something is missing; 1 and 2 as
+always.";
+
 /// Does it.
 ///
 /// # Errors
@@ -35,7 +50,7 @@ pub struct Flags {
 pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     let mut found = vec![checks::kernel(), checks::ring(), checks::memory_lock()];
     found.push(checks::open_files(NodeConfig::default().connections_max.into()));
-    found.extend(checks::host());
+    found.extend(this_host(&flags.data_dir).look());
     if !flags.no_disk {
         found.push(disk(&flags.data_dir));
     }
@@ -54,34 +69,55 @@ pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     Ok(if missing { Exit::Kernel } else { Exit::Done })
 }
 
+fn this_host(data_dir: &Path) -> Host {
+    use rustix::thread::{CpuSet, sched_getaffinity};
+    let cores = sched_getaffinity(None).map_or_else(
+        |_| Cores::new(),
+        |set| (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect(),
+    );
+    let disk = fs::metadata(nearest(data_dir)).ok().map(|it| {
+        let device = it.dev();
+        (rustix::fs::major(device), rustix::fs::minor(device))
+    });
+    Host { root: PathBuf::from("/"), cores, disk }
+}
+
+/// The directory itself or the nearest above it that is there.
+fn nearest(data_dir: &Path) -> &Path {
+    data_dir.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."))
+}
+
 fn tell(check: &Check, as_json: bool) {
     let grade = match check.grade {
         Grade::Good => "good",
         Grade::Poor => "poor",
         Grade::Missing => "missing",
+        Grade::Hidden => "hidden",
     };
     if as_json {
         say(&json!({
             "check": check.name, "grade": grade, "found": check.found, "wanted": check.wanted,
-            "mend": check.mend,
+            "moves": check.moves, "mend": check.mend,
         }));
         return;
     }
-    say(&format_args!("{grade:<8} {:<15} {}", check.name, check.found));
-    if check.grade != Grade::Good {
-        say(&format_args!("{:<24} wanted: {}", "", check.wanted));
-        say(&format_args!("{:<24} mend:   {}", "", check.mend));
+    say(&format_args!("{grade:<8} {:<16} {}", check.name, check.found));
+    if matches!(check.grade, Grade::Poor | Grade::Missing) {
+        say(&format_args!("{:<25} wanted: {}", "", check.wanted));
+        say(&format_args!("{:<25} moves:  {}", "", check.moves));
+        say(&format_args!("{:<25} mend:   {}", "", check.mend));
     }
 }
 
 /// How long a durable write of one block takes where the journal would be.
 fn disk(data_dir: &Path) -> Check {
-    let directory = data_dir.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
+    let directory = nearest(data_dir);
     let wanted = "direct writes, synced below 2 ms (median)";
     let check = |found: String, grade, mend: &str| Check {
         name: "disk",
         found: format!("{found} in {}", directory.display()),
         wanted,
+        moves: "what every command waits for",
         grade,
         mend: mend.to_owned(),
     };

@@ -53,6 +53,10 @@ pub struct Flags {
     /// core there is. [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     shards: Option<String>,
+    /// Microseconds that a pinned core looks for work before it sleeps, 0 to 1000: a lone command
+    /// is answered sooner, for more CPU. [default: 20]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    spin_us: Option<String>,
     /// What clients speak: documented or released, and rsm besides by its paths.
     /// [default: documented]
     #[arg(long, value_name = "NAME")]
@@ -344,7 +348,7 @@ impl Flags {
     fn ours<'a>(
         &'a self,
         nodes: &'a Option<String>,
-    ) -> [(&'static str, &'static str, &'a Option<String>); 11] {
+    ) -> [(&'static str, &'static str, &'a Option<String>); 12] {
         [
             ("node.data_dir", "--data-dir", &self.data_dir),
             ("node.listen", "--listen", &self.listen),
@@ -354,6 +358,7 @@ impl Flags {
             ("cluster.replicas", "--replicas", &self.replicas),
             ("cluster.nodes", "--cluster-node", nodes),
             ("node.shards", "--shards", &self.shards),
+            ("node.spin_us", "--spin-us", &self.spin_us),
             ("node.dialect", "--dialect", &self.dialect),
             ("node.listen_also", "--listen-also", &self.listen_also),
             ("node.trace", "--trace", &self.trace),

@@ -61,6 +61,16 @@ pub const KEYS: &[Key] = &[
         |c| c.shards.into(),
         |c, n| c.shards = n as u16,
     ),
+    number(
+        "node",
+        "spin_us",
+        "microseconds",
+        limits::SPIN_US,
+        0,
+        limits::SPIN_US_MAX,
+        |c| c.spin.as_micros(),
+        |c, n| c.spin = Span::micros(n),
+    ),
     text(
         "node",
         "dialect",

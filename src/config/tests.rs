@@ -70,7 +70,7 @@ fn mistakes_are_all_told_with_their_lines() {
         [
             "line 2: id: out of bounds; allowed: 1 to 4294967295",
             "line 3: unknown key shard in [node]; known are id, data_dir, listen, peer_listen, \
-             shards, dialect, listen_also, trace, drain_ms",
+             shards, spin_us, dialect, listen_also, trace, drain_ms",
             "line 5: unknown table [raft]; known are node, journal, peer, connection, cluster",
             "line 9: partitions: not a whole number; allowed: 0 to 4096 partitions",
         ]

@@ -216,6 +216,11 @@ impl Filling {
         self.room - self.used
     }
 
+    /// Where in the segment the last record ends.
+    pub fn end_offset(&self) -> u64 {
+        self.offset + self.used as u64
+    }
+
     pub fn is_empty(&self) -> bool {
         self.records == 0 && self.record.is_none()
     }

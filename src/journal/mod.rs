@@ -33,8 +33,9 @@
 //! effect in order, so recovery sees what a crash between any two blocks left.
 //!
 //! Absent on purpose: files (`runtime/disk.rs` obeys the orders), raft, compression (blocks are
-//! small and disks are not the limit), an index (recovery reads everything once and nothing else
-//! ever reads). Next: `record.rs` for the bodies, `recover.rs` for the way back.
+//! small and disks are not the limit), an index (recovery reads everything once; beside it only
+//! the slices of a snapshot are read again, whose places are told as they are written). Next:
+//! `record.rs` for the bodies, `recover.rs` for the way back.
 
 pub mod aligned;
 pub mod block;
@@ -287,13 +288,16 @@ impl Journal {
         self.retain.need(partition).snapshot_began(segment);
     }
 
-    /// Its next slice, at most `SNAPSHOT_CHUNK_BYTES_MAX`.
-    pub fn snapshot_chunk(&mut self, partition: PartitionId, slice: &[u8]) {
+    /// Its next slice, at most `SNAPSHOT_CHUNK_BYTES_MAX`: in which segment its bytes lie, and from
+    /// which offset on. They stay there until a newer snapshot of the partition is durable.
+    pub fn snapshot_chunk(&mut self, partition: PartitionId, slice: &[u8]) -> (u64, u64) {
         assert!(slice.len() <= SNAPSHOT_CHUNK_BYTES_MAX, "a slice of {} bytes", slice.len());
         let chunks = self.chunks(partition);
         let ordinal = chunks.expect("no snapshot has begun");
         *chunks = Some(ordinal + 1);
         self.record(partition, Kind::SnapshotChunk, &[&ordinal.to_le_bytes(), slice]);
+        let end = self.block.as_ref().expect("a record was just written").end_offset();
+        (self.segment, end - slice.len() as u64)
     }
 
     /// It is complete. Once durable it stands for the log up to its position, and for the whole log
@@ -336,6 +340,20 @@ impl Journal {
         self.close();
         out.append(&mut self.orders);
         self.sealed()
+    }
+
+    /// Ends the turn and seals nothing: the disk has enough to do, and the block being filled waits
+    /// for more. Appends what left by itself because blocks were full. All of the turn is covered
+    /// by the mark returned.
+    pub fn gather(&mut self, out: &mut Vec<Order>) -> Mark {
+        out.append(&mut self.orders);
+        self.recorded()
+    }
+
+    /// Blocks that were sealed and are not known to be on disk.
+    #[must_use]
+    pub fn blocks_under_way(&self) -> usize {
+        (self.sealed().0 - self.durable.0) as usize
     }
 
     /// Every block up to `mark` is on disk, with none missing; appends segments to recycle.

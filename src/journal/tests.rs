@@ -56,6 +56,30 @@ fn founding_asks_for_room_in_the_checkpoint() {
 }
 
 #[test]
+fn a_slice_of_a_snapshot_lies_where_it_was_said() {
+    let mut log = Log::new(SMALL);
+    log.journal.founded(ONE, &Founding::default());
+    log.journal.snapshot_begin(ONE, Position(0));
+    let mut places = Vec::new();
+    for number in 0..60u8 {
+        let slice = vec![number + 1; 1000 + 300 * usize::from(number)];
+        places.push((log.journal.snapshot_chunk(ONE, &slice), slice));
+        if number % 3 == 0 {
+            log.seal();
+        }
+    }
+    log.seal();
+    let segments = log.read();
+    let last = places.last().map(|((segment, _), _)| *segment);
+    assert!(last > Some(2), "they fill several segments");
+    for ((sequence, offset), slice) in places {
+        let segment = segments.iter().find(|segment| segment.sequence == sequence);
+        let found = &segment.expect("it was written").bytes[offset as usize..];
+        assert_eq!(found[..slice.len()], slice, "segment {sequence}, offset {offset}");
+    }
+}
+
+#[test]
 fn one_who_left_and_came_back_starts_empty() {
     let mut log = Log::new(SMALL);
     log.journal.founded(ONE, &Founding { replica: 1, ..Founding::default() });

@@ -152,6 +152,12 @@ impl Partition {
         self.is_alone() || self.removed && !needed
     }
 
+    /// Whether it belongs to the group no more by what it has applied; a leader that speaks to it
+    /// may know better.
+    pub(super) fn is_outside(&self) -> bool {
+        self.has_members() && !member::everyone(self.conf()).contains(&u64::from(self.node().0))
+    }
+
     /// Whether this replica belongs to the group no more.
     #[must_use]
     pub fn is_removed(&self) -> bool {

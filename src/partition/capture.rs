@@ -1,16 +1,24 @@
-//! Snapshots of one partition: taken in slices over turns, or received whole and recorded in
-//! slices.
+//! Snapshots of one partition: taken in slices over turns, or received and recorded in slices.
 //!
 //! ```text
 //!  Idle ──take──► Taking ──last slice──► Taken ──durable──► Idle      apply waits while Taking
-//!   └──receive──► Offered ──raft installs──► Recording ──last slice──► Received ──durable──► Idle
-//!                    └── raft ignores it ──► Idle                      deaf while it is received
+//!   └─head comes──► Arriving ──last slice──► Offered ──raft installs──► Received ──durable──► Idle
+//!                       │                        └── raft ignores it ──► Idle
+//!                       └── broken, or nothing comes for long ──► Idle
 //! ```
 //!
 //! One at a time, so that raft never sees a second snapshot before the first is durable and the
 //! journal never sees two interleaved. Between the first slice and the last the state does not
-//! change, so no copy of it is needed. Absent on purpose: formats; the machine writes the state,
-//! the journal the record.
+//! change, so no copy of it is needed. What comes is read into a state of its own and recorded as
+//! it comes; a slice is held only until a turn has bytes for it. What is durable is remembered by
+//! its places in the journal, from where it is sent to whoever needs it: no state is ever in memory
+//! as bytes. Absent on purpose: formats; the machine writes the state, the journal the record.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use raft::eraftpb::{HardState, Message};
@@ -21,17 +29,18 @@ use crate::{
     limits::SNAPSHOT_CHUNK_BYTES_MAX,
     partition::{
         Rules,
-        effects::{Effects, Record, SnapshotFacts},
+        effects::{Effects, Place, Record, SnapshotFacts},
         machine::Machine,
-        snapshot::{Cursor, Progress},
+        snapshot::{Cursor, Progress, Reading},
     },
 };
 
 /// Snapshots' worth of log after which a large state is written whatever it weighs.
 const LOG_TO_SNAPSHOT_MAX: usize = 8;
 
-/// Ticks that a snapshot on the shelf is kept without a follower that needs it.
-const SHELF_TICKS_MAX: u32 = 200;
+/// Ticks after which a snapshot of which nothing more came is given up: the sender is gone, or
+/// begins another.
+const ARRIVAL_TICKS_MAX: u32 = 1200;
 
 /// Ticks after which a delivery that nobody reported counts as failed: raft would wait for ever.
 const DELIVERY_TICKS_MAX: u32 = 6000;
@@ -45,19 +54,24 @@ pub(super) struct Capturing {
     entries: u64,
     bytes: usize,
     wanted: bool,
-    shelf_ticks: u32,
+    /// What comes from a peer. It begins when nothing else is under way.
+    arrival: Option<Box<Arrival>>,
+    /// Where the slices of the newest snapshot lie that is written or being written.
+    places: Vec<Place>,
+    /// The newest that is durable.
+    shelf: Option<(Position, Arc<[Place]>)>,
     sending: Vec<Delivery>,
     ended: Vec<(NodeId, Position, bool)>,
-    finished: Option<(SnapshotFacts, Option<Bytes>, Option<NodeId>)>,
+    finished: Option<(SnapshotFacts, Option<NodeId>)>,
 }
 
 #[derive(Debug)]
 enum State {
     Idle,
     Taking(Box<Taking>),
-    Taken { turn: u64, facts: SnapshotFacts, kept: Option<Bytes> },
+    Taken { turn: u64, facts: SnapshotFacts },
+    Arriving,
     Offered(Box<Offered>),
-    Recording(Box<Recording>),
     Received { turn: u64, facts: SnapshotFacts, from: NodeId },
 }
 
@@ -65,30 +79,85 @@ enum State {
 struct Taking {
     facts: SnapshotFacts,
     cursor: Cursor,
-    /// The slices for the shelf, when the group has others who may need it.
-    kept: Option<Vec<u8>>,
-    /// Whether it goes to the journal; not when that has one of this position.
-    recorded: bool,
     begun: bool,
+}
+
+/// Which snapshot of whom: the same in its head and in all its slices.
+pub(super) type Sender = (NodeId, u32);
+
+/// A snapshot that comes.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    /// Whose.
+    pub sender: Sender,
+    /// Its message, without state.
+    pub message: Message,
+    /// What it is of; index and digest are known at its end.
+    pub facts: SnapshotFacts,
+    /// The state, as far as it has come.
+    pub coming: Coming,
+    /// The number of the slice that comes next.
+    next: u32,
+    /// Slices that no turn has had bytes for.
+    waiting: VecDeque<Bytes>,
+    /// Nothing follows what waits.
+    last: bool,
+    ticks: u32,
+}
+
+/// What there is of a state.
+#[derive(Debug)]
+pub(super) enum Coming {
+    /// What has come of it.
+    State(Box<Reading>),
+    /// A witness needs none.
+    Nothing(Box<Machine>),
+}
+
+impl Coming {
+    /// Reads a slice; whether it is sound.
+    fn take(&mut self, slice: &[u8]) -> bool {
+        match self {
+            Coming::State(reading) => {
+                let taken = catch_unwind(AssertUnwindSafe(|| reading.take(slice)));
+                matches!(taken, Ok(Ok(())))
+            }
+            Coming::Nothing(_) => true,
+        }
+    }
+
+    /// The state and its digest, when it is whole.
+    fn finish(self) -> Option<(Machine, u64)> {
+        match self {
+            Coming::State(reading) => reading.finish().ok(),
+            Coming::Nothing(machine) => Some((*machine, 0)),
+        }
+    }
+}
+
+impl Arrival {
+    /// Nothing has come but the head.
+    pub fn new(
+        sender: Sender,
+        message: Message,
+        facts: SnapshotFacts,
+        coming: Coming,
+        last: bool,
+    ) -> Arrival {
+        let waiting = VecDeque::new();
+        Arrival { sender, message, facts, coming, next: 1, waiting, last, ticks: 0 }
+    }
+
+    fn has_work(&self) -> bool {
+        self.last || !self.waiting.is_empty()
+    }
 }
 
 #[derive(Debug)]
 struct Offered {
     facts: SnapshotFacts,
     machine: Machine,
-    state: Bytes,
     from: NodeId,
-}
-
-#[derive(Debug)]
-struct Recording {
-    facts: SnapshotFacts,
-    state: Bytes,
-    from: NodeId,
-    hard: Option<HardState>,
-    number: u64,
-    messages: Vec<Message>,
-    offset: usize,
 }
 
 #[derive(Debug)]
@@ -98,19 +167,10 @@ struct Delivery {
     ticks: u32,
 }
 
-/// What is recorded whole, and what waits for it: a ready's number and its messages.
-#[derive(Debug)]
-pub(super) struct Recorded {
-    pub number: u64,
-    pub messages: Vec<Message>,
-}
-
 /// What raft's ready says beside the snapshot that is to be installed.
 #[derive(Debug)]
 pub(super) struct Installation {
     pub hard: Option<HardState>,
-    pub number: u64,
-    pub messages: Vec<Message>,
 }
 
 impl Capturing {
@@ -121,7 +181,9 @@ impl Capturing {
             entries: 0,
             bytes: 0,
             wanted: false,
-            shelf_ticks: 0,
+            arrival: None,
+            places: Vec::new(),
+            shelf: None,
             sending: Vec::new(),
             ended: Vec::new(),
             finished: None,
@@ -149,18 +211,16 @@ impl Capturing {
         let most = rules.snapshot_bytes.saturating_mul(LOG_TO_SNAPSHOT_MAX);
         let enough = if large { (state_bytes / 4).min(most) } else { 0 };
         let grown = self.entries >= rules.snapshot_entries || self.bytes >= rules.snapshot_bytes;
-        let grown = grown && self.bytes >= enough && applied > self.at;
+        // While one is being sent, a newer one would take its slices' place on the disk.
+        let grown = grown && self.bytes >= enough && applied > self.at && self.sending.is_empty();
         self.is_idle() && applied > Position(0) && (self.wanted || grown)
     }
 
     /// Begins to take one.
-    pub fn take(&mut self, facts: SnapshotFacts, keep: bool) {
+    pub fn take(&mut self, facts: SnapshotFacts) {
         assert!(self.is_idle(), "one snapshot at a time");
-        let recorded = self.wanted || facts.position > self.at;
-        let kept = keep.then(Vec::new);
         let cursor = Cursor::default();
-        self.state =
-            State::Taking(Box::new(Taking { facts, cursor, kept, recorded, begun: false }));
+        self.state = State::Taking(Box::new(Taking { facts, cursor, begun: false }));
         (self.entries, self.bytes, self.wanted) = (0, 0, false);
     }
 
@@ -173,11 +233,11 @@ impl Capturing {
         effects: &mut Effects,
     ) {
         let State::Taking(taking) = &mut self.state else { return };
-        if !taking.begun && taking.recorded {
+        if !std::mem::replace(&mut taking.begun, true) {
+            self.places.clear();
             let begin = Record::SnapshotBegin(taking.facts.position);
             effects.records.push((partition, begin));
         }
-        taking.begun = true;
         let mut progress = if machine.is_some() { Progress::More } else { Progress::Done };
         while let Some(machine) = machine
             && progress == Progress::More
@@ -188,12 +248,7 @@ impl Capturing {
             progress = machine.snapshot(&mut taking.cursor, budget, &mut slice);
             let spent = slice.len().max(1);
             effects.snapshot_budget_bytes = effects.snapshot_budget_bytes.saturating_sub(spent);
-            if let Some(kept) = &mut taking.kept {
-                kept.extend_from_slice(&slice);
-            }
-            if taking.recorded {
-                push_slices(partition, &Bytes::from(slice), effects);
-            }
+            push_slices(partition, &Bytes::from(slice), effects);
         }
         if progress == Progress::Done {
             effects.snapshot_of = None;
@@ -213,33 +268,102 @@ impl Capturing {
         let State::Taking(taking) = std::mem::replace(&mut self.state, State::Idle) else {
             unreachable!("only what is being taken is closed")
         };
-        let kept = taking.kept.map(Bytes::from);
         let facts = SnapshotFacts { digest: taking.cursor.digest(), ..taking.facts };
-        if taking.recorded {
-            effects.records.push((partition, Record::SnapshotEnd(facts.clone())));
-            self.state = State::Taken { turn: effects.turn, facts, kept };
-        } else {
-            self.finished = Some((facts, kept, None));
+        effects.records.push((partition, Record::SnapshotEnd(facts.clone())));
+        self.state = State::Taken { turn: effects.turn, facts };
+    }
+
+    /// The next slice of the snapshot that was recorded last is there.
+    pub fn placed(&mut self, place: Place) {
+        self.places.push(place);
+    }
+
+    /// A peer begins to send one; what came of another before is given up, unless it is the same or
+    /// all of it is here: raft may want one again before it is read, and would never have any.
+    pub fn arrive(&mut self, arrival: Arrival) {
+        let comes = |old: &Arrival| old.last || old.sender == arrival.sender;
+        if self.arrival.as_deref().is_some_and(comes) {
+            return;
+        }
+        if matches!(self.state, State::Arriving) {
+            self.state = State::Idle;
+        }
+        self.arrival = Some(Box::new(arrival));
+    }
+
+    /// A slice of it; one that does not follow those before is of no use.
+    pub fn slice(&mut self, sender: Sender, number: u32, bytes: Bytes, last: bool) {
+        if let Some(arrival) = &mut self.arrival
+            && arrival.sender == sender
+            && arrival.next == number
+            && !arrival.last
+        {
+            (arrival.next, arrival.last, arrival.ticks) = (number + 1, last, 0);
+            arrival.waiting.push_back(bytes);
         }
     }
 
-    /// A peer's snapshot, whose state is `machine`.
-    pub fn receive(&mut self, facts: SnapshotFacts, machine: Machine, state: Bytes, from: NodeId) {
-        assert!(self.is_idle(), "one snapshot at a time");
-        self.state = State::Offered(Box::new(Offered { facts, machine, state, from }));
+    /// Reads and records slices of what comes, as far as the turn's budget goes. With the last one
+    /// it is whole: its message, which is for raft.
+    pub fn read(&mut self, partition: PartitionId, effects: &mut Effects) -> Option<Message> {
+        let busy = !matches!(self.state, State::Idle | State::Arriving);
+        let arrival = self.arrival.as_mut().filter(|arrival| !busy && arrival.has_work())?;
+        if effects.snapshot_budget_bytes == 0 {
+            return None;
+        }
+        if matches!(self.state, State::Idle) {
+            self.places.clear();
+            let begin = Record::SnapshotBegin(arrival.facts.position);
+            effects.records.push((partition, begin));
+            self.state = State::Arriving;
+        }
+        while effects.snapshot_budget_bytes > 0
+            && let Some(slice) = arrival.waiting.pop_front()
+        {
+            if !arrival.coming.take(&slice) {
+                return self.give_up();
+            }
+            let budget = effects.snapshot_budget_bytes;
+            effects.snapshot_budget_bytes = budget.saturating_sub(slice.len().max(1));
+            if matches!(arrival.coming, Coming::State(_)) {
+                push_slices(partition, &slice, effects);
+            }
+        }
+        if !arrival.waiting.is_empty() || !arrival.last {
+            return None;
+        }
+        self.state = State::Idle;
+        let Arrival { sender, message, mut facts, coming, .. } = *self.arrival.take()?;
+        let (machine, digest) = coming.finish()?;
+        (facts.index, facts.digest) = (machine.index(), digest);
+        self.state = State::Offered(Box::new(Offered { facts, machine, from: sender.0 }));
+        Some(message)
+    }
+
+    /// What came is of no use. Its slices are void when the next one begins.
+    fn give_up<T>(&mut self) -> Option<T> {
+        self.arrival = None;
+        if matches!(self.state, State::Arriving) {
+            self.state = State::Idle;
+        }
+        None
     }
 
     /// raft installs what was offered: its state, and where it ends.
-    pub fn install(&mut self, installation: Installation) -> (SnapshotFacts, Machine) {
+    pub fn install(
+        &mut self,
+        partition: PartitionId,
+        installation: Installation,
+        effects: &mut Effects,
+    ) -> (SnapshotFacts, Machine) {
         let State::Offered(offered) = std::mem::replace(&mut self.state, State::Idle) else {
             panic!("raft installs only what it was offered")
         };
-        let Offered { facts, machine, state, from } = *offered;
-        let Installation { hard, number, messages } = installation;
+        let Offered { facts, machine, from } = *offered;
         (self.at, self.entries, self.bytes) = (facts.position, 0, 0);
-        let recording =
-            Recording { facts: facts.clone(), state, from, hard, number, messages, offset: 0 };
-        self.state = State::Recording(Box::new(recording));
+        effects.records.push((partition, Record::SnapshotEnd(facts.clone())));
+        effects.records.extend(installation.hard.map(|hard| (partition, Record::State(hard))));
+        self.state = State::Received { turn: effects.turn, facts: facts.clone(), from };
         (facts, machine)
     }
 
@@ -250,56 +374,37 @@ impl Capturing {
         }
     }
 
-    /// Records slices of what was received, as far as the turn's budget goes. What waits for the
-    /// whole is given back with the last one.
-    pub fn record(&mut self, partition: PartitionId, effects: &mut Effects) -> Option<Recorded> {
-        let State::Recording(recording) = &mut self.state else { return None };
-        if effects.snapshot_budget_bytes == 0 {
-            return None;
-        }
-        if recording.offset == 0 {
-            let begin = Record::SnapshotBegin(recording.facts.position);
-            effects.records.push((partition, begin));
-        }
-        let left = recording.state.len() - recording.offset;
-        let take = left.min(effects.snapshot_budget_bytes);
-        let slice = recording.state.slice(recording.offset..recording.offset + take);
-        push_slices(partition, &slice, effects);
-        effects.snapshot_budget_bytes -= take;
-        recording.offset += take;
-        if take < left {
-            return None;
-        }
-        let State::Recording(recording) = std::mem::replace(&mut self.state, State::Idle) else {
-            unreachable!("it was being recorded")
+    /// Everything up to turn `until` is durable; what the snapshot is of that became so.
+    pub fn durable(&mut self, until: u64) -> Option<SnapshotFacts> {
+        let (facts, from) = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Taken { turn, facts } if turn <= until => (facts, None),
+            State::Received { turn, facts, from } if turn <= until => (facts, Some(from)),
+            other => {
+                self.state = other;
+                return None;
+            }
         };
-        let Recording { facts, from, hard, number, messages, .. } = *recording;
-        effects.records.push((partition, Record::SnapshotEnd(facts.clone())));
-        effects.records.extend(hard.map(|hard| (partition, Record::State(hard))));
-        self.state = State::Received { turn: effects.turn, facts, from };
-        Some(Recorded { number, messages })
+        self.at = facts.position;
+        self.shelf = Some((facts.position, std::mem::take(&mut self.places).into()));
+        self.finished = Some((facts.clone(), from));
+        Some(facts)
     }
 
-    /// Everything up to turn `turn` is durable.
-    pub fn durable(&mut self, until: u64) {
-        self.state = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Taken { turn, facts, kept } if turn <= until => {
-                self.at = facts.position;
-                self.finished = Some((facts, kept, None));
-                State::Idle
-            }
-            State::Received { turn, facts, from } if turn <= until => {
-                self.finished = Some((facts, None, Some(from)));
-                State::Idle
-            }
-            other => other,
-        };
-    }
-
-    /// The snapshot that became whole and durable: its facts, its state if it was kept, and who
-    /// sent it.
-    pub fn finished(&mut self) -> Option<(SnapshotFacts, Option<Bytes>, Option<NodeId>)> {
+    /// The snapshot that became whole and durable: its facts and who sent it.
+    pub fn finished(&mut self) -> Option<(SnapshotFacts, Option<NodeId>)> {
         self.finished.take()
+    }
+
+    /// Where the slices of the newest durable snapshot lie, when it is the one at `position`.
+    pub fn places_of(&self, position: Position) -> Option<Arc<[Place]>> {
+        let shelf = self.shelf.as_ref().filter(|(at, _)| *at == position);
+        shelf.map(|(_, places)| places.clone())
+    }
+
+    /// What they take.
+    pub fn shelf_bytes(&self) -> u64 {
+        let places = self.shelf.iter().flat_map(|(_, places)| places.iter());
+        places.map(|place| u64::from(place.bytes)).sum()
     }
 
     /// A snapshot leaves for a peer.
@@ -322,9 +427,14 @@ impl Capturing {
     }
 
     pub fn tick(&mut self) {
-        self.shelf_ticks += 1;
         for delivery in &mut self.sending {
             delivery.ticks += 1;
+        }
+        if let Some(arrival) = &mut self.arrival {
+            arrival.ticks += 1;
+            if arrival.ticks > ARRIVAL_TICKS_MAX {
+                self.give_up::<()>();
+            }
         }
     }
 
@@ -332,19 +442,6 @@ impl Capturing {
     pub fn overdue(&self) -> Option<NodeId> {
         let mut late = self.sending.iter().filter(|delivery| delivery.ticks > DELIVERY_TICKS_MAX);
         late.next().map(|delivery| delivery.to)
-    }
-
-    /// A snapshot is on the shelf from now on: raft asks for it again with the next heartbeat.
-    pub fn shelved(&mut self) {
-        self.shelf_ticks = 0;
-    }
-
-    /// Whether a snapshot on the shelf has not been needed for long; `needed` says that it is now.
-    pub fn shelf_expires(&mut self, needed: bool) -> bool {
-        if needed {
-            self.shelf_ticks = 0;
-        }
-        self.shelf_ticks > SHELF_TICKS_MAX
     }
 
     pub fn is_idle(&self) -> bool {
@@ -356,24 +453,30 @@ impl Capturing {
         matches!(self.state, State::Taking(_))
     }
 
-    /// While one is received nothing else may be recorded.
-    pub fn is_receiving(&self) -> bool {
-        matches!(self.state, State::Offered(_) | State::Recording(_))
-    }
-
-    /// While what was received is recorded, nothing of raft's may be taken for durable.
-    pub fn is_recording(&self) -> bool {
-        matches!(self.state, State::Recording(_))
-    }
-
     /// raft may not be told of applied entries before the snapshot under them is durable.
     pub fn is_undurable(&self) -> bool {
-        matches!(self.state, State::Recording(_) | State::Received { .. })
+        matches!(self.state, State::Received { .. })
     }
 
     /// Whether it goes on when a turn has bytes for it.
     pub fn is_busy(&self) -> bool {
-        matches!(self.state, State::Taking(_) | State::Recording(_))
+        match self.state {
+            State::Taking(_) => true,
+            State::Idle | State::Arriving => {
+                self.arrival.as_ref().is_some_and(|arrival| arrival.has_work())
+            }
+            State::Taken { .. } | State::Offered(_) | State::Received { .. } => false,
+        }
+    }
+
+    /// Bytes that came and wait for a turn.
+    pub fn waiting_bytes(&self) -> usize {
+        self.arrival.iter().flat_map(|arrival| &arrival.waiting).map(Bytes::len).sum()
+    }
+
+    /// Whether something comes.
+    pub fn is_arriving(&self) -> bool {
+        self.arrival.is_some()
     }
 }
 

@@ -6,6 +6,8 @@
 //! `replies` stem only from applied commands and confirmed reads. Absent on purpose: journal and
 //! wire types.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, HardState, Message};
 
@@ -26,9 +28,8 @@ pub struct Effects {
     pub records: Vec<(PartitionId, Record)>,
     /// To peers, with this turn's bundles.
     pub messages: Vec<(PartitionId, Message)>,
-    /// Snapshots to peers, on their own stream. Each is a `MsgSnapshot` with its state, and
-    /// everyone who belongs to the group there.
-    pub snapshots: Vec<(PartitionId, Message, Vec<Member>)>,
+    /// Snapshots to peers, on their own stream.
+    pub snapshots: Vec<Departure>,
     /// Partitions whose members changed, and who belongs to them no more.
     pub changed: Vec<(PartitionId, Vec<Member>)>,
     /// To callers.
@@ -40,6 +41,19 @@ pub struct Effects {
     /// Whose snapshot is being taken. One at a time in a shard: its partition applies nothing
     /// meanwhile, and two at once would both wait twice as long.
     pub snapshot_of: Option<PartitionId>,
+}
+
+/// A snapshot that leaves for a peer.
+#[derive(Debug)]
+pub struct Departure {
+    /// Of which partition.
+    pub partition: PartitionId,
+    /// The `MsgSnapshot`, without its state.
+    pub message: Message,
+    /// Everyone who belongs to the group there.
+    pub members: Vec<Member>,
+    /// Where in the journal its slices are.
+    pub places: Arc<[Place]>,
 }
 
 /// What a partition must find again after a crash.
@@ -55,6 +69,19 @@ pub enum Record {
     SnapshotSlice(Bytes),
     /// It is whole.
     SnapshotEnd(SnapshotFacts),
+}
+
+/// Where a slice of a snapshot lies in the journal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// In which segment.
+    pub segment: u64,
+    /// Where its bytes begin there.
+    pub offset: u64,
+    /// How many there are.
+    pub bytes: u32,
+    /// CRC-32C of them: a segment that was used again since says something else.
+    pub checksum: u32,
 }
 
 /// What a snapshot is of.

@@ -7,9 +7,9 @@
 //!
 //! Everything after `base` is here, so raft never waits for a disk. Entries before the newest
 //! snapshot are kept to a number, for followers a little behind; those further behind get the
-//! snapshot. The state of a snapshot is not kept: it is put on the shelf when raft asks for it and
-//! taken off when no follower needs it; a witness needs none, and gets one without at once. Absent
-//! on purpose: durability. What is here may not be on disk yet; `partition/mod.rs` knows.
+//! snapshot. What is on the shelf is only which one there is: its state is in the journal. A
+//! witness needs none, and gets one without at once. Absent on purpose: durability. What is here
+//! may not be on disk yet; `partition/mod.rs` knows.
 
 use std::{cell::Cell, collections::VecDeque};
 
@@ -180,21 +180,15 @@ impl Log {
         self.hard = hard;
     }
 
-    /// Keeps a snapshot for followers that asked for one.
+    /// The newest snapshot that is durable here, for followers that ask for one. It has no state.
     pub fn put_on_shelf(&mut self, snapshot: Snapshot) {
         self.wanted.set(false);
         self.shelf = Some(snapshot);
     }
 
-    /// Drops it when nobody needs it any more.
+    /// It is of no use any more.
     pub fn clear_shelf(&mut self) {
         self.shelf = None;
-    }
-
-    /// Whether a snapshot is on the shelf.
-    #[must_use]
-    pub fn has_shelf(&self) -> bool {
-        self.shelf.is_some()
     }
 
     /// Whether a follower asked for a snapshot and there was none to give.

@@ -53,7 +53,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use raft::eraftpb::{Entry, EntryType, HardState, Message, MessageType};
+use raft::eraftpb::{Entry, EntryType, HardState, Message, MessageType, Snapshot};
 
 use crate::{
     id::{Index, NodeId, PartitionId, Position, Term, Ticket},
@@ -61,7 +61,7 @@ use crate::{
         Bounds, KEEP_ALIVES_IN_FLIGHT_MAX, PARTITION_IN_FLIGHT_BYTES_MAX, PARTITION_TURN_BYTES_MAX,
     },
     partition::{
-        capture::Capturing,
+        capture::{Arrival, Capturing, Coming},
         clock::Clock,
         effects::SnapshotFacts,
         entry::{DEADLINE_BYTES_MAX, EntryBuilder},
@@ -72,6 +72,7 @@ use crate::{
         replica::{Pace, Replica},
         reply::{Refusal, Replies},
         rest::Rest,
+        snapshot::Reading,
         witness::Deferred,
     },
     time::{Instant, Now, Span},
@@ -105,8 +106,8 @@ pub struct Rules {
 pub struct Recovered {
     /// Term, vote and commit.
     pub hard: HardState,
-    /// The newest whole snapshot and its state.
-    pub snapshot: Option<(SnapshotFacts, Bytes)>,
+    /// The newest whole snapshot and its state, in slices.
+    pub snapshot: Option<(SnapshotFacts, Vec<Bytes>)>,
     /// The log's entries; the first one joins the snapshot or lies before its end.
     pub entries: Vec<Entry>,
 }
@@ -424,8 +425,9 @@ impl Partition {
     /// A message of a peer; snapshots come to `receive_snapshot`.
     pub fn receive(&mut self, message: Message) {
         assert_ne!(message.get_msg_type(), MessageType::MsgSnapshot, "its state is missing");
-        // While a snapshot is being recorded nothing else may be: raft sends it again.
-        if self.halted || self.capturing.is_receiving() {
+        // Nor does it stand because somebody wants it to.
+        let stands = message.get_msg_type() == MessageType::MsgTimeoutNow;
+        if self.halted || stands && self.capturing.is_undurable() {
             return;
         }
         self.stir(&message);
@@ -436,25 +438,31 @@ impl Partition {
         }
     }
 
-    /// A snapshot of a peer, whole: the message without its state, everyone who belongs to the
-    /// group there, and the state.
+    /// The head of a snapshot of a peer: the message without its state, everyone who belongs to the
+    /// group there, by what its slices are known, and whether none follow.
     pub fn receive_snapshot(
         &mut self,
         message: Message,
         members: Vec<Member>,
-        state: Bytes,
+        tag: u32,
+        last: bool,
         rules: &Rules,
     ) {
         assert_eq!(message.get_msg_type(), MessageType::MsgSnapshot, "a snapshot's message");
-        // raft-rs does not survive a second snapshot before the first is durable; and what is being
-        // taken here must not interleave with it. The sender tries again.
-        if self.halted || !self.capturing.is_idle() {
+        if self.halted {
             return;
         }
         self.stir(&message);
         self.heard_from_leader(&message);
         let meta = message.get_snapshot().get_metadata();
-        let mut facts = SnapshotFacts {
+        if meta.index <= self.replica.committed().0 || message.term < self.replica.term().0 {
+            // Its sender hears how far this replica is.
+            if let Err(lost) = self.replica.receive(message) {
+                self.lost = Some(lost);
+            }
+            return;
+        }
+        let facts = SnapshotFacts {
             position: Position(meta.index),
             term: Term(meta.term),
             // Known when the state is read.
@@ -464,23 +472,38 @@ impl Partition {
             members,
             origin: effects::Origin::Received,
         };
-        let from = NodeId(u32::try_from(message.from).unwrap_or(0));
-        if facts.position > self.replica.committed() && message.term >= self.replica.term().0 {
-            let bounds = rules.bounds.clone();
-            let (machine, state) = if self.witness {
-                (Machine::new(self.id, bounds), Bytes::new())
-            } else {
-                let restored =
-                    catch_unwind(AssertUnwindSafe(|| Machine::restore(self.id, bounds, &state)));
-                let Ok(Ok(machine)) = restored else { return };
-                (facts.index, facts.digest) = (machine.index(), machine.digest());
-                (machine, state)
-            };
-            self.capturing.receive(facts, machine, state, from);
+        let sender = (NodeId(u32::try_from(message.from).unwrap_or(0)), tag);
+        let bounds = rules.bounds.clone();
+        let coming = if self.witness {
+            Coming::Nothing(Box::new(Machine::new(self.id, bounds)))
+        } else {
+            Coming::State(Box::new(Reading::new(self.id, bounds)))
+        };
+        self.capturing.arrive(Arrival::new(sender, message, facts, coming, last));
+    }
+
+    /// A slice of the snapshot that `from` sends, in order from 1; whether it is the last.
+    pub fn receive_slice(&mut self, from: (NodeId, u32), number: u32, bytes: Bytes, last: bool) {
+        if !self.halted {
+            self.capturing.slice(from, number, bytes, last);
         }
-        if let Err(lost) = self.replica.receive(message) {
-            self.lost = Some(lost);
-        }
+    }
+
+    /// Bytes of a snapshot that came and wait for a turn; `None` when none comes.
+    #[must_use]
+    pub fn arriving_bytes(&self) -> Option<usize> {
+        self.capturing.is_arriving().then(|| self.capturing.waiting_bytes())
+    }
+
+    /// What the newest durable snapshot takes on disk, when it was written since the start.
+    #[must_use]
+    pub fn snapshot_bytes(&self) -> u64 {
+        self.capturing.shelf_bytes()
+    }
+
+    /// The next slice of the snapshot that was recorded in this turn is there.
+    pub fn placed(&mut self, place: effects::Place) {
+        self.capturing.placed(place);
     }
 
     /// Everything recorded up to turn `turn` is durable.
@@ -498,7 +521,15 @@ impl Partition {
         if let Some(number) = number {
             self.replica.persisted(number);
         }
-        self.capturing.durable(turn);
+        if let Some(facts) = self.capturing.durable(turn) {
+            let mut snapshot = Snapshot::default();
+            let meta = snapshot.mut_metadata();
+            (meta.index, meta.term) = (facts.position.0, facts.term.0);
+            meta.set_conf_state(facts.conf);
+            self.replica.log_mut().put_on_shelf(snapshot);
+        }
+        // Before raft's clock goes on, by which it may stand for election.
+        self.tell_applied();
         if let Some((_, commit)) = self.committing.filter(|(recorded, _)| *recorded <= turn) {
             self.committing = None;
             self.commit_durable = commit;
@@ -507,8 +538,12 @@ impl Partition {
 
     /// One unit of raft's clock.
     pub fn tick(&mut self) {
-        if !self.halted && !self.capturing.is_receiving() {
-            self.replica.tick();
+        if !self.halted {
+            // raft cannot stand before it is told that what a snapshot holds is applied: it looks
+            // for those entries.
+            if !self.capturing.is_undurable() {
+                self.replica.tick();
+            }
             self.capturing.tick();
             self.age_deferred();
             self.count_calm();
@@ -524,7 +559,7 @@ impl Partition {
 
     /// The link by which `peer` was heard has ended.
     pub fn hung_up(&mut self, peer: NodeId) {
-        if !self.halted && !self.capturing.is_receiving() {
+        if !self.halted {
             self.replica.hung_up(peer);
             self.note_hung_up(peer);
         }
@@ -584,10 +619,11 @@ impl Partition {
         self.replica.node()
     }
 
-    /// Its term, and who leads in it as far as it knows.
+    /// Its term, and who leads in it as far as it knows. Who does not belong to the group by its
+    /// own log does not know: it would ask one for ever who has left since.
     #[must_use]
     pub fn leadership(&self) -> (Term, Option<NodeId>) {
-        let mute = self.halted || self.removed;
+        let mute = self.halted || self.removed || self.is_outside();
         if mute { (self.replica.term(), None) } else { self.announced }
     }
 
@@ -598,10 +634,11 @@ impl Partition {
     }
 
     /// Whether it needs raft's clock: a group with other members does. A replica that was removed
-    /// would only ask for votes that nobody gives it.
+    /// would only ask for votes that nobody gives it; but one whose own vote may be needed has to
+    /// forget a leader that is silent, or it gives none.
     #[must_use]
     pub fn needs_ticks(&self) -> bool {
-        !self.halted && !self.removed && !self.is_alone()
+        !self.halted && !self.may_go()
     }
 
     /// Whether it was halted by a panic.
@@ -722,10 +759,14 @@ fn restore(
     partition: PartitionId,
     bounds: Bounds,
     facts: &SnapshotFacts,
-    state: &[u8],
+    state: &[Bytes],
 ) -> Option<Machine> {
-    let restored = catch_unwind(AssertUnwindSafe(|| Machine::restore(partition, bounds, state)));
-    let machine = restored.ok()?.ok()?;
+    let restored = catch_unwind(AssertUnwindSafe(|| {
+        let mut reading = Reading::new(partition, bounds);
+        state.iter().try_for_each(|slice| reading.take(slice))?;
+        reading.finish()
+    }));
+    let (machine, _) = restored.ok()?.ok()?;
     // Its digest was checked on the way.
     (machine.index() == facts.index).then_some(machine)
 }

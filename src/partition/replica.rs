@@ -131,8 +131,9 @@ impl Replica {
 
     /// One unit of raft's clock.
     pub fn tick(&mut self) {
-        if self.witness {
-            return self.tick_witness();
+        let waits = self.node.raft.state == StateRole::Follower && !self.node.raft.promotable();
+        if self.witness || waits {
+            return self.tick_quietly();
         }
         let led = self.is_leader();
         let raft = &mut self.node.raft;
@@ -147,7 +148,8 @@ impl Replica {
     }
 
     /// A leader that is not heard of any more is none, and others get the vote; no election begins.
-    fn tick_witness(&mut self) {
+    /// raft lets who does not vote follow one that is gone for ever.
+    fn tick_quietly(&mut self) {
         let (raft, ticks) = (&mut self.node.raft, self.pace.election_ticks);
         raft.election_elapsed = (raft.election_elapsed + 1).min(ticks);
         if raft.election_elapsed == ticks {
@@ -469,16 +471,6 @@ impl Replica {
         self.node.raft.lead_transferee.is_some()
     }
 
-    /// Whether some follower waits for a snapshot that is under way.
-    #[must_use]
-    pub fn sends_snapshot(&self) -> bool {
-        self.node
-            .raft
-            .prs()
-            .iter()
-            .any(|(_, progress)| progress.state == raft::ProgressState::Snapshot)
-    }
-
     /// The voter that was heard of lately and has most of the log, this one and those excepted who
     /// never lead.
     #[must_use]
@@ -738,6 +730,20 @@ mod tests {
         assert_eq!(replica.leader(), None);
         replica.receive(pre_vote(2, 3, 5)).expect("a request");
         assert_eq!(says(&mut replica), [(MessageType::MsgRequestPreVoteResponse, false)]);
+    }
+
+    #[test]
+    fn who_does_not_vote_forgets_a_leader_that_is_silent() {
+        let pace = Pace { seed: 1, election_ticks: 10, heartbeat_ticks: 1 };
+        let log = Log::new(conf_state(&[1, 2], &[3]));
+        let mut replica = Replica::new(PartitionId(1), NodeId(3), pace, log, Position(0));
+        replica.receive(heartbeat(1, 3, 4)).expect("a heartbeat");
+        let _ = says(&mut replica);
+        for tick in 0..10 {
+            assert_eq!(replica.leader(), Some(NodeId(1)), "after {tick} ticks");
+            replica.tick();
+        }
+        assert_eq!((says(&mut replica), replica.leader()), (vec![], None));
     }
 
     #[test]

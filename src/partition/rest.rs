@@ -148,12 +148,12 @@ impl Partition {
             || self.defers()
             || self.reads.waiting() > 0
             || self.committing.is_some();
-        let changes = self.removed || self.greet || self.hungry || !self.capturing.is_idle();
+        let captures = !self.capturing.is_idle() || self.capturing.is_arriving();
+        let changes = self.removed || self.greet || self.hungry || captures;
         let wishes = !self.wishes.is_empty() || self.machine.has_more();
         if self.halted || waits || changes || wishes || self.lost.is_some() {
             return false;
         }
-        let level = self.applied == self.replica.last() && self.replica.is_level();
-        level && (!self.replica.is_leader() || !self.replica.log().has_shelf())
+        self.applied == self.replica.last() && self.replica.is_level()
     }
 }

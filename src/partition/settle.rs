@@ -12,14 +12,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use raft::{
     Ready,
-    eraftpb::{Entry, EntryType, Message, MessageType, Snapshot},
+    eraftpb::{Entry, EntryType, Message, MessageType},
 };
 
 use super::{
     Fresh, HALTED, NOT_LEADER, Partition, Proposed, Rules, Waiting,
     capture::Installation,
-    effects::{Effects, Origin, Record, SnapshotFacts},
-    member::{Member, Next, Standing, Step, everyone, hand_over},
+    effects::{Departure, Effects, Origin, Record, SnapshotFacts},
+    member::{Member, Next, Standing, Step, hand_over},
     reply::{Event, Happening, Refusal},
     witness::Deferred,
 };
@@ -89,7 +89,7 @@ impl Partition {
         // What was not said yet stays unsaid: the records may rest on a state that is wrong.
         effects.records.retain(|(partition, _)| *partition != self.id);
         effects.messages.retain(|(partition, _)| *partition != self.id);
-        effects.snapshots.retain(|(partition, ..)| *partition != self.id);
+        effects.snapshots.retain(|departure| departure.partition != self.id);
         self.wishes.refuse(&Refusal::Unavailable(HALTED), &mut effects.replies);
         self.refuse_all(&Refusal::Unavailable(HALTED), &mut effects.replies);
         self.waiting.clear();
@@ -214,15 +214,23 @@ impl Partition {
         for message in self.take_deferred() {
             effects.messages.push((self.id, message));
         }
-        // A ready after that of a snapshot would count as durable before the snapshot is recorded.
-        while !self.capturing.is_recording()
-            && let Some(ready) = self.replica.ready()
-        {
+        self.read_arrival(effects);
+        while let Some(ready) = self.replica.ready() {
             self.take_ready(ready, now, effects);
         }
         self.capturing.drop_offer();
-        if let Some(recorded) = self.capturing.record(self.id, effects) {
-            self.hold(effects.turn, recorded.number, recorded.messages);
+    }
+
+    /// Goes on with a snapshot that comes; when it is whole, raft sees it.
+    fn read_arrival(&mut self, effects: &mut Effects) {
+        let Some(message) = self.capturing.read(self.id, effects) else { return };
+        let index = message.get_snapshot().get_metadata().index;
+        if index <= self.replica.committed().0 || message.term < self.replica.term().0 {
+            // The log went on meanwhile: what is offered would be taken for what it is not.
+            self.capturing.drop_offer();
+        }
+        if let Err(lost) = self.replica.receive(message) {
+            self.lost = Some(lost);
         }
     }
 
@@ -251,8 +259,9 @@ impl Partition {
         }
         if !ready.snapshot().is_empty() {
             assert!(ready.entries().is_empty(), "nothing is appended while a snapshot is offered");
-            self.install(Installation { hard, number, messages: held }, now, effects);
+            self.install(Installation { hard }, now, effects);
             self.replica.advance(ready);
+            self.hold(effects.turn, number, held);
             return;
         }
         let entries = ready.take_entries();
@@ -293,7 +302,7 @@ impl Partition {
     }
 
     fn install(&mut self, installation: Installation, now: Now, effects: &mut Effects) {
-        let (facts, machine) = self.capturing.install(installation);
+        let (facts, machine) = self.capturing.install(self.id, installation, effects);
         assert!(facts.position > self.applied, "a snapshot never goes back");
         self.committed.clear();
         self.machine.detach(Refusal::Unavailable(NOT_LEADER), &mut effects.replies);
@@ -325,7 +334,10 @@ impl Partition {
         let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
         let index = Position(message.get_snapshot().get_metadata().index);
         self.capturing.sending(to, index);
-        effects.snapshots.push((self.id, message, self.members.clone()));
+        let stateless = self.replica.log().is_witness(message.to);
+        let places = self.capturing.places_of(index).filter(|_| !stateless).unwrap_or_default();
+        let (partition, members) = (self.id, self.members.clone());
+        effects.snapshots.push(Departure { partition, message, members, places });
         self.tell(now, Happening::SendSnapshotStarted { index, to }, effects);
     }
 
@@ -348,10 +360,15 @@ impl Partition {
                 timers += self.apply_entry(&entry, effects)?;
             }
         }
+        self.tell_applied();
+        Ok(())
+    }
+
+    /// Tells raft how far this replica has applied: of a snapshot's entries, once that is durable.
+    pub(super) fn tell_applied(&mut self) {
         if !self.capturing.is_undurable() && self.applied > self.replica.told_applied() {
             self.replica.applied(self.applied);
         }
-        Ok(())
     }
 
     /// Whether the disk knows that the log is committed up to `position`; if not, it is told.
@@ -409,9 +426,7 @@ impl Partition {
         let stays = |member: &Member| self.members.iter().any(|now| now.node == member.node);
         let gone = before.into_iter().filter(|member| !stays(member)).collect();
         effects.changed.push((self.id, gone));
-        let conf = self.replica.log().members();
-        let me = u64::from(self.replica.node().0);
-        self.removed = !conf.voters.is_empty() && !everyone(conf).contains(&me);
+        self.removed = self.is_outside();
     }
 
     /// Watchers hear of each member that came, went or changed.
@@ -518,8 +533,7 @@ impl Partition {
                 members: self.members.clone(),
                 origin: Origin::Taken,
             };
-            let keep = !self.is_alone() && !self.witness;
-            self.capturing.take(facts, keep);
+            self.capturing.take(facts);
             effects.snapshot_of = Some(self.id);
         }
         let state = (!self.witness).then_some(&self.machine);
@@ -530,7 +544,7 @@ impl Partition {
     }
 
     fn finish_snapshots(&mut self, now: Now, rules: &Rules, effects: &mut Effects) {
-        if let Some((facts, kept, from)) = self.capturing.finished() {
+        if let Some((facts, from)) = self.capturing.finished() {
             let index = facts.position;
             match from {
                 Some(from) => {
@@ -539,14 +553,6 @@ impl Partition {
                     self.tell(now, Happening::SnapshotCompacted { index }, effects);
                 }
                 None => self.compact(&facts, now, rules, effects),
-            }
-            if let Some(state) = kept.filter(|_| self.replica.log().snapshot_wanted()) {
-                let mut snapshot = Snapshot { data: state, ..Snapshot::default() };
-                let meta = snapshot.mut_metadata();
-                (meta.index, meta.term) = (facts.position.0, facts.term.0);
-                meta.set_conf_state(facts.conf);
-                self.replica.log_mut().put_on_shelf(snapshot);
-                self.capturing.shelved();
             }
         }
         let ended: Vec<_> = self.capturing.ended().collect();
@@ -560,10 +566,6 @@ impl Partition {
         }
         if let Some(to) = self.capturing.overdue() {
             self.snapshot_sent(to, false);
-        }
-        let needed = self.replica.sends_snapshot();
-        if self.replica.log().has_shelf() && self.capturing.shelf_expires(needed) {
-            self.replica.log_mut().clear_shelf();
         }
     }
 

@@ -42,11 +42,12 @@ use crate::time::{LogTime, Span};
 use crate::wire::bloom::Filter;
 use crate::wire::field::{
     self, Fields, put_bytes, put_duration, put_fixed, put_message, put_text, put_timestamp,
-    put_uint, put_varint, take_delimited, take_varint,
+    put_uint, put_varint, take_varint,
 };
 
 mod read;
 
+pub use read::Reading;
 pub(super) use read::read;
 
 /// How far a snapshot has been written.

@@ -3,18 +3,26 @@
 //!
 //! A connection that is cut is dialled again and goes on where the receiver is. It has arrived when
 //! the receiver says that it has all of it; when it gives up, raft is told so and tries again with
-//! what is newest then. Absent on purpose: reading it from disk; it is in memory as raft gave it.
+//! what is newest then. The slices are read from the journal as they leave, a few at a time on a
+//! thread of the executor's pool: a segment that was used again meanwhile shows in a checksum, and
+//! is a delivery that failed. Absent on purpose: what slices hold.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::link::{Greeted, connect};
-use super::{PATIENCE, Shared, read_word, within, write_all};
+use super::{Shared, read_word, within, write_all};
 use crate::id::NodeId;
-use crate::limits::{SNAPSHOT_BYTES_PER_SECOND, SNAPSHOTS_WAITING_BYTES_MAX};
+use crate::journal::segment;
+use crate::limits::{SNAPSHOT_BYTES_PER_SECOND, SNAPSHOTS_WAITING_MAX};
+use crate::partition::effects::Place;
+use crate::runtime::tcp::Socket;
 use crate::shard::inbox::{Contact, Delivery};
 use crate::shard::outbox::SnapshotOut;
-use crate::wire::bundle;
+use crate::wire::bundle::{PIECE_HEAD_BYTES, format_of, piece_head};
 use crate::wire::hello::{Cargo, Offer, Welcome};
 
 /// What one core is to send.
@@ -22,8 +30,8 @@ use crate::wire::hello::{Cargo, Offer, Welcome};
 pub struct Sending {
     /// What waits, for each peer that a task sends to.
     waiting: BTreeMap<NodeId, VecDeque<SnapshotOut>>,
-    /// Of what waits and what is being sent.
-    bytes: usize,
+    /// What waits and what is being sent.
+    count: usize,
     rate: u64,
     /// When what was sent so far has taken its time.
     paced_to: Option<Instant>,
@@ -32,7 +40,7 @@ pub struct Sending {
 impl Default for Sending {
     fn default() -> Sending {
         let (waiting, rate) = (BTreeMap::new(), SNAPSHOT_BYTES_PER_SECOND);
-        Sending { waiting, bytes: 0, rate, paced_to: None }
+        Sending { waiting, count: 0, rate, paced_to: None }
     }
 }
 
@@ -46,19 +54,17 @@ impl Sending {
     /// Takes a snapshot; an older one of the partition that waits for the same peer is given up.
     /// `None`: there is no room. `Some(true)`: a task is to be started for this peer.
     fn add(&mut self, snapshot: SnapshotOut) -> Option<bool> {
-        let (to, partition, more) = (snapshot.to, snapshot.partition, snapshot.bytes.len());
+        let (to, partition) = (snapshot.to, snapshot.partition);
         let queue = self.waiting.get_mut(&to);
         let old = queue.and_then(|queue| queue.iter_mut().find(|old| old.partition == partition));
-        let room = SNAPSHOTS_WAITING_BYTES_MAX + old.as_ref().map_or(0, |old| old.bytes.len());
-        if self.bytes > 0 && self.bytes + more > room {
-            return None;
-        }
-        self.bytes += more;
         if let Some(old) = old {
-            self.bytes -= old.bytes.len();
             *old = snapshot;
             return Some(false);
         }
+        if self.count >= SNAPSHOTS_WAITING_MAX {
+            return None;
+        }
+        self.count += 1;
         let idle = !self.waiting.contains_key(&to);
         self.waiting.entry(to).or_default().push_back(snapshot);
         Some(idle)
@@ -73,8 +79,8 @@ impl Sending {
         next
     }
 
-    fn done(&mut self, bytes: usize) {
-        self.bytes -= bytes;
+    fn done(&mut self) {
+        self.count -= 1;
     }
 
     /// How long to wait after so many bytes, whoever sent them.
@@ -119,7 +125,7 @@ async fn send_all(shared: Shared, to: NodeId) {
                 Delivery::Failed
             }
         };
-        peers.sending.done(snapshot.bytes.len());
+        peers.sending.done();
         peers.heard.sent.push((snapshot.partition, snapshot.to, delivery));
         peers.ring();
     }
@@ -129,8 +135,8 @@ async fn send(shared: &Shared, snapshot: &SnapshotOut) -> Result<(), String> {
     let offer = Offer {
         partition: snapshot.partition,
         position: snapshot.position,
-        bytes: snapshot.bytes.len() as u64,
-        checksum: crc32c::crc32c(&snapshot.bytes),
+        bytes: snapshot.bytes(),
+        checksum: snapshot.tag(),
     };
     let (mut failures, mut furthest) = (0, 0);
     loop {
@@ -159,25 +165,19 @@ async fn attempt(
     let shard = snapshot.shard;
     let greeted = connect(shared, contact, shard, Cargo::Snapshot(offer)).await?;
     let Greeted { mut socket, offset, shards, formats, .. } = greeted;
-    if !bundle::format_of(&snapshot.bytes).is_some_and(|format| formats.has(format)) {
+    if !format_of(&snapshot.head).is_some_and(|format| formats.has(format)) {
         return Err("it came back with another program".to_owned());
     }
     if shard.0 >= shards {
         return Err(format!("it has {shards} shards, shard {shard} was wanted"));
     }
     *reached = offset;
-    let offset = usize::try_from(offset).map_err(|_| "it has more than there is".to_owned())?;
-    let rest = snapshot.bytes.get(offset..).ok_or("it has more than there is")?;
     if offset > 0 {
         let (node, partition) = (snapshot.to.0, snapshot.partition.0);
         tracing::info!(node, partition, offset, "a snapshot goes on where it was cut");
     }
-    for piece in rest.chunks(PIECE_BYTES) {
-        within(SILENCE, write_all(&mut socket, piece)).await?;
-        let wait = shared.borrow_mut().sending.pace(piece.len(), Instant::now());
-        glommio::timer::sleep(wait).await;
-    }
-    let (head, body) = within(PATIENCE, read_word(&mut socket)).await?;
+    send_pieces(shared, snapshot, offset, &mut socket).await?;
+    let (head, body) = within(SILENCE, read_word(&mut socket)).await?;
     match Welcome::decode(&head, &body) {
         Ok(Welcome::Come { offset, .. }) if offset == offer.bytes => Ok(()),
         Ok(Welcome::Refused(reason)) => Err(reason),
@@ -185,9 +185,67 @@ async fn attempt(
     }
 }
 
+/// Sends the pieces from `offset` on, which is where one begins.
+async fn send_pieces(
+    shared: &Shared,
+    snapshot: &SnapshotOut,
+    offset: u64,
+    socket: &mut Socket,
+) -> Result<(), String> {
+    let journal = shared.borrow().journal.clone();
+    let mut at = (PIECE_HEAD_BYTES + snapshot.head.len()) as u64;
+    if offset == 0 {
+        let head = u32::try_from(snapshot.head.len()).map_err(|_| "its head is too large")?;
+        let before = piece_head(head, crc32c::crc32c(&snapshot.head));
+        within(SILENCE, write_all(socket, &before)).await?;
+        within(SILENCE, write_all(socket, &snapshot.head)).await?;
+    } else if offset < at {
+        return Err(NO_PIECE.to_owned());
+    }
+    for place in snapshot.places.iter().copied() {
+        let end = at + PIECE_HEAD_BYTES as u64 + u64::from(place.bytes);
+        if at < offset && end > offset {
+            return Err(NO_PIECE.to_owned());
+        }
+        if at >= offset {
+            let journal = journal.clone();
+            let read = move || read_slice(&journal, place);
+            let slice = glommio::executor().spawn_blocking(read).await?;
+            within(SILENCE, write_all(socket, &piece_head(place.bytes, place.checksum))).await?;
+            send_slice(shared, &slice, socket).await?;
+        }
+        at = end;
+    }
+    if at < offset { Err(NO_PIECE.to_owned()) } else { Ok(()) }
+}
+
+async fn send_slice(shared: &Shared, slice: &[u8], socket: &mut Socket) -> Result<(), String> {
+    for part in slice.chunks(PART_BYTES) {
+        within(SILENCE, write_all(socket, part)).await?;
+        let wait = shared.borrow_mut().sending.pace(part.len(), Instant::now());
+        glommio::timer::sleep(wait).await;
+    }
+    Ok(())
+}
+
+/// A slice as the journal has it. Blocks.
+fn read_slice(journal: &Path, place: Place) -> Result<Vec<u8>, String> {
+    let name = segment::name(place.segment);
+    let about = |error: std::io::Error| format!("{name} cannot be read: {error}");
+    let file = File::open(journal.join(&name)).map_err(about)?;
+    let mut slice = vec![0; place.bytes as usize];
+    file.read_exact_at(&mut slice, place.offset).map_err(about)?;
+    if crc32c::crc32c(&slice) != place.checksum {
+        return Err(format!("{name} has no slice at {} any more", place.offset));
+    }
+    Ok(slice)
+}
+
+const NO_PIECE: &str = "it has what is no piece";
+
 /// Connections in a row that bring a snapshot no further.
 const ATTEMPTS: usize = 5;
-const PIECE_BYTES: usize = 64 << 10;
+const PART_BYTES: usize = 64 << 10;
 const PAUSE: Duration = Duration::from_millis(200);
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -196,41 +254,60 @@ mod tests {
     use super::*;
     use crate::id::{PartitionId, Position, ShardId};
 
-    fn snapshot(to: u32, partition: u32, position: u64, bytes: usize) -> SnapshotOut {
+    fn snapshot(to: u32, partition: u32, position: u64) -> SnapshotOut {
         SnapshotOut {
             to: NodeId(to),
             shard: ShardId(0),
             partition: PartitionId(partition),
             position: Position(position),
-            bytes: vec![0; bytes].into(),
+            head: vec![0; 10].into(),
+            places: [].into(),
         }
     }
 
     #[test]
     fn each_peer_has_a_queue_and_the_newest_of_a_partition_counts() {
         let mut sending = Sending::default();
-        assert_eq!(sending.add(snapshot(2, 1, 10, 100)), Some(true));
-        assert_eq!(sending.add(snapshot(3, 1, 10, 100)), Some(true), "nobody waits for a peer");
-        assert_eq!(sending.add(snapshot(2, 1, 20, 50)), Some(false));
-        assert_eq!(sending.add(snapshot(2, 4, 5, 7)), Some(false));
-        assert_eq!(sending.bytes, 157);
+        assert_eq!(sending.add(snapshot(2, 1, 10)), Some(true));
+        assert_eq!(sending.add(snapshot(3, 1, 10)), Some(true), "nobody waits for a peer");
+        assert_eq!(sending.add(snapshot(2, 1, 20)), Some(false));
+        assert_eq!(sending.add(snapshot(2, 4, 5)), Some(false));
+        assert_eq!(sending.count, 3);
         let next = sending.next(NodeId(2)).expect("it waits");
         assert_eq!((next.partition, next.position), (PartitionId(1), Position(20)));
         assert_eq!(sending.next(NodeId(2)).expect("it waits").partition, PartitionId(4));
         assert!(sending.next(NodeId(2)).is_none());
-        sending.done(57);
-        assert_eq!(sending.add(snapshot(2, 1, 30, 1)), Some(true), "its task has ended");
-        assert_eq!(sending.bytes, 101);
+        sending.done();
+        assert_eq!(sending.add(snapshot(2, 1, 30)), Some(true), "its task has ended");
+        assert_eq!(sending.count, 3);
     }
 
     #[test]
     fn what_waits_is_bounded() {
-        let bytes = SNAPSHOTS_WAITING_BYTES_MAX - 10;
-        let mut sending = Sending { bytes, ..Sending::default() };
-        assert_eq!(sending.add(snapshot(2, 1, 1, 11)), None);
-        assert_eq!(sending.add(snapshot(2, 1, 1, 10)), Some(true));
-        assert_eq!(sending.add(snapshot(2, 1, 2, 10)), Some(false), "it takes the other's room");
-        assert_eq!(sending.add(snapshot(3, 1, 2, 1)), None);
+        let mut sending = Sending::default();
+        for partition in 1..=SNAPSHOTS_WAITING_MAX as u32 {
+            assert!(sending.add(snapshot(2, partition, 1)).is_some());
+        }
+        assert_eq!(sending.add(snapshot(3, 1, 1)), None);
+        assert_eq!(sending.add(snapshot(2, 1, 2)), Some(false), "it takes the other's room");
+    }
+
+    #[test]
+    fn a_slice_is_read_back_or_missed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut bytes = vec![7; 100];
+        bytes.extend_from_slice(b"slice");
+        std::fs::write(dir.path().join(segment::name(3)), &bytes).expect("a file");
+        let checksum = crc32c::crc32c(b"slice");
+        let place = Place { segment: 3, offset: 100, bytes: 5, checksum };
+        assert_eq!(read_slice(dir.path(), place).expect("it is there"), b"slice");
+        for wrong in [
+            Place { offset: 99, ..place },
+            Place { offset: 101, ..place },
+            Place { segment: 4, ..place },
+        ] {
+            assert!(read_slice(dir.path(), wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

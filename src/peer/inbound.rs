@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use glommio::net::TcpListener;
 
 use super::frames::Frames;
@@ -18,21 +18,25 @@ use super::known::{self, Presence, Word};
 use super::{PATIENCE, Shared, read_body, read_exact, within, write_all};
 use crate::id::{NodeId, PartitionId, ShardId};
 use crate::limits::{
-    PEER_GREETINGS_MAX, PEER_LINKS_MAX, SNAPSHOT_BYTES_MAX, SNAPSHOTS_IN_PARTS_BYTES_MAX,
+    PEER_GREETINGS_MAX, PEER_LINKS_MAX, SNAPSHOT_BYTES_MAX, SNAPSHOT_UNREAD_BYTES_MAX,
     SNAPSHOTS_IN_PARTS_MAX,
 };
 use crate::runtime::tcp::Socket;
 use crate::shard::inbox::LinkNews;
+use crate::wire::bundle::{PIECE_HEAD_BYTES, Piece, read_piece_head};
 use crate::wire::hello::{Cargo, HEAD_BYTES, Hello, Offer, Welcome};
 
 /// Snapshots that have come in part.
 pub type Partials = BTreeMap<(NodeId, PartitionId), Partial>;
 
-/// What has come of a snapshot.
+/// How much of a snapshot has come. What has is with the shard.
 #[derive(Debug)]
 pub struct Partial {
     offer: Offer,
-    bytes: BytesMut,
+    /// Whole pieces, with what stands before each.
+    bytes: u64,
+    /// How many they are.
+    pieces: u32,
     /// When its last octets came, or it was begun.
     at: Instant,
     /// The connection that fills it; another one that comes takes it over.
@@ -331,8 +335,7 @@ async fn take_snapshot(
         LinkNews { node: from, address, snapshot, up, api_port: 0, format: 0 }
     };
     shared.borrow_mut().note(news(Some(0)));
-    let filled = fill(shared, key, number, offset, &mut socket).await;
-    if let Err(reason) = filled.and_then(|()| finish(shared, key, number, offer)) {
+    if let Err(reason) = fill(shared, key, number, offset, &mut socket).await {
         let mut peers = shared.borrow_mut();
         if let Ok(partial) = own(&mut peers.partials, key, number) {
             (partial.filled_by, partial.at) = (None, Instant::now());
@@ -340,6 +343,8 @@ async fn take_snapshot(
         peers.note(news(None));
         return Err(reason);
     }
+    // raft sends what follows, which finds its place only behind what was taken.
+    let _ = within(TAKING, until_snapshots_taken(shared)).await;
     let all = come(shared, offer.bytes).encode();
     within(PATIENCE, write_all(&mut socket, &all)).await
 }
@@ -354,30 +359,11 @@ fn own(
     partial.ok_or_else(|| "another one took its place".to_owned())
 }
 
-/// Hands a snapshot that has come whole to the shard.
-fn finish(
-    shared: &Shared,
-    key: (NodeId, PartitionId),
-    number: u64,
-    offer: Offer,
-) -> Result<(), String> {
-    let mut peers = shared.borrow_mut();
-    own(&mut peers.partials, key, number)?;
-    let partial = peers.partials.remove(&key).expect("it was just seen");
-    let bytes = partial.bytes.freeze();
-    if crc32c::crc32c(&bytes) != offer.checksum {
-        return Err("it was changed on the way".to_owned());
-    }
-    peers.heard.snapshots.push((key.0, bytes));
-    peers.ring();
-    Ok(())
-}
-
 /// Makes room for a snapshot, or finds what came of it before a cut: the connection's number and
 /// how much is there.
 fn begin(shared: &Shared, key: (NodeId, PartitionId), offer: Offer) -> Result<(u64, u64), String> {
     let mut peers = shared.borrow_mut();
-    if offer.bytes == 0 || offer.bytes > SNAPSHOT_BYTES_MAX as u64 {
+    if offer.bytes == 0 || offer.bytes > SNAPSHOT_BYTES_MAX {
         return Err(format!("a snapshot of {} bytes is not taken", offer.bytes));
     }
     let now = Instant::now();
@@ -386,16 +372,12 @@ fn begin(shared: &Shared, key: (NodeId, PartitionId), offer: Offer) -> Result<(u
     partials.retain(|_, partial| partial.filled_by.is_some() || now - partial.at < KEEP_PARTIAL);
     if let Some(partial) = partials.get_mut(&key).filter(|partial| partial.offer == offer) {
         partial.filled_by = Some(number);
-        return Ok((number, partial.bytes.len() as u64));
+        return Ok((number, partial.bytes));
     }
-    let others = partials.iter().filter(|(other, _)| **other != key);
-    let (count, bytes) =
-        others.fold((0, 0), |(count, bytes), (_, other)| (count + 1, bytes + other.offer.bytes));
-    let full = bytes + offer.bytes > SNAPSHOTS_IN_PARTS_BYTES_MAX as u64;
-    if count >= SNAPSHOTS_IN_PARTS_MAX || full {
+    if partials.keys().filter(|other| **other != key).count() >= SNAPSHOTS_IN_PARTS_MAX {
         return Err("too many snapshots are on their way here".to_owned());
     }
-    let partial = Partial { offer, bytes: BytesMut::new(), at: now, filled_by: Some(number) };
+    let partial = Partial { offer, bytes: 0, pieces: 0, at: now, filled_by: Some(number) };
     partials.insert(key, partial);
     Ok((number, 0))
 }
@@ -408,28 +390,71 @@ async fn fill(
     socket: &mut Socket,
 ) -> Result<(), String> {
     within(PATIENCE, write_all(socket, &come(shared, offset).encode())).await?;
-    let mut piece = vec![0; READ_BYTES];
     loop {
         let left = {
             let mut peers = shared.borrow_mut();
             let partial = own(&mut peers.partials, key, number)?;
-            partial.offer.bytes as usize - partial.bytes.len()
+            let left = partial.offer.bytes - partial.bytes;
+            if left == 0 {
+                peers.partials.remove(&key);
+                return Ok(());
+            }
+            left
         };
-        if left == 0 {
-            return Ok(());
-        }
-        let room = left.min(READ_BYTES);
-        let read = within(SILENCE, async {
-            let read = poll_fn(|context| socket.poll_read(context, &mut piece[..room])).await;
-            read.map_err(|error| error.to_string())
-        });
-        let octets = read.await?;
-        if octets == 0 {
-            return Err("it hung up".to_owned());
-        }
-        let mut peers = shared.borrow_mut();
-        own(&mut peers.partials, key, number)?.bytes.extend_from_slice(&piece[..octets]);
+        until_room_for_snapshots(shared).await;
+        let bytes = read_piece(socket, left).await?;
+        let peers = &mut *shared.borrow_mut();
+        let partial = own(&mut peers.partials, key, number)?;
+        partial.bytes += (PIECE_HEAD_BYTES + bytes.len()) as u64;
+        let (tag, last) = (partial.offer.checksum, partial.bytes == partial.offer.bytes);
+        let piece = Piece { partition: key.1, tag, number: partial.pieces, last, bytes };
+        partial.pieces += 1;
+        peers.heard.snapshot_bytes += piece.bytes.len();
+        peers.heard.snapshots.push((key.0, piece));
+        peers.ring();
     }
+}
+
+/// The next piece, of no more than `left` bytes with what stands before it.
+async fn read_piece(socket: &mut Socket, left: u64) -> Result<Bytes, String> {
+    let mut head = [0; PIECE_HEAD_BYTES];
+    within(SILENCE, read_exact(socket, &mut head)).await?;
+    let read = read_piece_head(head).map_err(|_| "a piece is too large".to_owned());
+    let (length, checksum) = read?;
+    if (PIECE_HEAD_BYTES + length) as u64 > left {
+        return Err("it is more than was offered".to_owned());
+    }
+    let mut bytes = vec![0; length];
+    for part in bytes.chunks_mut(READ_BYTES) {
+        within(SILENCE, read_exact(socket, part)).await?;
+    }
+    if crc32c::crc32c(&bytes) != checksum {
+        return Err("it was changed on the way".to_owned());
+    }
+    Ok(bytes.into())
+}
+
+/// Waits while the shard has more than enough of snapshots to take.
+async fn until_room_for_snapshots(shared: &Shared) {
+    until_fewer_bytes_wait(shared, SNAPSHOT_UNREAD_BYTES_MAX).await;
+}
+
+/// Waits until the shard has taken all that came of snapshots.
+async fn until_snapshots_taken(shared: &Shared) -> Result<(), String> {
+    until_fewer_bytes_wait(shared, 1).await;
+    Ok(())
+}
+
+async fn until_fewer_bytes_wait(shared: &Shared, most: usize) {
+    poll_fn(|context| {
+        let mut peers = shared.borrow_mut();
+        if peers.snapshot_bytes_unread() < most {
+            return Poll::Ready(());
+        }
+        peers.snapshots_full.push(context.waker().clone());
+        Poll::Pending
+    })
+    .await;
 }
 
 const STRANGE: &str = "it does not speak our protocol";
@@ -437,5 +462,7 @@ const TOO_MUCH: &str = "a bundle of";
 const READ_BYTES: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_millis(50);
 const SILENCE: Duration = Duration::from_secs(10);
+/// How long the shard may take to take what is left of a snapshot; the sender waits longer.
+const TAKING: Duration = Duration::from_secs(5);
 /// How long a snapshot that was cut waits for its rest.
 const KEEP_PARTIAL: Duration = Duration::from_secs(60);

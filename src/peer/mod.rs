@@ -23,6 +23,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -32,12 +33,13 @@ use bytes::Bytes;
 use futures_lite::FutureExt;
 
 use crate::id::{Mark, NodeId, PartitionId, ShardId};
-use crate::limits::PEER_UNREAD_BYTES_MAX;
+use crate::limits::{PEER_UNREAD_BYTES_MAX, SNAPSHOT_UNREAD_BYTES_MAX};
 use crate::peer::known::Known;
 use crate::prng::Prng;
 use crate::runtime::tcp::Socket;
 use crate::shard::inbox::{Contact, Delivery, Inbox, LinkNews};
 use crate::time::Span;
+use crate::wire::bundle::Piece;
 use crate::wire::hello::{self, HEAD_BYTES, Hello, Speaker};
 
 pub use bulk::send_snapshot;
@@ -59,6 +61,8 @@ pub struct Peers {
     book: BTreeMap<NodeId, Contact>,
     links: BTreeMap<(NodeId, ShardId), link::Shared>,
     sending: bulk::Sending,
+    /// Where this core's journal is, from which snapshots are read.
+    journal: PathBuf,
     inbound: inbound::Links,
     partials: inbound::Partials,
     /// What links read into, one after the other.
@@ -68,6 +72,10 @@ pub struct Peers {
     bell: Option<Waker>,
     /// Readers that wait until the shard has taken what came.
     full: Vec<Waker>,
+    /// Bytes of snapshots that the shard holds and has not taken.
+    snapshot_bytes_waiting: usize,
+    /// Readers of snapshots that wait until it has.
+    snapshots_full: Vec<Waker>,
     /// Greetings for other cores.
     leaving: Vec<(ShardId, Box<Hello>, OwnedFd)>,
 }
@@ -80,7 +88,8 @@ pub type Shared = Rc<RefCell<Peers>>;
 struct Heard {
     bundles: Vec<(NodeId, Bytes)>,
     bytes: usize,
-    snapshots: Vec<(NodeId, Bytes)>,
+    snapshots: Vec<(NodeId, Piece)>,
+    snapshot_bytes: usize,
     lost: Vec<NodeId>,
     hung_up: Vec<NodeId>,
     sent: Vec<(PartitionId, NodeId, Delivery)>,
@@ -90,7 +99,12 @@ struct Heard {
 impl Peers {
     /// No links yet.
     #[must_use]
-    pub fn new(here: Speaker, shard: ShardId, known: Arc<Known>, prng: Prng) -> Peers {
+    pub fn new(
+        (here, shard): (Speaker, ShardId),
+        known: Arc<Known>,
+        journal: PathBuf,
+        prng: Prng,
+    ) -> Peers {
         Peers {
             here,
             shard,
@@ -99,6 +113,7 @@ impl Peers {
             durable: Mark(0),
             told_all: Default::default(),
             prng,
+            journal,
             book: BTreeMap::new(),
             links: BTreeMap::new(),
             sending: bulk::Sending::default(),
@@ -108,6 +123,8 @@ impl Peers {
             heard: Heard::default(),
             bell: None,
             full: Vec::new(),
+            snapshot_bytes_waiting: 0,
+            snapshots_full: Vec::new(),
             leaving: Vec::new(),
         }
     }
@@ -164,6 +181,7 @@ impl Peers {
     pub fn gather(&mut self, inbox: &mut Inbox) {
         inbox.bundles.append(&mut self.heard.bundles);
         inbox.snapshots.append(&mut self.heard.snapshots);
+        self.snapshot_bytes_waiting += std::mem::take(&mut self.heard.snapshot_bytes);
         inbox.lost.append(&mut self.heard.lost);
         inbox.hung_up.append(&mut self.heard.hung_up);
         inbox.sent.append(&mut self.heard.sent);
@@ -171,6 +189,17 @@ impl Peers {
         self.heard.bytes = 0;
         for reader in self.full.drain(..) {
             reader.wake();
+        }
+    }
+
+    /// So many bytes of snapshots are still to be taken by the shard.
+    pub fn wait_for_snapshots(&mut self, bytes: usize) {
+        self.snapshot_bytes_waiting = bytes;
+        // Few at once; each looks again.
+        if bytes < SNAPSHOT_UNREAD_BYTES_MAX {
+            for reader in self.snapshots_full.drain(..) {
+                reader.wake();
+            }
         }
     }
 
@@ -203,6 +232,10 @@ impl Peers {
 
     fn is_full(&self) -> bool {
         self.heard.bytes >= PEER_UNREAD_BYTES_MAX
+    }
+
+    fn snapshot_bytes_unread(&self) -> usize {
+        self.snapshot_bytes_waiting + self.heard.snapshot_bytes
     }
 
     /// The peer is there: who waits to dial it again need not.

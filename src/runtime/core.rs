@@ -84,7 +84,9 @@ impl Core {
     }
 
     async fn serve(mut self) -> Result<(), Fatal> {
-        let mut peers = Peers::new(self.speaker, self.shard, self.known.clone(), self.prng.fork(3));
+        let directory = disk::shard_directory(&self.config.data_dir, self.shard);
+        let here = (self.speaker, self.shard);
+        let mut peers = Peers::new(here, self.known.clone(), directory.clone(), self.prng.fork(3));
         peers.limit_snapshots(self.config.snapshot_rate);
         let peers = Rc::new(RefCell::new(peers));
         let port = self.peer_socket.take().map(|socket| {
@@ -93,7 +95,6 @@ impl Core {
         });
         let recovered = self.recover()?;
         peers.borrow_mut().found(recovered.resume.kept());
-        let directory = disk::shard_directory(&self.config.data_dir, self.shard);
         let (mut disk, disk_bell) = Disk::open(&directory, self.layout()).map_err(disk_fault)?;
         disk.limit_writes(self.config.writes_in_flight);
         let place = directory.display();
@@ -228,6 +229,7 @@ impl Core {
             snapshot_entries: config.snapshot_entries,
             snapshot_bytes: config.snapshot_bytes as usize,
             retain_entries: config.retain_entries,
+            writes_in_flight: config.writes_in_flight.into(),
             state_bytes_max: cluster.partition_memory_bytes as usize,
             bounds: Bounds {
                 session_timeout_default: cluster.session_default,

@@ -308,19 +308,16 @@ fn open_all(gates: Vec<Sender<()>>) {
     }
 }
 
+/// A core that is not pinned sleeps at once, whatever it was told to spin: the executor sees to it.
 fn spawn(core: core::Core, placement: Placement) -> Result<ExecutorJoinHandle<()>, Fatal> {
+    let spin = Duration::from_nanos(core.config.spin.0);
     LocalExecutorBuilder::new(placement)
         .name(&format!("shard-{}", core.shard))
         .io_memory(EXECUTOR_MEMORY_BYTES)
-        .spin_before_park(SPIN)
+        .spin_before_park(spin)
         .spawn(move || core.run())
         .map_err(|error| Fatal::Core(format!("no executor can be started: {error}")))
 }
-
-/// How long a pinned core looks for work before it sleeps; one that is not pinned sleeps at once. A
-/// lone command takes 192 us instead of 222 at a quarter more CPU; 50 and 100 us gain nothing more
-/// and cost 50 and 80 % (tuning/runs/2026-11-21-vm-2-epyc). At 256 in flight it is 5 % of CPU.
-const SPIN: Duration = Duration::from_micros(20);
 
 /// The executor's own buffers for files, which this program writes by a ring of its own.
 const EXECUTOR_MEMORY_BYTES: usize = 256 << 10;

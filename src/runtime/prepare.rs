@@ -34,7 +34,7 @@ use std::{
         net::UnixStream as Socket,
     },
     path::{Path, PathBuf},
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -170,12 +170,7 @@ impl Bench {
         (0..CpuSet::MAX_CPU).for_each(|core| anywhere.set(core));
         let _ = sched_setaffinity(None, &anywhere);
         loop {
-            let job = if self.opening.is_empty() {
-                todo.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                todo.recv_timeout(AGAIN)
-            };
-            match job {
+            match self.next_job(todo) {
                 Ok(Job::Open { sequence, header }) => self.opening.push_back((sequence, header)),
                 Ok(Job::Recycle { sequence }) => {
                     if let Err(error) = self.recycle(sequence) {
@@ -188,10 +183,23 @@ impl Bench {
             if let Err(error) = self.open_all() {
                 return self.tell(Done::Failed(error));
             }
-            if self.opening.is_empty() && !self.reserve {
-                self.reserve = self.make_reserve().is_ok();
+        }
+    }
+
+    /// Waits for something to do. The reserve is made when nothing is: a segment that is asked for
+    /// may be the last that the disk has room for.
+    fn next_job(&mut self, todo: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+        if !self.opening.is_empty() {
+            return todo.recv_timeout(AGAIN);
+        }
+        if !self.reserve {
+            match todo.try_recv() {
+                Ok(job) => return Ok(job),
+                Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) => self.reserve = self.make_reserve().is_ok(),
             }
         }
+        todo.recv().map_err(|_| RecvTimeoutError::Disconnected)
     }
 
     /// Opens what is wanted, in order, until the disk is full.

@@ -257,6 +257,7 @@ impl Pump {
         for snapshot in outbox.snapshots.drain(..) {
             peer::send_snapshot(&self.peers, snapshot);
         }
+        self.peers.borrow_mut().wait_for_snapshots(outbox.snapshot_bytes_waiting);
         for (to, hello, fd) in self.peers.borrow_mut().leaving() {
             self.mesh.send(to, Parcel::Link(hello, fd));
         }

@@ -13,6 +13,7 @@ use crate::journal::Aligned;
 pub use crate::partition::member::{Change, Member, Role};
 use crate::partition::reply::Replies;
 use crate::time::{Instant, Span};
+use crate::wire::bundle::Piece;
 
 /// What happened since the last turn.
 #[derive(Default, Debug)]
@@ -27,8 +28,8 @@ pub struct Inbox {
     /// From peers: what one shard of another node had to say in one of its turns
     /// (`wire/bundle.rs`).
     pub bundles: Vec<(NodeId, Bytes)>,
-    /// Whole snapshots from peers, received on their own stream.
-    pub snapshots: Vec<(NodeId, Bytes)>,
+    /// Snapshots from peers, each on its own stream: its pieces in order.
+    pub snapshots: Vec<(NodeId, Piece)>,
     /// Peers whose link is down or who could not be given something; raft must be told.
     pub lost: Vec<NodeId>,
     /// Peers whose link to here ended, after what it brought: a leader among them is not waited

@@ -4,7 +4,7 @@
 //! way back they are copied out of the segments, which would stay in memory whole for one entry.
 //! Absent on purpose: blocks and marks, which are the journal's.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState};
 
 use crate::{
@@ -12,13 +12,13 @@ use crate::{
     journal::{self, Founding, Journal, Tail},
     partition::{
         self,
-        effects::{Origin, Record, SnapshotFacts},
+        effects::{Origin, Place, Record, SnapshotFacts},
         member::{Group, Member, Role},
     },
 };
 
-/// Writes one record of `partition`.
-pub fn write(journal: &mut Journal, partition: PartitionId, record: &Record) {
+/// Writes one record of `partition`; where it lies when it is a slice of a snapshot.
+pub fn write(journal: &mut Journal, partition: PartitionId, record: &Record) -> Option<Place> {
     match record {
         Record::Entries(entries) => {
             let first = entries.first().expect("a record of entries has one");
@@ -38,9 +38,14 @@ pub fn write(journal: &mut Journal, partition: PartitionId, record: &Record) {
             journal.state(partition, state, None);
         }
         Record::SnapshotBegin(position) => journal.snapshot_begin(partition, *position),
-        Record::SnapshotSlice(bytes) => journal.snapshot_chunk(partition, bytes),
+        Record::SnapshotSlice(slice) => {
+            let (segment, offset) = journal.snapshot_chunk(partition, slice);
+            let bytes = u32::try_from(slice.len()).expect("a slice is small");
+            return Some(Place { segment, offset, bytes, checksum: crc32c::crc32c(slice) });
+        }
         Record::SnapshotEnd(facts) => journal.snapshot_end(partition, &meta(facts)),
     }
+    None
 }
 
 /// What a partition starts from, out of what the journal found; `None` when it is not what this
@@ -54,7 +59,7 @@ pub fn read(tail: Tail) -> Option<partition::Recovered> {
         ..HardState::default()
     };
     let snapshot = match tail.snapshot {
-        Some(snapshot) => Some((facts(&snapshot.meta)?, joined(&snapshot.chunks))),
+        Some(snapshot) => Some((facts(&snapshot.meta)?, snapshot.chunks)),
         None => None,
     };
     let positions = tail.first.0..;
@@ -144,12 +149,4 @@ fn facts(meta: &journal::SnapshotMeta) -> Option<SnapshotFacts> {
             journal::Origin::Installed => Origin::Received,
         },
     })
-}
-
-fn joined(chunks: &[Bytes]) -> Bytes {
-    let mut whole = BytesMut::with_capacity(chunks.iter().map(Bytes::len).sum());
-    for chunk in chunks {
-        whole.extend_from_slice(chunk);
-    }
-    whole.freeze()
 }

@@ -46,7 +46,6 @@ pub use stats::Stats;
 use crate::{
     id::{Mark, NodeId, PartitionId, ShardId, Ticket},
     journal::{self, Journal, Owner},
-    limits::WRITES_IN_FLIGHT_MAX,
     partition::{Partition, Rules, effects::Effects},
     shard::{
         admit::Admit, errand::Errands, forward::Forward, inbox::Inbox, letters::Letters,
@@ -90,6 +89,8 @@ pub struct Shard {
     dropped: Vec<(PartitionId, NodeId)>,
     /// Partitions whose snapshot goes on when a turn has bytes for it.
     hungry: Vec<PartitionId>,
+    /// Partitions to which a peer sends a snapshot.
+    arriving: Vec<PartitionId>,
     segments_seen: usize,
     /// How many shards each peer has, once it said so.
     peer_shards: BTreeMap<NodeId, u16>,
@@ -104,10 +105,11 @@ pub struct Shard {
     stats: Stats,
 }
 
-/// The records of one turn.
+/// The records of a turn, or of several that one block holds.
 #[derive(Debug)]
 struct Recorded {
     mark: Mark,
+    /// The last of them.
     turn: u64,
     partitions: Vec<PartitionId>,
 }
@@ -163,6 +165,7 @@ impl Shard {
             next_tick: None,
             dropped: Vec::new(),
             hungry: Vec::new(),
+            arriving: Vec::new(),
             segments_seen: 0,
             peer_shards: BTreeMap::new(),
             peer_formats: BTreeMap::new(),
@@ -221,15 +224,19 @@ impl Shard {
         std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
     }
 
-    /// What this turn may write of snapshots: nothing while the disk has turns enough to write, so
+    /// What this turn may write of snapshots: nothing while the disk has blocks enough to write, so
     /// that a snapshot goes no faster than the disk and does not fill the memory.
     fn snapshot_budget_bytes(&self) -> usize {
         let begins = self.effects.snapshot_of.is_none();
         if begins && self.admit.is_disk_full() && !self.snapshots_fit() {
             return 0;
         }
-        let busy = self.recorded.len() >= WRITES_IN_FLIGHT_MAX;
-        if busy { 0 } else { self.settings.snapshot_turn_bytes }
+        if self.is_disk_busy() { 0 } else { self.settings.snapshot_turn_bytes }
+    }
+
+    /// Whether the disk has as many blocks as it writes at a time.
+    fn is_disk_busy(&self) -> bool {
+        self.journal.blocks_under_way() >= self.settings.writes_in_flight
     }
 
     /// Deadlines that passed, and raft's clock.
@@ -313,7 +320,11 @@ impl Shard {
 
     /// The oldest segment is recycled when those who need it have a newer snapshot.
     fn free_oldest_segment(&mut self) {
-        let many = self.journal.segments() > self.settings.segments_soft;
+        // A large snapshot, the next one and the log between them take segments of their own: to
+        // take one more because of those would never end.
+        let state = self.roster.iter().map(|living| living.partition.snapshot_bytes());
+        let needed = 3 * state.sum::<u64>() / self.settings.layout.segment_bytes as u64;
+        let many = self.journal.segments() > self.settings.segments_soft + needed as usize;
         if !many && !self.could_free_disk() {
             return;
         }

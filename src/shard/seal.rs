@@ -3,13 +3,17 @@
 //! The records of all partitions go to the journal in the order in which they were settled and are
 //! sealed together; all messages to one peer shard become one bundle. Callers who were promised
 //! something durable are answered when the mark that covers it comes back.
+//!
+//! While the disk has as many blocks as it writes at a time, what is recorded gathers in one: a
+//! block more would only queue, and of a follower, to which a bundle comes for each of its leader's
+//! turns, thousands would on a disk that is slow. The turn that hears of a write's end seals it.
 
 use super::{Recorded, Shard, ledger, outbox::Outbox, outbox::SnapshotOut, route};
 use crate::{
     id::{Mark, NodeId, Position, ShardId},
     journal::Order,
     limits::BUNDLE_BYTES_MAX,
-    partition::{Partition, member, reply::Happening},
+    partition::{Partition, effects::Departure, member, reply::Happening},
     time::Now,
     wire::bundle,
 };
@@ -51,14 +55,22 @@ impl Shard {
     fn seal_records(&mut self, outbox: &mut Outbox) {
         let mut partitions = self.recorded_spare.pop().unwrap_or_default();
         for (partition, record) in &self.effects.records {
-            ledger::write(&mut self.journal, *partition, record);
+            if let Some(place) = ledger::write(&mut self.journal, *partition, record)
+                && let Some(living) = self.roster.get_mut(*partition)
+            {
+                living.partition.placed(place);
+            }
             if partitions.last() != Some(partition) {
                 partitions.push(*partition);
             }
         }
         self.effects.records.clear();
         let before = outbox.orders.len();
-        let mark = self.journal.seal(&mut outbox.orders);
+        let mark = if self.is_disk_busy() {
+            self.journal.gather(&mut outbox.orders)
+        } else {
+            self.journal.seal(&mut outbox.orders)
+        };
         for order in &outbox.orders[before..] {
             if let Order::Write(block) = order {
                 self.stats.blocks += 1;
@@ -68,7 +80,16 @@ impl Shard {
         if partitions.is_empty() {
             self.recorded_spare.push(partitions);
         } else {
-            self.recorded.push_back(Recorded { mark, turn: self.turn, partitions });
+            match self.recorded.back_mut().filter(|last| last.mark == mark) {
+                Some(last) => {
+                    last.turn = self.turn;
+                    last.partitions.append(&mut partitions);
+                    last.partitions.sort_unstable();
+                    last.partitions.dedup();
+                    self.recorded_spare.push(partitions);
+                }
+                None => self.recorded.push_back(Recorded { mark, turn: self.turn, partitions }),
+            }
         }
         self.promise(mark);
     }
@@ -131,16 +152,24 @@ impl Shard {
     }
 
     fn seal_snapshots(&mut self, outbox: &mut Outbox) {
-        for (partition, message, members) in self.effects.snapshots.drain(..) {
+        for departure in self.effects.snapshots.drain(..) {
+            let Departure { partition, message, members, places } = departure;
             let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
             let position = Position(message.get_snapshot().get_metadata().index);
             let members = members.iter().map(member::written).collect();
             let format = route::format_to(&self.peer_formats, self.settings.formats, to);
-            let bytes = bundle::encode_snapshot(partition, &message, members, format);
+            let head = bundle::encode_snapshot(partition, &message, members, format);
             self.stats.snapshots_sent += 1;
             let shard = route::owner_at(&self.peer_shards, self.settings.shards, to, partition);
-            outbox.snapshots.push(SnapshotOut { to, shard, partition, position, bytes });
+            outbox.snapshots.push(SnapshotOut { to, shard, partition, position, head, places });
         }
+        let roster = &self.roster;
+        outbox.snapshot_bytes_waiting = 0;
+        self.arriving.retain(|id| {
+            let bytes = roster.get(*id).and_then(|living| living.partition.arriving_bytes());
+            outbox.snapshot_bytes_waiting += bytes.unwrap_or(0);
+            bytes.is_some()
+        });
     }
 }
 

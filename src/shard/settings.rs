@@ -4,7 +4,7 @@
 use crate::{
     id::{NodeId, ShardId},
     journal::Layout,
-    limits::{Bounds, PARTITION_IN_FLIGHT_BYTES_MAX, SHARDS_MAX},
+    limits::{Bounds, PARTITION_IN_FLIGHT_BYTES_MAX, SHARDS_MAX, WRITES_IN_FLIGHT_MAX},
     partition::{Load, Rules, read::Patience, replica::Pace},
     shard::placement::Placement,
     time::Span,
@@ -61,6 +61,8 @@ pub struct Settings {
     /// Segments of the journal past which a snapshot is taken of the partitions that hold the
     /// oldest.
     pub segments_soft: usize,
+    /// Blocks that the disk writes at the same time, 1 to `WRITES_IN_FLIGHT_MAX`.
+    pub writes_in_flight: usize,
     /// Commands in flight in the shard.
     pub commands_max: usize,
     /// Bytes of commands in flight in the shard.
@@ -115,6 +117,7 @@ impl Default for Settings {
             snapshot_turn_bytes: 1 << 20,
             retain_entries: 1000,
             segments_soft: 8,
+            writes_in_flight: WRITES_IN_FLIGHT_MAX,
             commands_max: 64 << 10,
             command_bytes_max: 128 << 20,
             partition_commands_max: 64 << 10,
@@ -145,6 +148,7 @@ impl Settings {
         );
         assert!(self.tick > Span::ZERO, "raft's clock stands still");
         assert!(self.rest_ticks > 0, "a group rests before it does anything");
+        assert!((1..=WRITES_IN_FLIGHT_MAX).contains(&self.writes_in_flight), "no disk writes so");
         assert!(self.snapshot_turn_bytes > 0, "a snapshot would never end");
         Rules {
             pace: Pace {

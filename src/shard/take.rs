@@ -16,13 +16,14 @@ use super::{
 };
 use crate::{
     id::{Index, Mark, NodeId, PartitionId, ShardId, Ticket},
+    limits::SNAPSHOT_CHUNK_BYTES_MAX,
     partition::{
         Partition,
         member::{self, Group},
         reply::{Event, Happening, Refusal},
     },
     time::Now,
-    wire::bundle::{self, Post},
+    wire::bundle::{self, Piece, Post},
 };
 
 impl Shard {
@@ -108,8 +109,8 @@ impl Shard {
                 self.touch(partition);
             }
         }
-        for (peer, bytes) in inbox.snapshots.drain(..) {
-            self.take_snapshot(peer, &bytes, now);
+        for (peer, piece) in inbox.snapshots.drain(..) {
+            self.take_piece(peer, piece, now);
         }
         for (peer, bytes) in inbox.bundles.drain(..) {
             self.take_bundle(peer, &bytes, now);
@@ -248,22 +249,46 @@ impl Shard {
         }
     }
 
-    fn take_snapshot(&mut self, peer: NodeId, bytes: &Bytes, now: Now) {
+    fn take_piece(&mut self, peer: NodeId, piece: Piece, now: Now) {
+        let Piece { partition, tag, number, last, bytes } = piece;
+        if number == 0 {
+            return self.take_head(peer, (partition, tag), &bytes, last, now);
+        }
+        if bytes.len() > SNAPSHOT_CHUNK_BYTES_MAX {
+            return self.broken_frame(peer);
+        }
+        if let Some(living) = self.member_of(partition, peer) {
+            living.partition.receive_slice((peer, tag), number, bytes, last);
+            self.touch(partition);
+        }
+    }
+
+    fn take_head(
+        &mut self,
+        peer: NodeId,
+        (partition, tag): (PartitionId, u32),
+        bytes: &Bytes,
+        last: bool,
+        now: Now,
+    ) {
         let Settings { node, formats, .. } = self.settings;
         let read = bundle::decode_snapshot(bytes, peer, node, formats).ok();
+        let read = read.filter(|received| received.partition == partition);
         let members = read.as_ref().and_then(|received| member::read_all(&received.members));
         let (Some(received), Some(members)) = (read, members) else {
             return self.broken_frame(peer);
         };
-        let partition = received.partition;
         if self.roster.get(partition).is_none() {
             return;
         }
         self.meet(&received.members, now);
         let rules = self.rules.clone();
         if let Some(living) = self.member_of(partition, peer) {
-            living.partition.receive_snapshot(received.message, members, received.state, &rules);
+            living.partition.receive_snapshot(received.message, members, tag, last, &rules);
             self.touch(partition);
+            if !self.arriving.contains(&partition) {
+                self.arriving.push(partition);
+            }
         }
     }
 

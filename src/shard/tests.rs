@@ -6,6 +6,7 @@
 mod forwarding;
 mod operating;
 mod resting;
+mod snapshots;
 mod world;
 
 use prost::Message as _;
@@ -13,6 +14,7 @@ use world::{World, close_session, member, open_session};
 
 use crate::{
     id::{Index, NodeId, PartitionId, Position},
+    limits::WRITES_IN_FLIGHT_MAX,
     partition::reply::{Body, Event, Happening, Refusal, Status},
     prng::Prng,
     shard::{
@@ -53,6 +55,35 @@ fn nothing_is_answered_before_it_is_durable() {
     world.hold_disk(0, false);
     world.run();
     assert_eq!(world.output(ticket).1, Status::Ok);
+}
+
+/// What comes while the disk has enough to write gathers in one block, whoever waits for it.
+#[test]
+fn a_slow_disk_gets_few_blocks_of_many_turns() {
+    let mut world = World::three(7);
+    world.found_everywhere(P, &[member(1), member(2), member(3)]);
+    world.elect_first(&[P]);
+    let blocks = |world: &World| world.stats(1).blocks;
+    // Whom the leader cannot do without.
+    world.cut(2, true);
+    world.hold_disk(1, true);
+    let before = blocks(&world);
+    let tickets: Vec<_> = (0..100)
+        .map(|_| {
+            let ticket = world.ask(0, P, Ask::Command, &open_session());
+            world.run();
+            ticket
+        })
+        .collect();
+    let most = WRITES_IN_FLIGHT_MAX as u64;
+    assert_eq!(blocks(&world) - before, most, "of a hundred turns");
+    assert!(tickets.iter().all(|ticket| world.replies(*ticket).is_empty()));
+    world.hold_disk(1, false);
+    world.run();
+    assert!(blocks(&world) - before <= most + 3, "and few once it goes on");
+    for ticket in tickets {
+        assert_eq!(world.output(ticket).1, Status::Ok);
+    }
 }
 
 #[test]
@@ -157,60 +188,6 @@ fn an_old_leader_refuses_and_the_new_one_goes_on() {
     world.settle();
     assert_eq!(world.digests(P).iter().collect::<std::collections::BTreeSet<_>>().len(), 1);
     assert_eq!(world.partition(0, P).machine().index(), Index(2), "the lost command is superseded");
-}
-
-#[test]
-fn a_follower_far_behind_gets_a_snapshot() {
-    let mut world = World::three_with(11, |settings| {
-        settings.snapshot_entries = 20;
-        settings.retain_entries = 5;
-        settings.snapshot_turn_bytes = 64;
-    });
-    world.found_everywhere(P, &[member(1), member(2), member(3)]);
-    world.elect_first(&[P]);
-    world.cut(2, true);
-    for _ in 0..100 {
-        let ticket = world.ask(0, P, Ask::Command, &open_session());
-        world.run();
-        assert_eq!(world.output(ticket).1, Status::Ok);
-    }
-    assert!(world.partition(0, P).log_bytes() < 60 * 120, "the log was compacted");
-    world.cut(2, false);
-    world.settle();
-    let digests = world.digests(P);
-    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
-    assert!(world.snapshots_delivered > 0, "the entries were gone");
-    // What was received survives a crash of the receiver.
-    world.crash(2);
-    world.settle();
-    assert_eq!(world.digests(P)[2], digests[0]);
-    // And it goes on from there.
-    let ticket = world.ask(0, P, Ask::Command, &open_session());
-    world.settle();
-    assert_eq!(world.output(ticket).1, Status::Ok);
-    let digests = world.digests(P);
-    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
-}
-
-#[test]
-fn a_snapshot_that_is_lost_is_sent_again() {
-    let mut world = World::three_with(12, |settings| {
-        settings.snapshot_entries = 10;
-        settings.retain_entries = 2;
-    });
-    world.found_everywhere(P, &[member(1), member(2), member(3)]);
-    world.elect_first(&[P]);
-    world.cut(2, true);
-    for _ in 0..40 {
-        world.ask(0, P, Ask::Command, &open_session());
-        world.run();
-    }
-    world.cut(2, false);
-    world.lose_snapshots(2);
-    world.settle();
-    world.settle();
-    let digests = world.digests(P);
-    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
 }
 
 #[test]

@@ -150,6 +150,13 @@ impl Disk {
         self.durable = kept;
     }
 
+    /// Some bytes of a segment.
+    #[must_use]
+    pub fn read(&self, segment: u64, offset: u64, bytes: usize) -> Option<Vec<u8>> {
+        let start = usize::try_from(offset).ok()?;
+        Some(self.segments.get(&segment)?.get(start..start + bytes)?.to_vec())
+    }
+
     /// What recovery reads.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentBytes> {

@@ -68,6 +68,8 @@ pub struct Tuning {
     pub disk_ns: u64,
     /// Ticks in which nothing happens in a group before it rests.
     pub rest_ticks: usize,
+    /// Blocks that a disk writes at the same time.
+    pub writes_in_flight: usize,
 }
 
 impl Setup {
@@ -174,6 +176,7 @@ impl Tuning {
             tick_ns: 20_000_000,
             disk_ns: 100_000,
             rest_ticks: 20,
+            writes_in_flight: 4,
         }
     }
 
@@ -191,6 +194,7 @@ impl Tuning {
             disk_ns: prng.between(20, 3_000) * 1_000,
             // The first few are shorter than a way there and back may take.
             rest_ticks: *prng.pick(&[1, 2, 4, 10, 20]),
+            writes_in_flight: *prng.pick(&[1, 2, 4, 4]),
         }
     }
 }

@@ -153,6 +153,7 @@ pub fn settings(setup: &Setup, node: NodeId, shard: ShardId) -> Settings {
         snapshot_turn_bytes: tuning.snapshot_turn_bytes,
         retain_entries: tuning.retain_entries,
         segments_soft: 3,
+        writes_in_flight: tuning.writes_in_flight,
         commands_max: tuning.commands_max * 2,
         partition_commands_max: tuning.commands_max,
         query_patience: Span::secs(2),
@@ -173,7 +174,8 @@ pub fn note_inputs(trace: &mut Trace, node: NodeId, shard: ShardId, inbox: &Inbo
     for request in &inbox.requests.list {
         trace.note(u64::from(request.partition.0) << 32 | u64::from(request.body.end));
     }
-    for (from, bytes) in inbox.bundles.iter().chain(&inbox.snapshots) {
+    let pieces = inbox.snapshots.iter().map(|(from, piece)| (from, &piece.bytes));
+    for (from, bytes) in inbox.bundles.iter().map(|(from, bytes)| (from, bytes)).chain(pieces) {
         trace.note(u64::from(from.0));
         trace.bytes(bytes);
     }
@@ -202,7 +204,8 @@ pub fn note_outputs(trace: &mut Trace, outbox: &Outbox) {
     }
     for snapshot in &outbox.snapshots {
         trace.note(u64::from(snapshot.to.0));
-        trace.bytes(&snapshot.bytes);
+        trace.bytes(&snapshot.head);
+        trace.note(u64::from(snapshot.tag()));
     }
     for (to, letter) in &outbox.letters {
         trace.note(u64::from(to.0));

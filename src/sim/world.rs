@@ -316,12 +316,12 @@ impl World {
                 }
                 self.reach(to, shard, |core| core.inbox.bundles.push((from, bytes)));
             }
-            Event::Snapshot { from, to, shard, bytes } => {
-                if !self.reads(from, to, &bytes) {
-                    return;
-                }
-                self.count_snapshot(from, (to, shard), &bytes);
-                self.reach(to, shard, |core| core.inbox.snapshots.push((from, bytes)));
+            Event::Snapshot { from, to, shard, pieces } => {
+                let head = pieces.first().map(|piece| piece.bytes.clone());
+                let Some(head) = head.filter(|head| self.reads(from, to, head)) else { return };
+                self.count_snapshot(from, (to, shard), &head);
+                let pieces = pieces.into_iter().map(|piece| (from, piece));
+                self.reach(to, shard, |core| core.inbox.snapshots.extend(pieces));
             }
             Event::Lost { node, shard, peer } => {
                 self.reach(node, shard, |core| core.inbox.lost.push(peer));

@@ -1,9 +1,10 @@
-//! Many raft messages of many partitions in one checksummed frame, and snapshots with their state.
+//! Many raft messages of many partitions in one checksummed frame, and snapshots in pieces.
 //!
 //! ```text
 //! 0       4     8
-//! | magic | crc | Bundle …                                   a bundle
-//! | magic | crc | length u32 | SnapshotHeader | state …      a snapshot
+//! | magic | crc | Bundle …                            a bundle
+//! | length u32 | crc | head │ length | crc | slice │ …   a snapshot: its head, then its slices
+//!                       └ magic | crc | SnapshotHeader
 //! ```
 //!
 //! The first octet of the magic is the format (`format.rs`): a link carries frames in those that
@@ -19,7 +20,10 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType, Snapshot};
 
 use crate::{
     id::{NodeId, PartitionId, ShardId},
-    limits::{BUNDLE_BYTES_MAX, REPLICAS_MAX, SHARDS_MAX, SNAPSHOT_BYTES_MAX},
+    limits::{
+        BUNDLE_BYTES_MAX, REPLICAS_MAX, SHARDS_MAX, SNAPSHOT_CHUNK_BYTES_MAX,
+        SNAPSHOT_HEAD_BYTES_MAX,
+    },
     wire::{
         format::{FORMAT_MAX, Formats},
         peer,
@@ -186,7 +190,7 @@ pub fn decode(
     Ok((messages.collect::<Result<_, _>>()?, post))
 }
 
-/// The bytes of a snapshot that leaves as `message`, with everyone who belongs to the group there,
+/// The head of a snapshot that leaves as `message`, with everyone who belongs to the group there,
 /// in this format.
 #[must_use]
 pub fn encode_snapshot(
@@ -196,8 +200,7 @@ pub fn encode_snapshot(
     format: u32,
 ) -> Bytes {
     assert_eq!(message.get_msg_type(), MessageType::MsgSnapshot, "only snapshots have a state");
-    let snapshot = message.get_snapshot();
-    let meta = snapshot.get_metadata();
+    let meta = message.get_snapshot().get_metadata();
     let conf = meta.get_conf_state();
     let header = peer::SnapshotHeader {
         partition: partition.0,
@@ -210,15 +213,12 @@ pub fn encode_snapshot(
         learners_next: conf.learners_next.clone(),
         members,
     };
-    let length = header.encoded_len();
-    let mut into = begin(MAGIC_SNAPSHOT, format, 4 + length + snapshot.data.len());
-    into.put_u32_le(u32::try_from(length).expect("a header is small"));
+    let mut into = begin(MAGIC_SNAPSHOT, format, header.encoded_len());
     header.encode(&mut into).expect("a buffer that grows takes everything");
-    into.extend_from_slice(&snapshot.data);
     finish(into)
 }
 
-/// A snapshot that `from` sent to `to`.
+/// The head of a snapshot that `from` sent to `to`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Received {
     /// Of which partition.
@@ -227,8 +227,6 @@ pub struct Received {
     pub message: Message,
     /// Everyone who belongs to the group there.
     pub members: Vec<peer::Member>,
-    /// The state.
-    pub state: Bytes,
 }
 
 /// Reads what `encode_snapshot` wrote.
@@ -238,16 +236,11 @@ pub fn decode_snapshot(
     to: NodeId,
     formats: Formats,
 ) -> Result<Received, Broken> {
-    if bytes.len() > SNAPSHOT_BYTES_MAX {
+    if bytes.len() > SNAPSHOT_HEAD_BYTES_MAX {
         return Err(Broken::Large);
     }
     let body = open(bytes, MAGIC_SNAPSHOT, formats)?;
-    let length = body.first_chunk::<4>().ok_or(Broken::Body)?;
-    let length = u32::from_le_bytes(*length) as usize;
-    if body.len() - 4 < length {
-        return Err(Broken::Body);
-    }
-    let header = peer::SnapshotHeader::decode(&body[4..4 + length]).map_err(|_| Broken::Body)?;
+    let header = peer::SnapshotHeader::decode(&body[..]).map_err(|_| Broken::Body)?;
     let lists = [&header.voters, &header.learners, &header.voters_outgoing, &header.learners_next];
     let most = lists.iter().map(|list| list.len()).chain([header.members.len()]).max();
     if header.position == 0 || header.voters.is_empty() || most > Some(REPLICAS_MAX) {
@@ -264,8 +257,74 @@ pub fn decode_snapshot(
     conf.set_voters_outgoing(header.voters_outgoing);
     conf.set_learners_next(header.learners_next);
     message.set_snapshot(snapshot);
-    let (partition, state) = (PartitionId(header.partition), body.slice(4 + length..));
-    Ok(Received { partition, message, members: header.members, state })
+    let partition = PartitionId(header.partition);
+    Ok(Received { partition, message, members: header.members })
+}
+
+/// A part of a snapshot: its head, which is number 0, or one of its slices.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Piece {
+    /// Of which partition.
+    pub partition: PartitionId,
+    /// Of which snapshot of the peer: the same in all its pieces.
+    pub tag: u32,
+    /// Which piece.
+    pub number: u32,
+    /// Whether none follows.
+    pub last: bool,
+    /// What it holds.
+    pub bytes: Bytes,
+}
+
+/// What stands before a piece on its way: its length and checksum.
+pub const PIECE_HEAD_BYTES: usize = 8;
+
+/// The longest piece.
+pub const PIECE_BYTES_MAX: usize = if SNAPSHOT_CHUNK_BYTES_MAX > SNAPSHOT_HEAD_BYTES_MAX {
+    SNAPSHOT_CHUNK_BYTES_MAX
+} else {
+    SNAPSHOT_HEAD_BYTES_MAX
+};
+
+/// What stands before a piece of so many bytes with this checksum.
+#[must_use]
+pub fn piece_head(bytes: u32, checksum: u32) -> [u8; PIECE_HEAD_BYTES] {
+    let mut head = [0; PIECE_HEAD_BYTES];
+    head[..4].copy_from_slice(&bytes.to_le_bytes());
+    head[4..].copy_from_slice(&checksum.to_le_bytes());
+    head
+}
+
+/// Length and checksum of the piece that follows.
+pub fn read_piece_head(head: [u8; PIECE_HEAD_BYTES]) -> Result<(usize, u32), Broken> {
+    let [a, b, c, d, checksum @ ..] = head;
+    let bytes = u32::from_le_bytes([a, b, c, d]) as usize;
+    if bytes == 0 || bytes > PIECE_BYTES_MAX {
+        return Err(Broken::Large);
+    }
+    Ok((bytes, u32::from_le_bytes(checksum)))
+}
+
+/// The pieces of a snapshot that has come in one.
+pub fn pieces(all: &Bytes, partition: PartitionId, tag: u32) -> Result<Vec<Piece>, Broken> {
+    let mut pieces = Vec::new();
+    let mut rest = all.clone();
+    while !rest.is_empty() {
+        let head = rest.first_chunk().ok_or(Broken::Body)?;
+        let (length, checksum) = read_piece_head(*head)?;
+        let end = PIECE_HEAD_BYTES + length;
+        if rest.len() < end {
+            return Err(Broken::Body);
+        }
+        let bytes = rest.slice(PIECE_HEAD_BYTES..end);
+        if crc32c::crc32c(&bytes) != checksum {
+            return Err(Broken::Checksum);
+        }
+        rest = rest.slice(end..);
+        let (number, last) = (pieces.len() as u32, rest.is_empty());
+        pieces.push(Piece { partition, tag, number, last, bytes });
+    }
+    Ok(pieces)
 }
 
 fn begin(magic: u32, format: u32, body: usize) -> BytesMut {
@@ -429,7 +488,7 @@ mod tests {
     fn a_snapshot_comes_back_as_it_was() {
         let mut sent = envelope(MessageType::MsgSnapshot, NodeId(1), NodeId(2));
         sent.term = 7;
-        let mut snapshot = Snapshot { data: vec![5; 1000].into(), ..Snapshot::default() };
+        let mut snapshot = Snapshot::default();
         (snapshot.mut_metadata().index, snapshot.mut_metadata().term) = (99, 6);
         snapshot.mut_metadata().mut_conf_state().set_voters(vec![1, 2, 3]);
         snapshot.mut_metadata().mut_conf_state().set_voters_outgoing(vec![1, 2]);
@@ -438,7 +497,7 @@ mod tests {
         let member = peer::Member { node: 4, port: 5, ..peer::Member::default() };
         let bytes = encode_snapshot(PartitionId(3), &sent, vec![member.clone()], 1);
         let received = decode_snapshot(&bytes, NodeId(1), NodeId(2), FORMATS).expect("whole");
-        assert_eq!((received.partition, received.state.len()), (PartitionId(3), 1000));
+        assert_eq!(received.partition, PartitionId(3));
         assert_eq!(received.members, [member]);
         sent.mut_snapshot().data = Bytes::new();
         assert_eq!(received.message, sent);

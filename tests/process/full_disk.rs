@@ -87,8 +87,10 @@ fn a_full_disk_is_enough_for_a_state_that_does_not_grow() {
     let listen = format!("127.0.0.1:{}", free_port());
     let flags = ["--listen", listen.as_str(), "--shards", "1"];
     let mut node = Node::start(&small, &flags);
-    let reserve = small.join("data/shard-0/reserve");
-    until("there is a reserve", || reserve.exists());
+    let shard = small.join("data/shard-0");
+    until("there is a reserve", || {
+        shard.join("reserve").exists() && shard.join("segment-0000000000000002").exists()
+    });
     let filled: std::io::Result<()> = std::fs::File::create(small.join("fill"))
         .and_then(|mut file| std::io::copy(&mut std::io::repeat(1), &mut file).map(drop));
     assert!(filled.is_err(), "the disk is full");

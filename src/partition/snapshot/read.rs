@@ -8,31 +8,112 @@ pub(in crate::partition) fn read(
     bounds: Bounds,
     bytes: &[u8],
 ) -> Result<Machine, Broken> {
-    let mut reader = Reader {
-        machine: Machine::new(partition, bounds),
-        session: None,
-        primitive: None,
-        unclaimed: BTreeSet::new(),
-        started: false,
-    };
-    let (mut rest, mut digest, mut records) = (bytes, 0, 0);
-    while let [kind, tail @ ..] = rest {
-        rest = tail;
-        let payload = take_delimited(&mut rest)?;
-        if *kind == END {
-            return if rest.is_empty() {
-                reader.end(payload, digest, records)
-            } else {
-                Err(Broken::Malformed("something follows the end"))
-            };
-        }
-        reader.record(*kind, payload)?;
-        digest = digest_record(digest, *kind, payload);
-        records += 1;
-    }
-    Err(Broken::Malformed("it ends early"))
+    let mut reading = Reading::new(partition, bounds);
+    reading.take(bytes)?;
+    Ok(reading.finish()?.0)
 }
 
+/// A snapshot that comes in slices, cut anywhere: no more of it is held than a record that is not
+/// whole yet.
+#[derive(Debug)]
+pub struct Reading {
+    reader: Reader,
+    /// The beginning of a record whose rest is to come.
+    rest: Vec<u8>,
+    digest: u64,
+    records: u64,
+    /// What the end says of digest and count.
+    said: Option<(Option<u64>, u64)>,
+}
+
+impl Reading {
+    /// Nothing has come yet.
+    #[must_use]
+    pub fn new(partition: PartitionId, bounds: Bounds) -> Reading {
+        let reader = Reader {
+            machine: Machine::new(partition, bounds),
+            session: None,
+            primitive: None,
+            unclaimed: BTreeSet::new(),
+            started: false,
+        };
+        Reading { reader, rest: Vec::new(), digest: 0, records: 0, said: None }
+    }
+
+    /// The next slice. After an error nothing of it is of use.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        if self.rest.is_empty() {
+            let used = self.records(bytes)?;
+            self.rest.extend_from_slice(&bytes[used..]);
+            return Ok(());
+        }
+        let mut rest = std::mem::take(&mut self.rest);
+        rest.extend_from_slice(bytes);
+        let used = self.records(&rest)?;
+        rest.drain(..used);
+        self.rest = rest;
+        Ok(())
+    }
+
+    /// The state and its digest, when all of it has come.
+    pub fn finish(self) -> Result<(Machine, u64), Broken> {
+        let Some((said, count)) = self.said.filter(|_| self.rest.is_empty()) else {
+            return Err(Broken::Malformed("it ends early"));
+        };
+        if said != Some(self.digest) || count != self.records || !self.reader.started {
+            return Err(Broken::Malformed("the digest differs"));
+        }
+        if !self.reader.unclaimed.is_empty() {
+            return Err(Broken::Malformed("a pending command waits for nothing"));
+        }
+        Ok((self.reader.machine, self.digest))
+    }
+
+    /// Takes the whole records at the beginning of `bytes`; how long they are.
+    fn records(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
+        let mut rest = bytes;
+        while let [kind, tail @ ..] = rest {
+            if self.said.is_some() {
+                return Err(Broken::Malformed("something follows the end"));
+            }
+            let mut behind = tail;
+            let length = match take_varint(&mut behind) {
+                Ok(length) => length,
+                Err(_) if tail.len() < VARINT_BYTES_MAX => break,
+                Err(broken) => return Err(broken.into()),
+            };
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            let Some((payload, next)) = behind.split_at_checked(length) else { break };
+            if *kind == END {
+                self.said = Some(end(payload)?);
+            } else {
+                self.reader.record(*kind, payload)?;
+                self.digest = digest_record(self.digest, *kind, payload);
+                self.records += 1;
+            }
+            rest = next;
+        }
+        Ok(bytes.len() - rest.len())
+    }
+}
+
+const VARINT_BYTES_MAX: usize = 10;
+
+/// What the last record says of digest and count.
+fn end(payload: &[u8]) -> Result<(Option<u64>, u64), Broken> {
+    let (mut said, mut count) = (None, 0);
+    let mut fields = Fields::new(payload);
+    while let Some((number, value)) = fields.field()? {
+        match number {
+            1 => said = Some(value.fixed()?),
+            2 => count = value.uint()?,
+            _ => {}
+        }
+    }
+    Ok((said, count))
+}
+
+#[derive(Debug)]
 struct Reader {
     machine: Machine,
     session: Option<SessionId>,
@@ -69,25 +150,6 @@ impl Reader {
             }
             _ => Err(Broken::Malformed("a record of an unknown kind, or out of order")),
         }
-    }
-
-    fn end(self, payload: &[u8], digest: u64, records: u64) -> Result<Machine, Broken> {
-        let (mut said, mut count) = (None, 0);
-        let mut fields = Fields::new(payload);
-        while let Some((number, value)) = fields.field()? {
-            match number {
-                1 => said = Some(value.fixed()?),
-                2 => count = value.uint()?,
-                _ => {}
-            }
-        }
-        if said != Some(digest) || count != records || !self.started {
-            return Err(Broken::Malformed("the digest differs"));
-        }
-        if !self.unclaimed.is_empty() {
-            return Err(Broken::Malformed("a pending command waits for nothing"));
-        }
-        Ok(self.machine)
     }
 
     fn header(&mut self, payload: &[u8]) -> Result<(), Broken> {

@@ -8,6 +8,7 @@ use crate::partition::reply::Replies;
 use crate::partition::rig::*;
 use crate::prng::Prng;
 use crate::time::Span;
+use crate::wire::field::take_delimited;
 
 /// A state with something of everything in it.
 fn rich() -> Rig {
@@ -74,6 +75,30 @@ fn damaged_snapshots_are_refused_and_never_fatal() {
     }
     let other = Machine::restore(PartitionId(2), rig.bounds.clone(), &snapshot);
     assert!(matches!(other, Err(Broken::Malformed(_))));
+}
+
+/// However its slices are cut, the state is the same; and it is one only with the last.
+#[test]
+fn a_snapshot_is_read_in_slices() {
+    let rig = rich();
+    let snapshot = snapshot_of(&rig.machine, 1 << 20);
+    for length in [1, 2, 7, 64, 1000, snapshot.len() - 1, snapshot.len()] {
+        let mut reading = Reading::new(PARTITION, rig.bounds.clone());
+        for slice in snapshot.chunks(length) {
+            reading.take(slice).expect("sound");
+        }
+        let (machine, digest) = reading.finish().expect("whole");
+        assert_eq!((machine.digest(), digest), (rig.machine.digest(), digest), "{length}");
+        assert_eq!(snapshot_of(&machine, 100), snapshot, "{length}");
+        let mut reading = Reading::new(PARTITION, rig.bounds.clone());
+        for slice in snapshot[..snapshot.len() - 1].chunks(length) {
+            reading.take(slice).expect("sound");
+        }
+        assert!(reading.finish().is_err(), "{length}: something is missing");
+    }
+    let mut reading = Reading::new(PARTITION, rig.bounds.clone());
+    reading.take(&snapshot).expect("sound");
+    assert!(reading.take(&[HEADER]).is_err(), "nothing follows the end");
 }
 
 /// A hostile snapshot has a right digest too: records are mutated, dropped, doubled and moved, and

@@ -206,6 +206,28 @@ fn a_member_that_has_left_for_good_is_let_go() {
 }
 
 #[test]
+fn who_was_removed_and_hears_its_leader_late_still_leaves() {
+    let mut world = four(8);
+    world.ask(0, P, Ask::Command, &open_session());
+    world.run();
+    let late = world.last_bundle(0, 2);
+    let removed = arrange(&mut world, 0, Change::Dismiss(NodeId(3)));
+    world.settle();
+    assert!(world.is_ok(removed) && world.partition(2, P).is_removed());
+    let gone = world.ask(0, P, Ask::Leave, &[]);
+    world.settle();
+    assert!(world.is_ok(gone), "{:?}", world.replies(gone));
+    world.deliver(2, NodeId(1), late);
+    world.run();
+    let replica = world.partition(2, P);
+    assert!(!replica.is_removed(), "it may have been admitted again");
+    assert_eq!(replica.leadership().1, None, "it would be asked for ever");
+    let leave = world.ask(2, P, Ask::Leave, &[]);
+    world.settle();
+    assert!(world.is_ok(leave), "{:?}", world.replies(leave));
+}
+
+#[test]
 fn a_node_without_a_replica_passes_on_what_it_is_asked() {
     let mut world = World::nodes(4, 7);
     world.found_on(3, P);

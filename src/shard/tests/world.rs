@@ -20,6 +20,7 @@ use crate::{
     },
     time::{Instant, LogTime, Now, Span},
     wire::{
+        bundle,
         format::FORMATS,
         proto::v1::{
             CloseSessionInput, OpenSessionInput, StateMachineProposalInput,
@@ -56,6 +57,8 @@ pub struct World {
     /// Ways that carry nothing, without a word.
     deaf: BTreeSet<(usize, usize)>,
     loses: BTreeSet<usize>,
+    /// The next snapshot for this shard ends after so many pieces.
+    breaks: BTreeMap<usize, usize>,
     tickets: u32,
     /// Shards are cores of one node, or nodes of one core.
     cores: bool,
@@ -168,6 +171,7 @@ impl World {
             cut: BTreeSet::new(),
             deaf: BTreeSet::new(),
             loses: BTreeSet::new(),
+            breaks: BTreeMap::new(),
             tickets: 0,
             cores,
             mischief: None,
@@ -354,10 +358,23 @@ impl World {
         for snapshot in outbox.snapshots.drain(..) {
             let to = snapshot.to.0 as usize - 1;
             let off = self.cut.contains(&from) || self.cut.contains(&to);
-            let arrives = !off && !self.loses.remove(&to);
+            let mut arrives = !off && !self.loses.remove(&to);
             if arrives {
                 self.snapshots_delivered += 1;
-                self.shards[to].inbox.snapshots.push((node, snapshot.bytes));
+                let segments = &self.shards[from].disk.segments;
+                let whole = snapshot.whole(|place| {
+                    let start = place.offset as usize;
+                    Some(
+                        segments.get(&place.segment)?[start..start + place.bytes as usize].to_vec(),
+                    )
+                });
+                let whole = whole.expect("what is durable is found again");
+                let pieces = bundle::pieces(&whole, snapshot.partition, snapshot.tag());
+                let pieces = pieces.expect("just made").into_iter().map(|piece| (node, piece));
+                let broken = self.breaks.remove(&to);
+                arrives &= broken.is_none();
+                let pieces = pieces.take(broken.unwrap_or(usize::MAX));
+                self.shards[to].inbox.snapshots.extend(pieces);
             }
             let delivery = if arrives { Delivery::Arrived } else { Delivery::Failed };
             self.shards[from].inbox.sent.push((snapshot.partition, snapshot.to, delivery));
@@ -424,6 +441,11 @@ impl World {
     /// The next snapshot for this node does not arrive.
     pub fn lose_snapshots(&mut self, at: usize) {
         self.loses.insert(at);
+    }
+
+    /// The next snapshot for this node is cut after so many pieces.
+    pub fn break_snapshot(&mut self, at: usize, after: usize) {
+        self.breaks.insert(at, after);
     }
 
     /// What the first sends the second vanishes, and neither is told.

@@ -9,6 +9,7 @@ use crate::id::{Mark, NodeId, PartitionId, ShardId};
 use crate::shard::inbox::{Ask, Delivery, Letter};
 use crate::sim::call::{Heard, Parcel};
 use crate::sim::node::Caller;
+use crate::wire::bundle::Piece;
 use crate::wire::format::Formats;
 
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub(super) enum Event {
         from: NodeId,
         to: NodeId,
         shard: ShardId,
-        bytes: Bytes,
+        pieces: Vec<Piece>,
     },
     Lost {
         node: NodeId,

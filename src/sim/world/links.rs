@@ -29,7 +29,7 @@ impl World {
             return self.reach(from, shard, |core| core.inbox.lost.push(to));
         }
         let bytes = &match self.is_later(from) {
-            true => tomorrow::bundle(bytes),
+            true => tomorrow::frame(bytes),
             false => bytes.clone(),
         };
         let copies = self.net.carry(from, to, bytes);
@@ -57,9 +57,19 @@ impl World {
         }
     }
 
-    pub(super) fn send_snapshot(&mut self, from: NodeId, shard: ShardId, snapshot: SnapshotOut) {
-        let SnapshotOut { to, partition, position, bytes, .. } = snapshot;
-        let length = bytes.len();
+    pub(super) fn send_snapshot(
+        &mut self,
+        from: NodeId,
+        shard: ShardId,
+        mut snapshot: SnapshotOut,
+    ) {
+        if self.is_later(from) {
+            snapshot.head = tomorrow::frame(&snapshot.head);
+        }
+        let SnapshotOut { to, partition, position, .. } = snapshot;
+        let (tag, length) = (snapshot.tag(), snapshot.bytes());
+        let disk = &self.nodes[from.0 as usize - 1].cores[usize::from(shard.0)].disk;
+        let read = snapshot.whole(|it| disk.read(it.segment, it.offset, it.bytes as usize));
         self.trace.tell(self.now_ns, || {
             format!(
                 "node {from} sends node {to} partition {partition} up to {position}, {length} bytes"
@@ -69,16 +79,19 @@ impl World {
         let life = self.nodes[from.0 as usize - 1].life;
         let mut ends_ns = self.now_ns + 300_000_000;
         let mut delivery = Delivery::Failed;
-        let carries = self.carries(from, to, &bytes);
-        let bytes = if self.is_later(from) { tomorrow::snapshot(&bytes) } else { bytes };
-        let copies = if carries { self.net.carry(from, to, &bytes) } else { Vec::new() };
-        for (later_ns, bytes) in copies {
+        // On a disk that is sound it is found again.
+        assert!(read.is_some() || self.nodes[from.0 as usize - 1].rotten, "a slice is gone");
+        let read = read.filter(|_| self.carries(from, to, &snapshot.head));
+        let copies = read.map(|bytes| self.net.carry(from, to, &bytes));
+        for (later_ns, bytes) in copies.unwrap_or_default() {
             let at_ns = self.now_ns + later_ns * 3;
             if self.nodes[to.0 as usize - 1].up {
                 delivery = Delivery::Arrived;
                 ends_ns = at_ns + self.net.delay_ns();
             }
-            self.queue.push(at_ns, Event::Snapshot { from, to, shard: owner, bytes });
+            // What is damaged is noticed by whoever reads the stream, which ends with it.
+            let pieces = bundle::pieces(&bytes, partition, tag).unwrap_or_default();
+            self.queue.push(at_ns, Event::Snapshot { from, to, shard: owner, pieces });
         }
         let event = Event::Sent { to: from, shard, life, of: (partition, to, delivery) };
         self.queue.push(ends_ns, event);
