@@ -1,5 +1,6 @@
 //! Durable commands a CPU-second of one core in process: the shard, its journal and the disk, but
-//! no HTTP/2, 1,024 increments in flight over one partition, 16 and 1,000, and 16 for each of 1,000.
+//! no HTTP/2; 1,024 increments in flight over one partition, 16 and 1,000, and 16 for each of
+//! 1,000.
 //!
 //! `cargo bench --bench durable` prints the rates and what they are of one partition's; inside
 //! `cargo test` it runs for an instant. CPU time is that of the whole process: turns, ring, the
