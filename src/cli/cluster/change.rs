@@ -381,8 +381,10 @@ async fn join(
             note(&format_args!("partition {partition}: node {node} is {lag} entries behind"));
         } else if Instant::now() >= until {
             let what = format!("node {} does not get on: {fault}", comer.node);
-            return Err(Failure::new(Exit::Unreachable, what)
-                .mend("does it run, and do the members reach its peer port? or: --timeout 1m"));
+            return Err(Failure::new(Exit::Unreachable, what).mend(
+                "does it run with the cluster's own [cluster] keys, and do the members reach its \
+                 peer port? its log says; or: --timeout 1m",
+            ));
         }
         sleep(AGAIN).await;
     }
