@@ -9,11 +9,13 @@
 //! turn while the disk has as much in flight as it wants.
 
 mod client;
+mod clock;
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use client::Client;
+use clock::{monotonic, process_cpu};
 use glommio::LocalExecutorBuilder;
 use ringraft::id::{NodeId, PartitionId, ShardId, Ticket};
 use ringraft::journal::{Owner, recover};
@@ -23,7 +25,6 @@ use ringraft::runtime::disk::{Bell, Disk, Harvest, load, shard_directory};
 use ringraft::shard::inbox::{Ask, Inbox, Member, Role};
 use ringraft::shard::{Settings, Shard, outbox::Outbox};
 use ringraft::time::{Instant, LogTime, Now};
-use rustix::time::{ClockId, clock_gettime};
 
 /// Partitions, and increments in flight over all of them.
 const SHAPES: [(u32, u32); 4] = [(1, 1024), (16, 1024), (1000, 1024), (1000, 16_000)];
@@ -76,9 +77,9 @@ async fn run(partitions: u32, flights: u32, span: Duration) -> Rates {
     }
     // Buffers have grown by then, and files are open.
     core.answer(span / 4).await;
-    let (began, cpu, blocks) = (now(), cpu_time(), core.disk.written().0);
+    let (began, cpu, blocks) = (monotonic(), process_cpu(), core.disk.written().0);
     let done = core.answer(span).await;
-    let (took, cpu) = (now() - began, cpu_time() - cpu);
+    let (took, cpu) = (monotonic() - began, process_cpu() - cpu);
     let blocks = core.disk.written().0 - blocks;
     core.rest().await;
     assert_eq!(core.asked, core.answered, "every command was answered");
@@ -128,7 +129,7 @@ impl Core {
             clients: (0..partitions).map(|_| Client::default()).collect(),
             asked: 0,
             answered: 0,
-            kept_alive: now(),
+            kept_alive: monotonic(),
         }
     }
 
@@ -167,13 +168,13 @@ impl Core {
 
     /// Turns for so long, and asks again for each answer; how many those were.
     async fn answer(&mut self, span: Duration) -> u64 {
-        let (until, before) = (now() + span, self.answered);
-        while now() < until {
+        let (until, before) = (monotonic() + span, self.answered);
+        while monotonic() < until {
             for place in self.turn() {
                 self.ask(place);
             }
-            if now() - self.kept_alive > KEEP_ALIVE {
-                self.kept_alive = now();
+            if monotonic() - self.kept_alive > KEEP_ALIVE {
+                self.kept_alive = monotonic();
                 self.tell_all(|client, into| client.keep_alive(into));
             }
             let is_asked = !self.inbox.requests.list.is_empty();
@@ -229,16 +230,6 @@ fn nobody() -> Ticket {
 }
 
 fn time() -> Now {
-    let now = u64::try_from(now().as_nanos()).expect("it is not that late");
+    let now = u64::try_from(monotonic().as_nanos()).expect("it is not that late");
     Now { monotonic: Instant(now), wall: LogTime(now) }
-}
-
-fn now() -> Duration {
-    let time = clock_gettime(ClockId::Monotonic);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -6,19 +6,20 @@
 //! with few entries, to show that it still works, and that listings are whole.
 
 mod client;
+mod clock;
 mod world;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use client::NOTHING_OPEN;
+use clock::thread_cpu;
 use ringraft::id::{Index, Kind, Ticket};
 use ringraft::partition::primitive::service_of;
 use ringraft::partition::reply::Body;
 use ringraft::shard::{Settings, inbox::Ask};
 use ringraft::time::Span;
 use ringraft::wire::field::{Fields, put_bytes, put_duration, put_message, put_uint};
-use rustix::time::{ClockId, clock_gettime};
 use world::World;
 
 fn main() {
@@ -34,11 +35,6 @@ fn main() {
     }
     fan_out(if measures { 10_000 } else { 100 });
     leave(if measures { 50_000 } else { 100 });
-}
-
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// The number in field 1; 0 when there is none.
@@ -220,9 +216,9 @@ impl Scene {
     }
 
     fn turn(&mut self) {
-        let began = cpu_time();
+        let began = thread_cpu();
         self.world.turn();
-        self.turns.push(cpu_time() - began);
+        self.turns.push(thread_cpu() - began);
         let replies = &self.world.outbox.replies;
         for reply in &replies.list {
             let heard = self.heard.entry(reply.ticket).or_default();

@@ -7,18 +7,19 @@
 //! best of three starts. There are no snapshots in them, so that all of it is replayed.
 
 mod client;
+mod clock;
 mod world;
 
 use std::time::Duration;
 
 use client::Client;
+use clock::thread_cpu;
 use ringraft::id::{Kind, PartitionId, Position};
 use ringraft::journal::{Layout, Owner, SegmentBytes, recover, segment};
 use ringraft::partition::primitive::service_of;
 use ringraft::partition::reply::Body;
 use ringraft::shard::{Settings, inbox::Ask};
 use ringraft::wire::field::{put_bytes, put_message};
-use rustix::time::{ClockId, clock_gettime};
 use world::World;
 
 /// What is written in a round, which is one block.
@@ -134,18 +135,18 @@ impl Written {
 
     /// A start, up to the last command that was written.
     fn start(&self) -> Times {
-        let began = cpu_time();
+        let began = thread_cpu();
         let segments = self.read();
-        let read = cpu_time() - began;
+        let read = thread_cpu() - began;
         let owner = Owner { node: self.settings.node, shard: self.settings.shard };
-        let began = cpu_time();
+        let began = thread_cpu();
         let recovered = recover(owner, &segments).expect("it was written so");
-        let check = cpu_time() - began;
+        let check = thread_cpu() - began;
         assert!(recovered.faults.is_empty() && recovered.damage.is_empty(), "{recovered:?}");
-        let began = cpu_time();
+        let began = thread_cpu();
         let mut world = World::again(self.settings.clone(), recovered);
         settle(&mut world);
-        let apply = cpu_time() - began;
+        let apply = thread_cpu() - began;
         for (before, after) in self.states.iter().zip(states(&world)) {
             assert!(after.1 > before.1, "a new term has an entry of its own");
             assert_eq!((before.0, before.2), (after.0, after.2), "every command was applied");
@@ -208,9 +209,4 @@ fn settle(world: &mut World) {
 fn states(world: &World) -> Vec<(PartitionId, Position, u64)> {
     let all = world.shard.partitions();
     all.map(|it| (it.id(), it.applied(), it.machine().index().0)).collect()
-}
-
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -6,10 +6,12 @@
 //! the journal's part of it is in `journal`, and is a copy and a checksum.
 
 mod client;
+mod clock;
 
 use std::time::Duration;
 
 use client::Client;
+use clock::thread_cpu;
 use ringraft::id::{Kind, PartitionId, Position, ShardId, Term, Ticket};
 use ringraft::limits::Bounds;
 use ringraft::partition::entry::EntryBuilder;
@@ -20,7 +22,6 @@ use ringraft::partition::snapshot::{Cursor, Progress};
 use ringraft::shard::Settings;
 use ringraft::time::LogTime;
 use ringraft::wire::field::{put_bytes, put_message, put_uint};
-use rustix::time::{ClockId, clock_gettime};
 
 /// What a state is made of.
 #[derive(Clone, Copy, Debug)]
@@ -63,19 +64,19 @@ fn measure(content: Content, parts: u32) {
     let (mut whole, mut slice) = (Vec::new(), Vec::new());
     let (mut cursor, mut all, mut longest) = (Cursor::new(), Duration::ZERO, Duration::ZERO);
     loop {
-        let began = cpu_time();
+        let began = thread_cpu();
         slice.clear();
         let progress = machine.snapshot(&mut cursor, budget, &mut slice);
-        let took = cpu_time() - began;
+        let took = thread_cpu() - began;
         (all, longest) = (all + took, longest.max(took));
         whole.extend_from_slice(&slice);
         if progress == Progress::Done {
             break;
         }
     }
-    let began = cpu_time();
+    let began = thread_cpu();
     let restored = Machine::restore(PartitionId(1), Bounds::default(), &whole).expect("sound");
-    let took = cpu_time() - began;
+    let took = thread_cpu() - began;
     assert_eq!(restored.digest(), cursor.digest(), "{content:?} comes back as it was");
     let rate = |time: Duration| whole.len() as f64 / 1e9 / time.as_secs_f64();
     println!(
@@ -166,9 +167,4 @@ fn put_part(input: &mut Vec<u8>, content: Content, number: u32) {
             put_message(add, 1, |element| put_bytes(element, 1, key.as_bytes()));
         }),
     }
-}
-
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

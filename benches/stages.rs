@@ -8,7 +8,9 @@
 //! the number of allocations must not exceed what stands in `BOUNDS`.
 
 mod client;
+mod clock;
 mod count;
+mod crowd;
 mod line;
 mod world;
 
@@ -16,13 +18,10 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use client::Client;
+use clock::thread_cpu;
 use count::{Allocated, Counting, allocated, sites};
+use crowd::Crowd;
 use line::{Line, Stage};
-use ringraft::partition::reply::Body;
-use ringraft::shard::{Settings, inbox::Ask};
-use rustix::time::{ClockId, clock_gettime};
-use world::World;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -119,14 +118,9 @@ impl Cost {
 }
 
 fn spent(run: &mut dyn FnMut()) -> (Duration, Allocated) {
-    let (before, began) = (allocated(), cpu_time());
+    let (before, began) = (allocated(), thread_cpu());
     run();
-    (cpu_time() - began, allocated() - before)
-}
-
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    (thread_cpu() - began, allocated() - before)
 }
 
 /// The table's rows: what each is the sum of, and the difference to.
@@ -220,63 +214,6 @@ fn print_sites(partitions: u32) {
             println!("{stage:10?} {:>6} {:>9}  {who}", allocated.times, allocated.bytes);
         }
     });
-}
-
-/// A shard that takes whole turns.
-struct Crowd {
-    world: World,
-    clients: Vec<Client>,
-}
-
-impl Crowd {
-    fn new(partitions: u32) -> Crowd {
-        let settings = Settings {
-            snapshot_entries: u64::MAX,
-            snapshot_bytes: usize::MAX,
-            ..Settings::default()
-        };
-        let world = World::new(settings, partitions);
-        let clients = (0..partitions).map(|_| Client::default()).collect();
-        let mut crowd = Crowd { world, clients };
-        for id in 1..=partitions {
-            for body in Client::opening() {
-                crowd.world.ask(id, Ask::Command, |into| into.extend_from_slice(&body));
-            }
-        }
-        crowd.drain();
-        crowd
-    }
-
-    fn ask(&mut self, commands: u32) {
-        for place in (0..self.clients.len()).cycle().take(commands as usize) {
-            let client = &mut self.clients[place];
-            self.world.ask(place as u32 + 1, Ask::Command, |into| client.increment(into));
-        }
-    }
-
-    fn turns(&mut self, commands: u32) {
-        self.world.turn();
-        self.world.turn();
-        assert_eq!(self.world.outbox.replies.list.len(), commands as usize);
-        self.world.outbox.replies.clear();
-    }
-
-    fn keep_alive(&mut self) {
-        for (id, client) in (1..).zip(&self.clients) {
-            self.world.ask(id, Ask::Command, |into| client.keep_alive(into));
-        }
-        self.drain();
-    }
-
-    fn drain(&mut self) {
-        for _ in 0..4 {
-            self.world.turn();
-            for reply in &self.world.outbox.replies.list {
-                assert!(matches!(reply.body, Body::Output(_)), "{reply:?}");
-            }
-            self.world.outbox.replies.clear();
-        }
-    }
 }
 
 /// What tells this program that it runs under callgrind, and how many rounds it then makes.

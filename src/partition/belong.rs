@@ -7,7 +7,7 @@ use raft::eraftpb::{ConfState, Message, MessageType};
 
 use super::{
     NOT_LEADER, Partition,
-    member::{self, Change, Member, Role},
+    member::{self, Change, Member, Role, Step},
     reply::Refusal,
     settle,
 };
@@ -34,7 +34,7 @@ impl Partition {
 
     /// `node` says that it has left for good: if it belongs to the group, it is to do so no more.
     pub fn left(&mut self, node: NodeId) {
-        let belongs = member::everyone(self.conf()).contains(&u64::from(node.0));
+        let belongs = member::belongs(self.conf(), node);
         if !self.halted && self.replica.is_leader() && belongs {
             self.wishes.has_left(node);
         }
@@ -68,7 +68,7 @@ impl Partition {
     pub fn stranger(&self, peer: NodeId, message: &Message) -> Option<Position> {
         let votes = [MessageType::MsgRequestVote, MessageType::MsgRequestPreVote];
         let log = self.replica.log();
-        let known = member::everyone(log.members()).contains(&u64::from(peer.0));
+        let known = member::belongs(log.members(), peer);
         if known || self.halted || self.removed || !votes.contains(&message.get_msg_type()) {
             return None;
         }
@@ -108,10 +108,14 @@ impl Partition {
 
     /// Those whom changes in the log name that are not applied yet.
     pub fn newcomers(&self) -> impl Iterator<Item = Member> + '_ {
+        self.coming_changes().flat_map(|step| step.members)
+    }
+
+    /// The changes of members in the log that are not applied yet, the newest first.
+    pub(super) fn coming_changes(&self) -> impl Iterator<Item = Step> + '_ {
         let log = self.replica.log();
         let entries = log.backwards().take_while(|entry| entry.index > self.applied.0);
-        let changes = entries.filter_map(settle::step_of);
-        changes.flat_map(|step| step.members)
+        entries.filter_map(settle::step_of)
     }
 
     /// Where the newest change of members stands.
@@ -155,7 +159,7 @@ impl Partition {
     /// Whether it belongs to the group no more by what it has applied; a leader that speaks to it
     /// may know better.
     pub(super) fn is_outside(&self) -> bool {
-        self.has_members() && !member::everyone(self.conf()).contains(&u64::from(self.node().0))
+        self.has_members() && !member::belongs(self.conf(), self.node())
     }
 
     /// Whether this replica belongs to the group no more.

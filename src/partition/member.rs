@@ -412,12 +412,8 @@ impl Standing<'_> {
 
     /// Whether a majority of those who vote after a step was heard of.
     fn keeps_majority(&self, step: &Step, heard: impl Fn(u64) -> bool) -> bool {
-        let goes = |id: u64| {
-            step.change.changes.iter().any(|single| {
-                single.node_id == id && single.get_change_type() != ConfChangeType::AddNode
-            })
-        };
-        let stay: Vec<u64> = self.conf.voters.iter().copied().filter(|id| !goes(*id)).collect();
+        let voters = self.conf.voters.iter().copied();
+        let stay: Vec<u64> = voters.filter(|id| !step.takes_vote(*id)).collect();
         let there = stay.iter().filter(|id| **id == u64::from(self.me.0) || heard(**id)).count();
         stay.len() == self.conf.voters.len() || 2 * there > stay.len()
     }
@@ -480,6 +476,13 @@ impl Step {
             |single: &&ConfChangeSingle| single.get_change_type() != ConfChangeType::RemoveNode;
         let singles = self.change.changes.iter().filter(placed);
         singles.filter_map(|single| u32::try_from(single.node_id).ok().map(NodeId))
+    }
+
+    /// Whether it takes the vote of this one, if that has one.
+    #[must_use]
+    pub fn takes_vote(&self, id: u64) -> bool {
+        let mut singles = self.change.changes.iter();
+        singles.any(|it| it.node_id == id && it.get_change_type() != ConfChangeType::AddNode)
     }
 
     /// Reads it back; `None` when it is nothing that a leader of this version proposes.
@@ -549,6 +552,12 @@ pub fn conf_state(voters: &[u64], learners: &[u64]) -> ConfState {
 /// Everyone in a configuration, also in the one that it leaves.
 pub fn everyone(conf: &ConfState) -> BTreeSet<u64> {
     lists(conf).into_iter().flatten().copied().collect()
+}
+
+/// Whether `node` is one of them.
+#[must_use]
+pub fn belongs(conf: &ConfState, node: NodeId) -> bool {
+    lists(conf).into_iter().flatten().any(|id| *id == u64::from(node.0))
 }
 
 /// The same, where some may stand twice.

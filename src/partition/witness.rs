@@ -43,13 +43,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use raft::eraftpb::{ConfChangeType, ConfState, Message, MessageType, Snapshot};
+use raft::eraftpb::{ConfState, Message, MessageType, Snapshot};
 
 use super::{
     Partition,
-    member::{Member, Role, Step},
+    member::{Member, Role},
     reply::Refusal,
-    settle::step_of,
 };
 use crate::id::{NodeId, Position, Term};
 
@@ -116,8 +115,7 @@ impl Partition {
             return Some(message);
         }
         let follows = self.deferred.messages.iter().any(|other| other.to == message.to);
-        let before = self.before_witnesses();
-        if !follows && self.is_free(before, &message) {
+        if !follows && self.is_free(self.before_witnesses(), &message) {
             return Some(message);
         }
         if self.deferred.messages.is_empty() {
@@ -165,14 +163,8 @@ impl Partition {
     /// Whether a change that is under way takes this replica's vote.
     fn leads_to_leave(&self) -> bool {
         let me = u64::from(self.node().0);
-        let takes = |step: Step| {
-            let mut changes = step.change.changes.into_iter();
-            changes.any(|it| it.node_id == me && it.get_change_type() != ConfChangeType::AddNode)
-        };
-        let log = self.replica.log();
-        let coming = || log.backwards().take_while(|entry| entry.index > self.applied.0);
         !self.conf().voters.contains(&me)
-            || self.replica.is_changing() && coming().filter_map(step_of).any(takes)
+            || self.replica.is_changing() && self.coming_changes().any(|step| step.takes_vote(me))
     }
 
     /// Whether a witness may have this now.

@@ -154,10 +154,9 @@ impl Shard {
         self.hang_up_all(guests);
         self.away.insert(peer);
         self.wake_led_with(peer);
-        let id = u64::from(peer.0);
         for living in self.roster.iter_mut() {
-            let sends = living.partition.is_leader()
-                && member::everyone(living.partition.conf()).contains(&id);
+            let sends =
+                living.partition.is_leader() && member::belongs(living.partition.conf(), peer);
             if !sends {
                 continue;
             }

@@ -246,6 +246,12 @@ impl Subject {
         self.check(found.into(), Grade::Poor, mend)
     }
 
+    /// Good when nothing mends it.
+    fn judged(&self, found: &[String], mends: &[String]) -> Check {
+        let found = found.join(", ");
+        if mends.is_empty() { self.good(found) } else { self.poor(found, mends.join("; ")) }
+    }
+
     fn hidden(&self) -> Check {
         self.check("not visible here".to_owned(), Grade::Hidden, String::new())
     }

@@ -50,13 +50,9 @@ impl Host {
         }
         let found: Vec<String> =
             shown.iter().map(|(name, cores)| format!("{name} on {}", ranges(cores))).collect();
-        let found = found.join(", ");
         let mends: Vec<String> =
             ports.iter().filter_map(|port| self.move_interrupts(port)).collect();
-        match mends.is_empty() {
-            true => subject.good(found),
-            false => subject.poor(found, mends.join("; ")),
-        }
+        subject.judged(&found, &mends)
     }
 
     /// The command that puts a device's interrupts where they are wanted, if they are not there.
@@ -108,10 +104,7 @@ impl Host {
                 ));
             }
         }
-        match mends.is_empty() {
-            true => subject.good(found.join(", ")),
-            false => subject.poor(found.join(", "), mends.join("; ")),
-        }
+        subject.judged(&found, &mends)
     }
 
     fn steering(&self, ports: &[Port]) -> Check {
@@ -139,10 +132,7 @@ impl Host {
                 mends.push(format!("echo {} | tee {all}", mask(&wanted)));
             }
         }
-        match mends.is_empty() {
-            true => subject.good(found.join(", ")),
-            false => subject.poor(found.join(", "), mends.join("; ")),
-        }
+        subject.judged(&found, &mends)
     }
 
     fn scheduler(&self, disks: &BTreeSet<String>) -> Check {
@@ -162,11 +152,7 @@ impl Host {
                 mends.push(format!("echo none > /sys/block/{disk}/queue/scheduler"));
             }
         }
-        match (found.is_empty(), mends.is_empty()) {
-            (true, _) => subject.hidden(),
-            (false, true) => subject.good(found.join(", ")),
-            (false, false) => subject.poor(found.join(", "), mends.join("; ")),
-        }
+        if found.is_empty() { subject.hidden() } else { subject.judged(&found, &mends) }
     }
 
     /// Shown and never judged: the kernel flushes what it believes to be volatile, and whoever
