@@ -25,7 +25,7 @@ use ringraft::partition::machine::Machine;
 use ringraft::partition::member::{Group, Member, Role};
 use ringraft::partition::reply::{Body, Replies};
 use ringraft::partition::{Lane, Partition, Rules};
-use ringraft::shard::admit::{self, Admit};
+use ringraft::shard::admit::Admit;
 use ringraft::shard::{Settings, inbox::Requests, ledger};
 use ringraft::time::{Instant, LogTime, Now, Span};
 use ringraft::wire::field::{put_bytes, put_message, put_uint};
@@ -51,7 +51,7 @@ type Router = fn(&[u8]) -> Option<Route>;
 pub enum Stage {
     /// Frames and headers to messages.
     Http2,
-    /// The ids sliced out of a message, the command sorted, checked, and put into its entry.
+    /// The ids sliced out of a message, the command checked, and put into its entry.
     Admission,
     /// A partition's first settlement: propose, ready, records.
     Propose,
@@ -205,7 +205,7 @@ impl Line {
             let body = self.requests.body(request);
             let seat = &mut self.seats[request.partition.0 as usize - 1];
             let state = seat.partition.state_bytes();
-            let lane = self.admit.check(admit::sort(body), body.len(), state, usize::MAX);
+            let lane = self.admit.check(body, state, usize::MAX);
             let caller = (request.ticket, request.deadline);
             let lane = lane.expect("there is room");
             let taken = seat.partition.propose(caller, body, lane, self.now, &self.rules);

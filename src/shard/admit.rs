@@ -17,7 +17,7 @@ use crate::{
 
 /// What a command does to the state's size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sort {
+enum Sort {
     /// It may add to it.
     Grows,
     /// It opens a session or a primitive, without which nothing can be read or removed.
@@ -54,36 +54,34 @@ impl Admit {
         self.disk = room;
     }
 
-    /// Whether a command of `bytes` may go to a partition whose state holds `state` of `quota`
-    /// bytes.
-    pub fn check(
-        &self,
-        sort: Sort,
-        bytes: usize,
-        state: usize,
-        quota: usize,
-    ) -> Result<Lane, Refusal> {
-        let lane = match sort {
-            Sort::KeepsAlive => Lane::Urgent,
-            Sort::Grows | Sort::Opens | Sort::Shrinks => Lane::Ordinary,
-        };
+    /// Whether the command `body` may go to a partition whose state holds `state` of `quota` bytes.
+    pub fn check(&self, body: &[u8], state: usize, quota: usize) -> Result<Lane, Refusal> {
+        // What it is in full matters only where something is short: it is on every command's way.
+        if state >= quota || self.is_disk_full() {
+            self.check_room(sort(body), state, quota)?;
+        }
+        let lane = if keeps_alive(body) { Lane::Urgent } else { Lane::Ordinary };
+        if self.now.commands >= self.max.commands + lane.reserve() {
+            return Err(Refusal::Full("too many commands in flight"));
+        }
+        // A keep-alive with its filter is small against the bound, so it needs no room of its own.
+        if lane == Lane::Ordinary && self.now.bytes + body.len() > self.max.bytes {
+            return Err(Refusal::Full("too many bytes in flight"));
+        }
+        Ok(lane)
+    }
+
+    fn check_room(&self, sort: Sort, state: usize, quota: usize) -> Result<(), Refusal> {
         if sort == Sort::Grows && state >= quota {
             return Err(Refusal::Full("the partition holds as much as it may; delete something"));
         }
         if sort == Sort::Opens && state >= quota.saturating_add(quota / OPENING_SHARE) {
             return Err(Refusal::Full("the partition holds as much as it may; close sessions"));
         }
-        if sort == Sort::Grows && self.disk == DiskRoom::Full {
+        if sort == Sort::Grows && self.is_disk_full() {
             return Err(Refusal::Full("the disk is full"));
         }
-        if self.now.commands >= self.max.commands + lane.reserve() {
-            return Err(Refusal::Full("too many commands in flight"));
-        }
-        // A keep-alive with its filter is small against the bound, so it needs no room of its own.
-        if lane == Lane::Ordinary && self.now.bytes + bytes > self.max.bytes {
-            return Err(Refusal::Full("too many bytes in flight"));
-        }
-        Ok(lane)
+        Ok(())
     }
 
     /// A partition's load went from `before` to `after`.
@@ -119,16 +117,23 @@ impl Admit {
 
 /// The sort of a command, a `StateMachineProposalInput` without its timestamp. What cannot be read
 /// counts as growing; it is refused or ignored later.
-#[must_use]
-pub fn sort(body: &[u8]) -> Sort {
+fn sort(body: &[u8]) -> Sort {
     match first(body) {
         Some((2, _)) => Sort::Opens,
-        Some((3, _)) => Sort::KeepsAlive,
+        Some((KEEP_ALIVE, _)) => Sort::KeepsAlive,
         Some((4, _)) => Sort::Shrinks,
         Some((5, Value::Bytes(proposal))) => proposal_sort(proposal),
         _ => Sort::Grows,
     }
 }
+
+/// Whether it is one of those.
+fn keeps_alive(body: &[u8]) -> bool {
+    first(body).is_some_and(|(member, _)| member == KEEP_ALIVE)
+}
+
+/// The member of `StateMachineProposalInput` that a keep-alive is.
+const KEEP_ALIVE: u32 = 3;
 
 /// The sort of a `SessionProposalInput`.
 fn proposal_sort(proposal: &[u8]) -> Sort {
@@ -240,22 +245,26 @@ mod tests {
         assert_eq!(admit.admission(), Admission::Open);
         admit.moved(Load::default(), Load { commands: 10, bytes: 990 });
         assert_eq!(admit.admission(), Admission::Full);
-        assert!(admit.check(Sort::Grows, 5, 0, 100).is_err());
-        assert_eq!(admit.check(Sort::KeepsAlive, 50, 200, 100), Ok(Lane::Urgent));
+        let (grows, beat) =
+            (command(Kind::Map, 2), body(Input::KeepAlive(KeepAliveInput::default())));
+        assert!(admit.check(&grows, 0, 100).is_err());
+        assert_eq!(admit.check(&beat, 200, 100), Ok(Lane::Urgent));
         admit.moved(Load { commands: 10, bytes: 990 }, Load::default());
-        assert_eq!(admit.check(Sort::Grows, 5, 0, 100), Ok(Lane::Ordinary));
+        assert_eq!(admit.check(&grows, 0, 100), Ok(Lane::Ordinary));
     }
 
     #[test]
     fn a_full_state_or_disk_refuses_what_grows() {
         let mut admit = Admit::new(Load { commands: 10, bytes: 1000 });
-        assert!(admit.check(Sort::Grows, 5, 100, 100).is_err());
-        assert!(admit.check(Sort::Shrinks, 5, 100, 100).is_ok());
-        assert!(admit.check(Sort::Opens, 5, 100, 100).is_ok());
-        assert!(admit.check(Sort::Opens, 5, 106, 100).is_err());
+        let (grows, shrinks) = (command(Kind::Map, 2), command(Kind::Map, 6));
+        let opens = body(Input::OpenSession(OpenSessionInput::default()));
+        assert!(admit.check(&grows, 100, 100).is_err());
+        assert!(admit.check(&shrinks, 100, 100).is_ok());
+        assert!(admit.check(&opens, 100, 100).is_ok());
+        assert!(admit.check(&opens, 106, 100).is_err());
         admit.disk(DiskRoom::Full);
-        assert!(admit.check(Sort::Grows, 5, 0, 100).is_err());
-        assert!(admit.check(Sort::Opens, 5, 0, 100).is_ok());
-        assert!(admit.check(Sort::Shrinks, 5, 0, 100).is_ok());
+        assert!(admit.check(&grows, 0, 100).is_err());
+        assert!(admit.check(&opens, 0, 100).is_ok());
+        assert!(admit.check(&shrinks, 0, 100).is_ok());
     }
 }

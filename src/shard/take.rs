@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft::eraftpb::Message;
 
 use super::{
-    Settings, Shard, admit,
+    Settings, Shard,
     inbox::{Ask, Delivery, Inbox, Letter, LinkNews, Member, Request, Requests},
     outbox::Outbox,
     roster::{self, Founding},
@@ -411,7 +411,7 @@ impl Shard {
         };
         let state_bytes = living.partition.state_bytes();
         let quota = self.settings.state_bytes_max;
-        let lane = self.admit.check(admit::sort(body), body.len(), state_bytes, quota)?;
+        let lane = self.admit.check(body, state_bytes, quota)?;
         let caller = (request.ticket, request.deadline);
         living.partition.propose(caller, body, lane, now, &self.rules)?;
         let load = living.partition.load();
