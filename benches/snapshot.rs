@@ -60,13 +60,13 @@ fn main() {
 
 fn measure(content: Content, parts: u32) {
     let machine = filled(content, parts);
-    let budget = Settings::default().snapshot_turn_bytes;
+    let (state, budget) = (machine.freeze(), Settings::default().snapshot_turn_bytes);
     let (mut whole, mut slice) = (Vec::new(), Vec::new());
     let (mut cursor, mut all, mut longest) = (Cursor::new(), Duration::ZERO, Duration::ZERO);
     loop {
         let began = thread_cpu();
         slice.clear();
-        let progress = machine.snapshot(&mut cursor, budget, &mut slice);
+        let progress = state.write(&mut cursor, budget, &mut slice);
         let took = thread_cpu() - began;
         (all, longest) = (all + took, longest.max(took));
         whole.extend_from_slice(&slice);

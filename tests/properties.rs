@@ -452,7 +452,8 @@ fn target(into: &mut Vec<u8>, primitive: u64, op: &Op) {
 
 fn snapshot_of(machine: &Machine, budget_bytes: usize) -> Vec<u8> {
     let (mut cursor, mut bytes) = (Cursor::new(), Vec::new());
-    while machine.snapshot(&mut cursor, budget_bytes, &mut bytes) == Progress::More {}
+    let state = machine.freeze();
+    while state.write(&mut cursor, budget_bytes, &mut bytes) == Progress::More {}
     bytes
 }
 

@@ -23,7 +23,7 @@ use crate::partition::kept::{CHUNK_NUMBERS, Kept, Rubble};
 use crate::wire::bloom::Filter;
 
 /// What a session knows of its numbers.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Finished {
     /// Every number below it is decided: finished unless `open` has it or there is a record of it.
     below: u64,
@@ -34,7 +34,7 @@ pub struct Finished {
 }
 
 /// A keep-alive that is being sorted out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Job {
     /// Numbers below it are what the keep-alive is about.
     pub to: u64,

@@ -19,11 +19,14 @@ use std::marker::PhantomData;
 use crate::id::Index;
 use crate::partition::primitive::Operation;
 use crate::partition::reply::Status;
+use crate::partition::shared::Shared;
 
 /// The records of one session.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Kept {
-    chunks: BTreeMap<u64, Chunk>,
+    chunks: Shared<u64, Chunk>,
+    /// No number above has a record. Nearly every command looks for its own, which is fresh.
+    newest: u64,
     count: usize,
     weight: usize,
     bytes: usize,
@@ -61,12 +64,33 @@ pub struct Rubble {
 }
 
 /// Something large that is freed a few parts at a time.
-trait Heap: fmt::Debug {
+pub(super) trait Heap: fmt::Debug {
+    /// Whether it has no parts.
+    fn is_nothing(&self) -> bool;
+
     /// Frees at most so many parts and says how many are left to free of that number.
     fn clear_some(&mut self, parts_max: usize) -> usize;
 }
 
+impl Heap for Shared<u64, Chunk> {
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn clear_some(&mut self, parts_max: usize) -> usize {
+        let mut left = parts_max;
+        while left > 0 && self.drop_first() {
+            left -= 1;
+        }
+        left
+    }
+}
+
 impl<K: Ord + fmt::Debug, V: fmt::Debug> Heap for BTreeMap<K, V> {
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
+    }
+
     fn clear_some(&mut self, parts_max: usize) -> usize {
         let freed = std::iter::from_fn(|| self.pop_first()).take(parts_max).count();
         parts_max - freed
@@ -86,6 +110,10 @@ where
     S: AsMut<BTreeSet<V>> + fmt::Debug,
     V: Ord + fmt::Debug,
 {
+    fn is_nothing(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     fn clear_some(&mut self, parts_max: usize) -> usize {
         let mut left = parts_max;
         while left > 0
@@ -130,23 +158,37 @@ impl Kept {
     /// The record of `number`.
     #[must_use]
     pub fn get(&self, number: u64) -> Option<Record<'_>> {
+        if number > self.newest {
+            return None;
+        }
         self.chunks.get(&(number / CHUNK_NUMBERS))?.get(number % CHUNK_NUMBERS)
     }
 
     /// Keeps the record of `number`, which has none.
     pub fn insert(&mut self, number: u64, record: Record<'_>) {
-        let (place, first) = (number / CHUNK_NUMBERS, number.is_multiple_of(CHUNK_NUMBERS));
-        let before = if first { self.chunks.get(&place.wrapping_sub(1)) } else { None };
-        let fresh = before.map_or_else(Chunk::default, Chunk::next);
-        let chunk = self.chunks.entry(place).or_insert_with(|| {
-            self.bytes += CHUNK_BYTES + fresh.bytes();
-            fresh
-        });
+        self.newest = self.newest.max(number);
+        let chunk = self.chunk_of(number);
         let before = chunk.bytes();
         chunk.insert(number % CHUNK_NUMBERS, record);
         self.bytes += chunk.bytes() - before;
         self.count += 1;
         self.weight += SLOT_BYTES + record.bytes.len();
+    }
+
+    /// The chunk of `number`; as a rule the last one, or one behind it.
+    fn chunk_of(&mut self, number: u64) -> &mut Chunk {
+        let place = number / CHUNK_NUMBERS;
+        let last = self.chunks.last_key_value().map(|(last, chunk)| (*last, chunk));
+        if last.is_some_and(|(last, _)| last == place) {
+            return self.chunks.last_mut().expect("it was just there");
+        }
+        if !self.chunks.contains_key(&place) {
+            let before = last.filter(|(last, _)| last + 1 == place);
+            let fresh = before.map_or_else(Chunk::default, |(_, chunk)| chunk.next());
+            self.bytes += CHUNK_BYTES + fresh.bytes();
+            self.chunks.insert(place, fresh);
+        }
+        self.chunks.get_mut(&place).expect("it is there by now")
     }
 
     /// Drops every record below `number`.
@@ -174,12 +216,10 @@ impl Kept {
 
     /// Drops the records of chunk `chunk` whose bits are set in `drop`.
     pub fn drop_in(&mut self, chunk: u64, drop: u64) {
-        let Some(found) = self.chunks.get_mut(&chunk) else {
-            return;
-        };
-        if found.present & drop == 0 {
+        if self.present(chunk) & drop == 0 {
             return;
         }
+        let found = self.chunks.get_mut(&chunk).expect("some of it is present");
         let before = found.bytes();
         self.count -= (found.present & drop).count_ones() as usize;
         self.weight -= found.weight();
@@ -198,6 +238,12 @@ impl Kept {
     pub fn abandon(&mut self, rubble: &mut Rubble) {
         rubble.take(std::mem::take(&mut self.chunks), self.bytes);
         (self.count, self.weight, self.bytes) = (0, 0, 0);
+    }
+
+    /// A copy that is of no use any more, to be freed later. It was never counted: most of it is
+    /// the state's.
+    pub fn bury(self, rubble: &mut Rubble) {
+        rubble.take(self.chunks, 0);
     }
 
     /// Which numbers of chunk `chunk` have records, as bits.
@@ -269,12 +315,8 @@ impl Rubble {
     }
 
     /// Takes something over that held so many bytes.
-    pub fn take<K, V>(&mut self, heap: BTreeMap<K, V>, bytes: usize)
-    where
-        K: Ord + fmt::Debug + 'static,
-        V: fmt::Debug + 'static,
-    {
-        if !heap.is_empty() {
+    pub(super) fn take(&mut self, heap: impl Heap + 'static, bytes: usize) {
+        if !heap.is_nothing() {
             self.heaps.push((Box::new(heap), bytes));
             self.bytes += bytes;
         }
@@ -297,6 +339,17 @@ impl Rubble {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+/// With the same room: what a chunk counts for is its room.
+impl Clone for Chunk {
+    fn clone(&self) -> Chunk {
+        let mut slots = Vec::with_capacity(self.slots.capacity());
+        slots.extend_from_slice(&self.slots);
+        let mut arena = Vec::with_capacity(self.arena.capacity());
+        arena.extend_from_slice(&self.arena);
+        Chunk { present: self.present, slots, arena }
     }
 }
 

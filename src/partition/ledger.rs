@@ -18,6 +18,7 @@ use crate::partition::primitive::{CallId, Operation};
 use crate::partition::reply::{Refusal, Replies, Status};
 use crate::partition::schedule::{Schedule, Timer};
 use crate::partition::session::{CALL_BYTES, Call, EVENT_BYTES, Event, Session, Stream};
+use crate::partition::shared::Shared;
 use crate::partition::watch::{Watches, deliver};
 use crate::time::LogTime;
 
@@ -34,7 +35,7 @@ pub struct Ledger {
     /// as heard of then. Of several terms that began at one moment, the first one's.
     pub grace: (LogTime, Index),
     /// The open sessions.
-    pub sessions: BTreeMap<SessionId, Session>,
+    pub sessions: Shared<SessionId, Session>,
     /// Sessions with keep-alives to be sorted out.
     pub sweeping: BTreeSet<SessionId>,
     /// The armed timers.
@@ -86,7 +87,7 @@ impl Ledger {
             time: LogTime(0),
             bounds,
             grace: (LogTime(0), Index(0)),
-            sessions: BTreeMap::new(),
+            sessions: Shared::default(),
             sweeping: BTreeSet::new(),
             schedule: Schedule::default(),
             watches: Watches::default(),
@@ -354,7 +355,7 @@ fn ended(index: Index, operation: Operation, end: End) -> Record<'static> {
 
 /// A call, and the count of its session's bytes.
 fn call_mut(
-    sessions: &mut BTreeMap<SessionId, Session>,
+    sessions: &mut Shared<SessionId, Session>,
     session: SessionId,
     sequence: Sequence,
 ) -> Option<(&mut usize, &mut Call)> {

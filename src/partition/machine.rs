@@ -28,7 +28,8 @@ use crate::partition::primitive::{CallId, Context, Primitive};
 use crate::partition::reply::{Refusal, Replies, Status};
 use crate::partition::schedule::Timer;
 use crate::partition::session::Session;
-use crate::partition::snapshot::{self, Broken, Cursor, Progress};
+use crate::partition::shared::Shared;
+use crate::partition::snapshot::{self, Broken, Frozen};
 use crate::partition::watch::deliver;
 use crate::time::{LogTime, Span};
 use crate::wire::bloom::Filter;
@@ -43,7 +44,7 @@ pub struct Machine {
     /// The term of the last stamped entry.
     pub(super) term: Term,
     pub(super) ledger: Ledger,
-    pub(super) primitives: BTreeMap<PrimitiveId, Instance>,
+    pub(super) primitives: Shared<PrimitiveId, Instance>,
     /// By namespace and name.
     pub(super) names: BTreeMap<Box<str>, BTreeMap<Box<str>, PrimitiveId>>,
     /// Memory of the primitives.
@@ -53,7 +54,7 @@ pub struct Machine {
 }
 
 /// One primitive: who it is, who has it open, its state.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Instance {
     pub(super) kind: Kind,
     pub(super) namespace: Box<str>,
@@ -82,7 +83,7 @@ impl Machine {
             position: Position(0),
             term: Term(0),
             ledger: Ledger::new(bounds),
-            primitives: BTreeMap::new(),
+            primitives: Shared::default(),
             names: BTreeMap::new(),
             primitives_bytes: 0,
             scratch: Vec::new(),
@@ -175,16 +176,15 @@ impl Machine {
             + self.ledger.schedule.len() * 64
     }
 
-    /// Writes the next slice of the state, about `budget_bytes`. The caller applies nothing between
-    /// the first slice and the last, so no copy is needed.
+    /// A copy of the replicated state, to be written as a snapshot while commands go on.
     #[must_use]
-    pub fn snapshot(
-        &self,
-        cursor: &mut Cursor,
-        budget_bytes: usize,
-        into: &mut Vec<u8>,
-    ) -> Progress {
-        snapshot::write(self, cursor, budget_bytes, into)
+    pub fn freeze(&self) -> Frozen {
+        Frozen::of(self)
+    }
+
+    /// The copy is of no use any more. What it alone held is freed a little with each entry.
+    pub fn let_go(&mut self, copy: Frozen) {
+        copy.bury(&mut self.ledger.rubble);
     }
 
     /// The state that a whole snapshot holds. It replaces what was: callers and watchers of an

@@ -43,6 +43,7 @@ mod rig;
 pub mod schedule;
 pub mod session;
 mod settle;
+pub mod shared;
 pub mod snapshot;
 pub mod watch;
 pub mod witness;
@@ -579,10 +580,12 @@ impl Partition {
         self.applied >= self.replica.last()
     }
 
-    /// Gives up the snapshot being taken, whose end the disk has no room for; applying waits for it
-    /// no longer. Its slices are void when the next one begins.
+    /// Gives up the snapshot being taken, whose end the disk has no room for. Its slices are void
+    /// when the next one begins.
     pub fn abandon_snapshot(&mut self) {
-        self.capturing.abandon();
+        if let Some(copy) = self.capturing.abandon() {
+            self.machine.let_go(copy);
+        }
     }
 
     /// A snapshot is to be taken soon, because the oldest segment of the journal waits for it.

@@ -13,7 +13,7 @@ use crate::limits::Bounds;
 use crate::partition::entry::EntryBuilder;
 use crate::partition::machine::Machine;
 use crate::partition::reply::{Body, Refusal, Replies, Status};
-use crate::partition::snapshot::{Cursor, Progress};
+use crate::partition::snapshot::{Cursor, Frozen, Progress};
 use crate::time::{LogTime, Span};
 use crate::wire::bloom::Filter;
 use crate::wire::field::{put_bytes, put_duration, put_message, put_timestamp, put_uint};
@@ -39,6 +39,8 @@ pub struct Rig {
     pub term: Term,
     /// Compare and restore after every entry.
     pub strict: bool,
+    /// A copy of the state at the last comparison, and what its snapshot was then.
+    copy: Option<(Frozen, Vec<u8>)>,
     position: u64,
     tickets: u32,
     heard: BTreeMap<Ticket, Vec<Said>>,
@@ -62,6 +64,7 @@ impl Rig {
             now: LogTime(1_700_000_000_000_000_000),
             term: Term(1),
             strict: true,
+            copy: None,
             position: 0,
             tickets: 0,
             heard: BTreeMap::new(),
@@ -100,7 +103,8 @@ impl Rig {
         }
     }
 
-    /// All replicas are equal, and one of them is restored from another's snapshot.
+    /// All replicas are equal, and one of them is restored from another's snapshot. A copy taken
+    /// the last time is still what it was.
     pub fn compare(&mut self) {
         for machine in [&self.machine, &self.follower, &self.restored] {
             let counted: usize = machine.ledger.sessions.values().map(|it| it.bytes()).sum();
@@ -109,7 +113,12 @@ impl Rig {
             assert_eq!(machine.primitives_bytes, states, "that of primitives is miscounted");
         }
         assert_eq!(self.machine.ledger.streams_bytes, self.restored.ledger.streams_bytes);
+        if let Some((copy, then)) = self.copy.take() {
+            assert_eq!(written(&copy, 1 << 20), then, "a copy of the state has changed with it");
+            self.machine.let_go(copy);
+        }
         let snapshot = snapshot_of(&self.machine, 100);
+        self.copy = Some((self.machine.freeze(), snapshot.clone()));
         assert_eq!(snapshot, snapshot_of(&self.follower, 1 << 30), "replicas differ");
         assert_eq!(snapshot, snapshot_of(&self.restored, 7), "a restored replica differs");
         assert_eq!(self.machine.digest(), self.follower.digest());
@@ -233,8 +242,12 @@ impl Op {
 }
 
 pub fn snapshot_of(machine: &Machine, budget_bytes: usize) -> Vec<u8> {
+    written(&machine.freeze(), budget_bytes)
+}
+
+fn written(state: &Frozen, budget_bytes: usize) -> Vec<u8> {
     let (mut cursor, mut bytes) = (Cursor::new(), Vec::new());
-    while machine.snapshot(&mut cursor, budget_bytes, &mut bytes) == Progress::More {}
+    while state.write(&mut cursor, budget_bytes, &mut bytes) == Progress::More {}
     bytes
 }
 

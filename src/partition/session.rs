@@ -27,7 +27,7 @@ use crate::time::{LogTime, Span};
 use crate::wire::field::{self, Fields};
 
 /// One open session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Session {
     /// How long it may be silent.
     pub timeout: Span,
@@ -49,7 +49,7 @@ pub struct Session {
 }
 
 /// A command that has no final output yet, or a stream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     /// Its id.
     pub index: Index,
@@ -66,7 +66,7 @@ pub struct Call {
 }
 
 /// The outputs of a stream that the client has not acknowledged.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Stream {
     /// Oldest first; the last one has the number `last`.
     pub outputs: VecDeque<Event>,

@@ -344,10 +344,7 @@ impl Partition {
     /// Applies what is committed, as far as one turn goes.
     fn apply(&mut self, now: Now, effects: &mut Effects) -> Result<(), Panicked> {
         let (mut bytes, mut timers) = (0, 0);
-        while bytes < APPLY_TURN_BYTES_MAX
-            && timers < TIMERS_TURN_MAX
-            && !self.capturing.pauses_apply()
-        {
+        while bytes < APPLY_TURN_BYTES_MAX && timers < TIMERS_TURN_MAX {
             let Some(entry) = self.committed.front() else { break };
             if changes_members(entry) && !self.is_commit_durable(entry.index, effects) {
                 break;
@@ -533,11 +530,15 @@ impl Partition {
                 members: self.members.clone(),
                 origin: Origin::Taken,
             };
-            self.capturing.take(facts);
+            self.capturing.take(facts, (!self.witness).then(|| self.machine.freeze()));
             effects.snapshot_of = Some(self.id);
         }
-        let state = (!self.witness).then_some(&self.machine);
-        guarded(|| self.capturing.step(self.id, state, effects))?;
+        let (capturing, machine) = (&mut self.capturing, &mut self.machine);
+        guarded(|| {
+            if let Some(copy) = capturing.step(self.id, effects) {
+                machine.let_go(copy);
+            }
+        })?;
         self.hungry &= self.capturing.is_idle();
         self.hungry |= self.capturing.is_busy();
         Ok(())
@@ -601,8 +602,7 @@ impl Partition {
     }
 
     fn next_wake(&self, now: Now) -> Option<Instant> {
-        let waits = self.capturing.pauses_apply() || self.committing.is_some();
-        let applies = !self.committed.is_empty() && !waits;
+        let applies = !self.committed.is_empty() && self.committing.is_none();
         if applies || self.machine.has_more() {
             return Some(now.monotonic);
         }

@@ -21,14 +21,14 @@
 //! nothing: a broken, cut or hostile snapshot is refused, and pending commands go to their own
 //! session only (core.md D12).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
 use crate::id::{Index, PartitionId, PrimitiveId, Sequence, SessionId, Term};
 use crate::limits::Bounds;
 use crate::partition::finished::Job;
-use crate::partition::kept::{End, Record};
+use crate::partition::kept::{End, Record, Rubble};
 use crate::partition::ledger::Ledger;
 use crate::partition::machine::{Instance, Machine};
 use crate::partition::primitive::{
@@ -37,6 +37,7 @@ use crate::partition::primitive::{
 use crate::partition::reply::Status;
 use crate::partition::schedule::Timer;
 use crate::partition::session::{Call, Event, Session, Stream};
+use crate::partition::shared::Shared;
 use crate::prng::mix;
 use crate::time::{LogTime, Span};
 use crate::wire::bloom::Filter;
@@ -49,6 +50,19 @@ mod read;
 
 pub use read::Reading;
 pub(super) use read::read;
+
+/// What a machine held at one moment, to be written while it goes on: what has not changed since
+/// they share.
+#[derive(Debug)]
+pub struct Frozen {
+    partition: PartitionId,
+    index: Index,
+    time: LogTime,
+    term: Term,
+    grace: (LogTime, Index),
+    sessions: Shared<SessionId, Session>,
+    primitives: Shared<PrimitiveId, Instance>,
+}
 
 /// How far a snapshot has been written.
 #[derive(Clone, Debug)]
@@ -108,6 +122,10 @@ enum Step {
 
 const VERSION: u64 = 1;
 
+/// What a record spends of a slice's budget beside its bytes: to write one takes as long as to
+/// write so many more.
+const RECORD_BYTES: usize = 256;
+
 const HEADER: u8 = 1;
 const SESSION: u8 = 2;
 const CALL: u8 = 3;
@@ -150,41 +168,68 @@ impl Cursor {
     }
 }
 
-/// Writes records, at least a step, until `budget_bytes` are reached or all is written.
-pub(super) fn write(
-    machine: &Machine,
-    cursor: &mut Cursor,
-    budget_bytes: usize,
-    into: &mut Vec<u8>,
-) -> Progress {
-    let start = into.len();
-    let mut payload = Vec::new();
-    while !matches!(cursor.step, Step::Done) {
-        payload.clear();
-        let kind = step(machine, cursor, &mut payload);
-        if let Some(kind) = kind {
-            if kind != END {
-                cursor.digest = digest_record(cursor.digest, kind, &payload);
-            }
-            cursor.records += 1;
-            into.push(kind);
-            put_varint(into, payload.len() as u64);
-            into.extend_from_slice(&payload);
-        }
-        if into.len() - start >= budget_bytes && !matches!(cursor.step, Step::Done) {
-            return Progress::More;
+impl Frozen {
+    pub(super) fn of(machine: &Machine) -> Frozen {
+        let Machine { partition, term, ledger, primitives, .. } = machine;
+        Frozen {
+            partition: *partition,
+            index: ledger.index,
+            time: ledger.time,
+            term: *term,
+            grace: ledger.grace,
+            sessions: ledger.sessions.clone(),
+            primitives: primitives.clone(),
         }
     }
-    Progress::Done
+
+    /// The count of applied commands at that moment.
+    #[must_use]
+    pub fn index(&self) -> Index {
+        self.index
+    }
+
+    /// Writes the next slice of the state: records, at least a step, until `budget_bytes` are
+    /// spent. A record spends `RECORD_BYTES` beside its own: small ones take time, a turn waits.
+    #[must_use]
+    pub fn write(&self, cursor: &mut Cursor, budget_bytes: usize, into: &mut Vec<u8>) -> Progress {
+        let (start, before) = (into.len(), cursor.records);
+        let mut payload = Vec::new();
+        while !matches!(cursor.step, Step::Done) {
+            payload.clear();
+            if let Some(kind) = step(self, cursor, &mut payload) {
+                if kind != END {
+                    cursor.digest = digest_record(cursor.digest, kind, &payload);
+                }
+                cursor.records += 1;
+                into.push(kind);
+                put_varint(into, payload.len() as u64);
+                into.extend_from_slice(&payload);
+            }
+            let records = usize::try_from(cursor.records - before).expect("a slice is short");
+            let spent = into.len() - start + records * RECORD_BYTES;
+            if spent >= budget_bytes && !matches!(cursor.step, Step::Done) {
+                return Progress::More;
+            }
+        }
+        Progress::Done
+    }
+
+    /// Nobody needs it any more: what only it holds is freed a few parts at a time.
+    pub(super) fn bury(self, rubble: &mut Rubble) {
+        for session in self.sessions.into_own() {
+            session.kept.bury(rubble);
+        }
+    }
 }
 
 /// The digest of the whole replicated state: that of its snapshot's records.
 pub(super) fn digest(machine: &Machine) -> u64 {
+    let state = Frozen::of(machine);
     let mut cursor = Cursor::new();
     let mut payload = Vec::new();
     while !matches!(cursor.step, Step::End) {
         payload.clear();
-        if let Some(kind) = step(machine, &mut cursor, &mut payload) {
+        if let Some(kind) = step(&state, &mut cursor, &mut payload) {
             cursor.digest = digest_record(cursor.digest, kind, &payload);
         }
     }
@@ -204,36 +249,35 @@ fn digest_record(digest: u64, kind: u8, payload: &[u8]) -> u64 {
 }
 
 /// Writes the next record's payload and moves on. `None` when the step had nothing more to write.
-fn step(machine: &Machine, cursor: &mut Cursor, into: &mut Vec<u8>) -> Option<u8> {
-    let ledger = &machine.ledger;
+fn step(state: &Frozen, cursor: &mut Cursor, into: &mut Vec<u8>) -> Option<u8> {
     let step = std::mem::replace(&mut cursor.step, Step::Done);
     let (kind, next) = match step {
         Step::Header => {
-            put_header(machine, into);
+            put_header(state, into);
             (Some(HEADER), Step::Session(None))
         }
-        Step::Session(after) => match next_in(&ledger.sessions, after) {
+        Step::Session(after) => match next_in(&state.sessions, after) {
             Some((id, session)) => {
-                put_session(ledger, *id, session, into);
+                put_session(state.grace, *id, session, into);
                 (Some(SESSION), Step::Calls(*id, 0))
             }
             None => (None, Step::Primitive(None)),
         },
         Step::Calls(id, _) | Step::Kept(id, _) | Step::Open(id, _) | Step::Jobs(id, _) => {
-            match ledger.sessions.get(&id) {
+            match state.sessions.get(&id) {
                 Some(session) => session_step(step, session, into),
                 None => (None, Step::Session(Some(id))),
             }
         }
-        Step::Primitive(after) => match next_in(&machine.primitives, after) {
+        Step::Primitive(after) => match next_in(&state.primitives, after) {
             Some((id, instance)) => {
                 put_primitive(*id, instance, into);
                 (Some(PRIMITIVE), Step::OpenedBy(*id, SessionId(0)))
             }
             None => (None, Step::End),
         },
-        Step::OpenedBy(id, after) => opened_by(&machine.primitives[&id], id, after, into),
-        Step::Own(id, mut place) => match machine.primitives[&id].state.record(&mut place, into) {
+        Step::OpenedBy(id, after) => opened_by(&state.primitives[&id], id, after, into),
+        Step::Own(id, mut place) => match state.primitives[&id].state.record(&mut place, into) {
             Some(kind) => (Some(kind), Step::Own(id, place)),
             None => (None, Step::Primitive(Some(id))),
         },
@@ -305,21 +349,21 @@ fn opened_by(
     }
 }
 
-fn next_in<K: Ord + Copy, V>(map: &BTreeMap<K, V>, after: Option<K>) -> Option<(&K, &V)> {
+fn next_in<K: Ord + Copy, V: Clone>(map: &Shared<K, V>, after: Option<K>) -> Option<(&K, &V)> {
     use std::ops::Bound::{Excluded, Unbounded};
     map.range((after.map_or(Unbounded, Excluded), Unbounded)).next()
 }
 
-fn put_header(machine: &Machine, into: &mut Vec<u8>) {
-    put_uint(into, 1, machine.ledger.index.0);
-    put_timestamp(into, 2, machine.ledger.time);
+fn put_header(state: &Frozen, into: &mut Vec<u8>) {
+    put_uint(into, 1, state.index.0);
+    put_timestamp(into, 2, state.time);
     put_uint(into, 100, VERSION);
-    put_uint(into, 101, machine.term.0);
-    put_uint(into, 102, u64::from(machine.partition.0));
+    put_uint(into, 101, state.term.0);
+    put_uint(into, 102, u64::from(state.partition.0));
 }
 
-fn put_session(ledger: &Ledger, id: SessionId, session: &Session, into: &mut Vec<u8>) {
-    let (heard, by) = session.heard(ledger.grace);
+fn put_session(grace: (LogTime, Index), id: SessionId, session: &Session, into: &mut Vec<u8>) {
+    let (heard, by) = session.heard(grace);
     put_uint(into, 1, id.0);
     put_uint(into, 2, 1);
     put_duration(into, 3, session.timeout);

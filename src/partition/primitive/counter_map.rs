@@ -19,7 +19,7 @@ use crate::partition::snapshot::{Broken, Restoring};
 use crate::wire::field::{self, Fields, put_message, put_text, put_uint};
 
 /// The state of a counter map.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct CounterMap {
     counts: BTreeMap<Box<str>, i64>,
     listeners: Listeners,

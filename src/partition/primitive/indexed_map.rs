@@ -24,7 +24,7 @@ use crate::time::LogTime;
 use crate::wire::field::{self, Fields, put_message, put_text, put_timestamp, put_uint};
 
 /// The state of an indexed map.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct IndexedMap {
     /// The index of the last entry that was appended.
     last_index: u64,
@@ -36,7 +36,7 @@ pub struct IndexedMap {
     entries_bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     key: Arc<str>,
     value: Box<[u8]>,

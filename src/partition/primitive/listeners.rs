@@ -17,7 +17,7 @@ use crate::partition::snapshot::{Broken, Restoring};
 use crate::wire::field::{self, Fields, put_message, put_text, put_uint};
 
 /// The listeners of one primitive.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Listeners {
     /// Those to everything, by the index of their command.
     everywhere: BTreeMap<Index, CallId>,

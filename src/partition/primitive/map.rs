@@ -27,7 +27,7 @@ mod transactions;
 use transactions::Transactions;
 
 /// The state of a map.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Map {
     entries: BTreeMap<Box<str>, Entry>,
     /// Keys of entries with a TTL, by the token of their timer.
@@ -38,7 +38,7 @@ pub struct Map {
     entries_bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     value: Box<[u8]>,
     index: Index,

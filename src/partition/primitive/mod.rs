@@ -47,7 +47,7 @@ use crate::wire::field::{self, Fields, put_uint};
 macro_rules! kinds {
     ($($kind:ident => $state:ty,)*) => {
         /// The state of one primitive.
-        #[derive(Debug)]
+        #[derive(Clone, Debug)]
         #[allow(missing_docs)]
         pub enum Primitive {
             $($kind($state),)*

@@ -25,7 +25,7 @@ use crate::wire::field::{
 };
 
 /// The state of a multimap.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct MultiMap {
     /// No key is without values.
     keys: BTreeMap<Box<str>, Values>,
@@ -35,7 +35,7 @@ pub struct MultiMap {
 }
 
 /// The values of one key.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Values {
     set: BTreeSet<Box<str>>,
     /// What they take in a message.

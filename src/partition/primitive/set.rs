@@ -20,7 +20,7 @@ use crate::time::LogTime;
 use crate::wire::field::{self, Fields, put_message, put_text, put_timestamp, put_uint};
 
 /// The state of a set.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Set {
     elements: BTreeMap<Box<str>, Option<Lifetime>>,
     /// Elements with a TTL, by the index of the command that added them.

@@ -16,13 +16,13 @@ use crate::time::LogTime;
 use crate::wire::field::{self, Fields, put_message, put_text, put_timestamp, put_uint};
 
 /// The state of a value.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Value {
     held: Option<Held>,
     listeners: Listeners,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held {
     value: Box<[u8]>,
     index: Index,

@@ -1,5 +1,7 @@
 //! Snapshots survive, and nothing that is not one is taken.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::id::Kind;
 use crate::id::{Position, Ticket};

@@ -42,7 +42,7 @@ use crate::partition::snapshot::{Broken, Restoring};
 use crate::wire::field::{self, Fields, put_bytes, put_message, put_uint};
 
 /// The prepared transactions of a map, and what they lock.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Transactions {
     /// By the index of their Prepare.
     prepared: BTreeMap<Index, Prepared>,
@@ -59,7 +59,7 @@ pub(super) struct Transactions {
 /// The session, and the number that Prepare names.
 type Id = (SessionId, u64);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Prepared {
     id: Id,
     /// The fields 2 of its `PrepareInput`, each one operation.
