@@ -44,6 +44,7 @@ pub mod schedule;
 pub mod session;
 mod settle;
 pub mod snapshot;
+pub mod sorted;
 pub mod watch;
 pub mod witness;
 
