@@ -12,7 +12,7 @@ use crate::partition::snapshot::{Broken, Restoring};
 use crate::wire::field::{self, Fields, put_uint};
 
 /// The state of a counter.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Counter {
     value: i64,
 }

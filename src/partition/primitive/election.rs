@@ -17,7 +17,7 @@ use crate::partition::snapshot::{Broken, Restoring};
 use crate::wire::field::{self, Fields, put_bytes, put_message, put_text, put_uint};
 
 /// The state of an election.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Election {
     term: u64,
     leader: Option<Candidate>,

@@ -18,7 +18,7 @@ use crate::time::LogTime;
 use crate::wire::field::{self, Fields, put_timestamp, put_uint};
 
 /// The state of a lock.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Lock {
     holder: Option<CallId>,
     /// By the index of their Acquire, which is the order in which they came.

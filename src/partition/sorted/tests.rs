@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::partition::kept::Rubble;
 use crate::prng::Prng;
 
 type Map = Sorted<Box<str>, u64>;
@@ -125,6 +126,24 @@ fn a_change_copies_one_leaf_of_a_clone() {
 }
 
 #[test]
+fn rubble_frees_a_map_a_few_entries_at_a_time() {
+    let mut map = Map::default();
+    for index in 0..10_000 {
+        map.insert(name(index), index);
+    }
+    let mut rubble = Rubble::default();
+    rubble.take(map, 500);
+    for _ in 0..10 {
+        assert_eq!(rubble.bytes(), 500);
+        rubble.clear_some(1000);
+    }
+    rubble.clear_some(1);
+    assert_eq!(rubble.bytes(), 0);
+    rubble.take(Map::default(), 5);
+    assert_eq!(rubble.bytes(), 0, "nothing is not kept");
+}
+
+#[test]
 fn what_a_clone_still_has_is_let_go_of_at_once() {
     let mut map = Map::default();
     for index in 0..100_000 {
@@ -147,6 +166,24 @@ fn what_a_clone_still_has_is_let_go_of_at_once() {
     let mut clone = clone;
     let left = clone.clear_some(100_001, |_, left| left);
     assert_eq!((left, clone.is_empty()), (1, true), "the last one frees every entry");
+}
+
+#[test]
+fn nested_maps_are_freed_in_parts_too() {
+    let mut map: Sorted<u64, Map> = Sorted::default();
+    for outer in 0..100 {
+        let mut inner = Map::default();
+        for index in 0..50 {
+            inner.insert(name(index), index);
+        }
+        map.insert(outer, inner);
+    }
+    let mut rubble = Rubble::default();
+    rubble.take_nested(map, 9);
+    (0..100).for_each(|_| rubble.clear_some(51));
+    assert_eq!(rubble.bytes(), 9);
+    rubble.clear_some(1);
+    assert_eq!(rubble.bytes(), 0);
 }
 
 /// A map and what it has to be.

@@ -25,6 +25,7 @@
 //! purpose: waiting for locks, and any look at other partitions; who coordinates is the client.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::id::{Index, Sequence, SessionId};
 use crate::limits::{
@@ -42,7 +43,7 @@ use crate::partition::snapshot::{Broken, Restoring};
 use crate::wire::field::{self, Fields, put_bytes, put_message, put_uint};
 
 /// The prepared transactions of a map, and what they lock.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(super) struct Transactions {
     /// By the index of their Prepare.
     prepared: BTreeMap<Index, Prepared>,
@@ -59,11 +60,11 @@ pub(super) struct Transactions {
 /// The session, and the number that Prepare names.
 type Id = (SessionId, u64);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Prepared {
     id: Id,
     /// The fields 2 of its `PrepareInput`, each one operation.
-    operations: Box<[u8]>,
+    operations: Arc<[u8]>,
 }
 
 /// Snapshot records: 1 index, 2 operations, 100 session, 101 number; 1 index, 100, 101.
@@ -127,7 +128,7 @@ impl Transactions {
     }
 
     /// Forgets a transaction; its keys are free.
-    fn let_go(&mut self, id: Id) -> Option<Box<[u8]>> {
+    fn let_go(&mut self, id: Id) -> Option<Arc<[u8]>> {
         let prepared = self.prepared.remove(&self.ids.remove(&id)?)?;
         let operations = prepared.operations;
         self.operations_bytes -= operations.len();
@@ -285,7 +286,7 @@ impl Map {
     }
 
     /// Takes a transaction out: its keys are free, lifetimes go on.
-    fn release(&mut self, cx: &mut Context<'_>, id: Id) -> Option<Box<[u8]>> {
+    fn release(&mut self, cx: &mut Context<'_>, id: Id) -> Option<Arc<[u8]>> {
         let operations = self.transactions.let_go(id)?;
         for step in held(&operations) {
             if let Some(entry) = self.entries.get(step.key)
