@@ -12,14 +12,14 @@
 //! rubble, to be freed a few chunks at a time. Absent on purpose: commands that are still pending,
 //! and streams; they are few and live in `session.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
 
 use crate::id::Index;
 use crate::partition::primitive::Operation;
 use crate::partition::reply::Status;
 use crate::partition::shared::Shared;
+use crate::partition::sorted::Sorted;
 
 /// The records of one session.
 #[derive(Clone, Default, Debug)]
@@ -64,16 +64,16 @@ pub struct Rubble {
 }
 
 /// Something large that is freed a few parts at a time.
-pub(super) trait Heap: fmt::Debug {
-    /// Whether it has no parts.
-    fn is_nothing(&self) -> bool;
+pub trait Heap: fmt::Debug {
+    /// Whether there is nothing to free.
+    fn is_empty(&self) -> bool;
 
     /// Frees at most so many parts and says how many are left to free of that number.
     fn clear_some(&mut self, parts_max: usize) -> usize;
 }
 
 impl Heap for Shared<u64, Chunk> {
-    fn is_nothing(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.is_empty()
     }
 
@@ -87,7 +87,7 @@ impl Heap for Shared<u64, Chunk> {
 }
 
 impl<K: Ord + fmt::Debug, V: fmt::Debug> Heap for BTreeMap<K, V> {
-    fn is_nothing(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.is_empty()
     }
 
@@ -97,36 +97,27 @@ impl<K: Ord + fmt::Debug, V: fmt::Debug> Heap for BTreeMap<K, V> {
     }
 }
 
-/// What has many parts in each of its entries.
-#[derive(Debug)]
-struct Nested<K, S, V> {
-    entries: BTreeMap<K, S>,
-    parts: PhantomData<V>,
-}
-
-impl<K, S, V> Heap for Nested<K, S, V>
-where
-    K: Ord + fmt::Debug,
-    S: AsMut<BTreeSet<V>> + fmt::Debug,
-    V: Ord + fmt::Debug,
-{
-    fn is_nothing(&self) -> bool {
-        self.entries.is_empty()
+impl<K: fmt::Debug, V: fmt::Debug> Heap for Sorted<K, V> {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
     }
 
     fn clear_some(&mut self, parts_max: usize) -> usize {
-        let mut left = parts_max;
-        while left > 0
-            && let Some(mut entry) = self.entries.first_entry()
-        {
-            let parts = entry.get_mut().as_mut();
-            left -= std::iter::from_fn(|| parts.pop_first()).take(left).count();
-            if left > 0 {
-                entry.remove();
-                left -= 1;
-            }
-        }
-        left
+        self.clear_some(parts_max, |_, left| left)
+    }
+}
+
+/// What has many parts in each of its entries.
+#[derive(Debug)]
+struct Nested<K, H>(Sorted<K, H>);
+
+impl<K: fmt::Debug, H: Heap> Heap for Nested<K, H> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn clear_some(&mut self, parts_max: usize) -> usize {
+        self.0.clear_some(parts_max, H::clear_some)
     }
 }
 
@@ -315,24 +306,20 @@ impl Rubble {
     }
 
     /// Takes something over that held so many bytes.
-    pub(super) fn take(&mut self, heap: impl Heap + 'static, bytes: usize) {
-        if !heap.is_nothing() {
+    pub fn take(&mut self, heap: impl Heap + 'static, bytes: usize) {
+        if !heap.is_empty() {
             self.heaps.push((Box::new(heap), bytes));
             self.bytes += bytes;
         }
     }
 
     /// Like `take`, of entries that hold many parts each.
-    pub fn take_nested<K, S, V>(&mut self, entries: BTreeMap<K, S>, bytes: usize)
+    pub fn take_nested<K, H>(&mut self, entries: Sorted<K, H>, bytes: usize)
     where
-        K: Ord + fmt::Debug + 'static,
-        S: AsMut<BTreeSet<V>> + fmt::Debug + 'static,
-        V: Ord + fmt::Debug + 'static,
+        K: fmt::Debug + 'static,
+        H: Heap + 'static,
     {
-        if !entries.is_empty() {
-            self.heaps.push((Box::new(Nested { entries, parts: PhantomData }), bytes));
-            self.bytes += bytes;
-        }
+        self.take(Nested(entries), bytes);
     }
 
     /// Memory held.

@@ -45,6 +45,7 @@ pub mod session;
 mod settle;
 pub mod shared;
 pub mod snapshot;
+pub mod sorted;
 pub mod watch;
 pub mod witness;
 

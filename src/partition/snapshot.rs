@@ -219,6 +219,9 @@ impl Frozen {
         for session in self.sessions.into_own() {
             session.kept.bury(rubble);
         }
+        for instance in self.primitives.into_own() {
+            instance.state.bury(rubble);
+        }
     }
 }
 

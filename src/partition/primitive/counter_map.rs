@@ -8,20 +8,22 @@
 //! removals, which that message cannot express (CM-02). Absent on purpose: TTL, versions, and Lock
 //! and Unlock, which the API declares and nothing implements.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::partition::kept::Rubble;
 use crate::partition::primitive::listeners::Listeners;
 use crate::partition::primitive::{
     Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, undecodable,
 };
 use crate::partition::reply::{Refusal, Status};
 use crate::partition::snapshot::{Broken, Restoring};
+use crate::partition::sorted::Sorted;
 use crate::wire::field::{self, Fields, put_message, put_text, put_uint};
 
 /// The state of a counter map.
 #[derive(Clone, Default, Debug)]
 pub struct CounterMap {
-    counts: BTreeMap<Box<str>, i64>,
+    counts: Sorted<Arc<str>, i64>,
     listeners: Listeners,
     /// Memory that keys and their numbers hold.
     counts_bytes: usize,
@@ -44,7 +46,7 @@ const LISTENER: u8 = 22;
 const ENTRY: u8 = 23;
 
 /// What a key costs beside its text.
-const COUNT_BYTES: usize = size_of::<i64>() + 40;
+const COUNT_BYTES: usize = size_of::<i64>() + 56;
 
 impl Shape for CounterMap {
     fn mode(tag: u32) -> Option<Mode> {
@@ -125,6 +127,11 @@ impl Shape for CounterMap {
         }
     }
 
+    fn bury(self, rubble: &mut Rubble) {
+        rubble.take(self.counts, 0);
+        self.listeners.bury(rubble);
+    }
+
     fn bytes(&self) -> usize {
         self.counts_bytes + self.listeners.bytes()
     }
@@ -185,12 +192,12 @@ impl CounterMap {
         let counts = std::mem::take(&mut self.counts);
         let bytes = std::mem::take(&mut self.counts_bytes);
         if self.listeners.brace(cx, counts.len()) {
-            for (key, value) in &counts {
+            for (key, value) in counts.iter() {
                 self.tell_removed(cx, key, *value);
             }
         } else {
             for key in self.listeners.heeded() {
-                if let Some(value) = counts.get(&key) {
+                if let Some(value) = counts.get(&*key) {
                     self.tell_removed(cx, &key, *value);
                 }
             }

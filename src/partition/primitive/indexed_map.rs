@@ -8,11 +8,11 @@
 //! that is another entry's, with the reference's FAULT (I-08), which clients see. Absent on
 //! purpose: moving an entry.
 
-use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use crate::id::Index;
+use crate::partition::kept::Rubble;
 use crate::partition::primitive::listeners::Listeners;
 use crate::partition::primitive::{
     Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, checked_value, expiry,
@@ -20,6 +20,7 @@ use crate::partition::primitive::{
 };
 use crate::partition::reply::{Refusal, Status};
 use crate::partition::snapshot::{Broken, Restoring};
+use crate::partition::sorted::Sorted;
 use crate::time::LogTime;
 use crate::wire::field::{self, Fields, put_message, put_text, put_timestamp, put_uint};
 
@@ -29,8 +30,8 @@ pub struct IndexedMap {
     /// The index of the last entry that was appended.
     last_index: u64,
     /// By index.
-    entries: BTreeMap<u64, Entry>,
-    by_key: BTreeMap<Arc<str>, u64>,
+    entries: Sorted<u64, Entry>,
+    by_key: Sorted<Arc<str>, u64>,
     listeners: Listeners,
     /// Memory that entries hold.
     entries_bytes: usize,
@@ -39,7 +40,7 @@ pub struct IndexedMap {
 #[derive(Clone, Debug)]
 struct Entry {
     key: Arc<str>,
-    value: Box<[u8]>,
+    value: Arc<[u8]>,
     version: Index,
     expire: Option<LogTime>,
 }
@@ -63,7 +64,7 @@ const STATE: u8 = 31;
 const ENTRY: u8 = 32;
 
 /// What an entry costs beside key and value: itself in one tree, its key's place in another.
-const ENTRY_BYTES: usize = size_of::<Entry>() + 80;
+const ENTRY_BYTES: usize = size_of::<Entry>() + 104;
 /// A TTL's share: its timer, and its place among those that have one.
 const EXPIRING_BYTES: usize = 56;
 
@@ -160,6 +161,12 @@ impl Shape for IndexedMap {
             ENTRY => self.restore_entry(cx, record),
             _ => Err(Broken::Malformed("an indexed map has no such record")),
         }
+    }
+
+    fn bury(self, rubble: &mut Rubble) {
+        rubble.take(self.entries, 0);
+        rubble.take(self.by_key, 0);
+        self.listeners.bury(rubble);
     }
 
     fn bytes(&self) -> usize {
@@ -285,13 +292,15 @@ impl IndexedMap {
         cx.disarm_all();
         let bytes = std::mem::take(&mut self.entries_bytes);
         if self.listeners.brace(cx, entries.len()) | cx.brace(entries.len()) {
-            for (index, entry) in &entries {
+            for (index, entry) in entries.iter() {
                 self.removed(cx, *index, entry, false);
             }
         } else {
             for key in self.listeners.heeded() {
-                if let Some(index) = by_key.get(&*key) {
-                    self.removed(cx, *index, &entries[index], false);
+                if let Some(index) = by_key.get(&*key)
+                    && let Some(entry) = entries.get(index)
+                {
+                    self.removed(cx, *index, entry, false);
                 }
             }
         }

@@ -5,26 +5,28 @@
 //! this; a kind whose events have no key uses the empty one. Absent on purpose: what an event says,
 //! and its repeats, which the session keeps.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::id::{Index, Sequence, SessionId};
 use crate::limits::CLEAR_EVENTS_MAX;
+use crate::partition::kept::Rubble;
 use crate::partition::ledger::Flow;
 use crate::partition::primitive::{Answer, CallId, Context, Place};
 use crate::partition::snapshot::{Broken, Restoring};
+use crate::partition::sorted::Sorted;
 use crate::wire::field::{self, Fields, put_message, put_text, put_uint};
 
 /// The listeners of one primitive.
 #[derive(Clone, Default, Debug)]
 pub struct Listeners {
     /// Those to everything, by the index of their command.
-    everywhere: BTreeMap<Index, CallId>,
+    everywhere: Sorted<Index, CallId>,
     /// Those to one key.
-    by_key: BTreeMap<Box<str>, BTreeMap<Index, CallId>>,
+    by_key: Sorted<Arc<str>, Sorted<Index, CallId>>,
     /// What each listens to; empty for everything.
-    keys: BTreeMap<Index, Box<str>>,
+    keys: Sorted<Index, Arc<str>>,
     bytes: usize,
 }
 
@@ -77,9 +79,9 @@ impl Listeners {
         let mut event = Vec::new();
         put_message(&mut event, 1, write);
         let event = Bytes::from(event);
-        let listeners = self.everywhere.values().chain(here.into_iter().flat_map(BTreeMap::values));
+        let listeners = self.everywhere.iter().chain(here.into_iter().flat_map(Sorted::iter));
         let mut lost = Vec::new();
-        for listener in listeners {
+        for (_, listener) in listeners {
             if cx.emit(*listener, &event) == Flow::Ended {
                 lost.push(listener.index);
             }
@@ -95,7 +97,7 @@ impl Listeners {
         if self.everywhere.len().saturating_mul(count) <= CLEAR_EVENTS_MAX {
             return !self.everywhere.is_empty();
         }
-        let flooded: Vec<CallId> = self.everywhere.values().copied().collect();
+        let flooded: Vec<CallId> = self.everywhere.iter().map(|(_, call)| *call).collect();
         for listener in flooded {
             cx.overflow(listener);
             self.unlisten(listener.index);
@@ -105,8 +107,15 @@ impl Listeners {
 
     /// The keys that have listeners of their own.
     #[must_use]
-    pub fn heeded(&self) -> Vec<Box<str>> {
-        self.by_key.keys().cloned().collect()
+    pub fn heeded(&self) -> Vec<Arc<str>> {
+        self.by_key.iter().map(|(key, _)| Arc::clone(key)).collect()
+    }
+
+    /// Hands over what a copy holds (`Shape::bury`).
+    pub fn bury(self, rubble: &mut Rubble) {
+        rubble.take(self.everywhere, 0);
+        rubble.take_nested(self.by_key, 0);
+        rubble.take(self.keys, 0);
     }
 
     /// Writes the next listener behind `place.index`: the kind's listener message (1 `index`,
@@ -152,11 +161,16 @@ impl Listeners {
 
     fn add(&mut self, call: CallId, key: &str) {
         self.bytes += LISTENER_BYTES + 2 * key.len();
-        self.keys.insert(call.index, key.into());
+        let name: Arc<str> = key.into();
+        self.keys.insert(call.index, Arc::clone(&name));
         if key.is_empty() {
             self.everywhere.insert(call.index, call);
+        } else if let Some(here) = self.by_key.get_mut(key) {
+            here.insert(call.index, call);
         } else {
-            self.by_key.entry(key.into()).or_default().insert(call.index, call);
+            let mut here = Sorted::default();
+            here.insert(call.index, call);
+            self.by_key.insert(name, here);
         }
     }
 }

@@ -7,11 +7,12 @@
 //! entry without value (M-03). Absent on purpose: Lock and Unlock, which the API declares and
 //! nothing implements. Next: `map/transactions.rs`.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::id::{Index, SessionId};
 use crate::limits::TRANSACTION_OPERATIONS_MAX;
+use crate::partition::kept::Rubble;
 use crate::partition::primitive::listeners::Listeners;
 use crate::partition::primitive::{
     Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, checked_value, expiry,
@@ -19,6 +20,7 @@ use crate::partition::primitive::{
 };
 use crate::partition::reply::{Refusal, Status};
 use crate::partition::snapshot::{Broken, Restoring};
+use crate::partition::sorted::Sorted;
 use crate::time::LogTime;
 use crate::wire::field::{self, Fields, put_bytes, put_message, put_text, put_timestamp, put_uint};
 
@@ -29,9 +31,9 @@ use transactions::Transactions;
 /// The state of a map.
 #[derive(Clone, Default, Debug)]
 pub struct Map {
-    entries: BTreeMap<Box<str>, Entry>,
+    entries: Sorted<Arc<str>, Entry>,
     /// Keys of entries with a TTL, by the token of their timer.
-    expiring: BTreeMap<u64, Box<str>>,
+    expiring: Sorted<u64, Arc<str>>,
     listeners: Listeners,
     transactions: Transactions,
     /// Memory that entries hold.
@@ -40,7 +42,7 @@ pub struct Map {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    value: Box<[u8]>,
+    value: Arc<[u8]>,
     index: Index,
     expire: Option<LogTime>,
     /// Which operation of the command wrote it: 0, but in a transaction.
@@ -66,8 +68,9 @@ const APPLY: u32 = 15;
 const LISTENER: u8 = 19;
 const ENTRY: u8 = 20;
 
-/// What an entry costs beside key and value.
-const ENTRY_BYTES: usize = size_of::<Entry>() + 40;
+/// What an entry costs beside key and value: itself, its key's place, a third as much for leaves
+/// that are not full, and what the allocations of key and value take for themselves.
+const ENTRY_BYTES: usize = size_of::<Entry>() + 88;
 
 impl Shape for Map {
     fn mode(tag: u32) -> Option<Mode> {
@@ -157,7 +160,7 @@ impl Shape for Map {
         let from = after.map_or(Unbounded, Excluded);
         let (key, entry) = self.entries.range::<str, _>((from, Unbounded)).next()?;
         put_message(out, 1, |out| put_entry(out, key, Some((&entry.value, entry.index))));
-        Some(key.clone())
+        Some((**key).into())
     }
 
     fn record(&self, place: &mut Place, into: &mut Vec<u8>) -> Option<u8> {
@@ -177,7 +180,7 @@ impl Shape for Map {
                     }
                     put_uint(into, 100, u64::from(entry.place));
                 });
-                place.key = Some(key.clone());
+                place.key = Some((**key).into());
                 return Some(ENTRY);
             }
             *place = Place { step: 2, ..Place::default() };
@@ -191,6 +194,13 @@ impl Shape for Map {
             ENTRY => self.restore_entry(cx, record),
             kind => self.restore_transaction(cx, kind, record),
         }
+    }
+
+    fn bury(self, rubble: &mut Rubble) {
+        rubble.take(self.entries, 0);
+        rubble.take(self.expiring, 0);
+        self.listeners.bury(rubble);
+        self.transactions.bury(rubble);
     }
 
     fn bytes(&self) -> usize {
@@ -243,12 +253,12 @@ impl Map {
         cx.disarm_all();
         let bytes = std::mem::take(&mut self.entries_bytes);
         if self.listeners.brace(cx, entries.len()) | cx.brace(entries.len()) {
-            for (key, entry) in &entries {
+            for (key, entry) in entries.iter() {
                 self.removed(cx, key, entry, false);
             }
         } else {
             for key in self.listeners.heeded() {
-                if let Some(entry) = entries.get(&key) {
+                if let Some(entry) = entries.get(&*key) {
                     self.removed(cx, &key, entry, false);
                 }
             }
@@ -338,7 +348,7 @@ impl Map {
                 _ => {}
             }
         }
-        let mut entry = Entry { value: Box::default(), index: Index(0), expire: None, place: 0 };
+        let mut entry = Entry { value: Arc::default(), index: Index(0), expire: None, place: 0 };
         let mut fields = Fields::new(stored);
         while let Some((number, value)) = fields.field()? {
             match number {
@@ -499,7 +509,7 @@ impl<'a> Input<'a> {
 }
 
 fn entry_bytes(key: &str, entry: &Entry) -> usize {
-    let timer = if entry.expire.is_some() { key.len() + 40 } else { 0 };
+    let timer = if entry.expire.is_some() { key.len() + 56 } else { 0 };
     ENTRY_BYTES + key.len() + entry.value.len() + timer
 }
 

@@ -36,6 +36,7 @@ use bytes::Bytes;
 
 use crate::id::{Index, Kind, PrimitiveId, Sequence, SessionId};
 use crate::limits::{Bounds, KEY_BYTES_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::partition::kept::Rubble;
 use crate::partition::ledger::{Flow, Ledger};
 use crate::partition::reply::{Refusal, Replies, Status};
 use crate::partition::schedule::Timer;
@@ -101,7 +102,7 @@ kinds! {
 }
 
 /// What every kind of primitive does. The inputs are client bytes: an undecodable one is INVALID.
-pub trait Shape: Default + fmt::Debug {
+pub trait Shape: Default + Clone + fmt::Debug {
     /// What the member `tag` of its input is.
     fn mode(tag: u32) -> Option<Mode>;
 
@@ -132,6 +133,10 @@ pub trait Shape: Default + fmt::Debug {
 
     /// Puts back one of its snapshot records.
     fn restore(&mut self, cx: &mut Restoring<'_>, kind: u8, record: &[u8]) -> Result<(), Broken>;
+
+    /// Hands what is large to the rubble, so that a copy that nobody needs any more is freed a few
+    /// parts at a time. Its memory is not counted there: what it shares is counted where it lives.
+    fn bury(self, _rubble: &mut Rubble) {}
 
     /// Memory held beyond its own size, counted as it changes.
     fn bytes(&self) -> usize {
@@ -184,6 +189,11 @@ impl Primitive {
         record: &[u8],
     ) -> Result<(), Broken> {
         with!(self, it => it.restore(cx, kind, record))
+    }
+
+    /// See [`Shape::bury`].
+    pub fn bury(self, rubble: &mut Rubble) {
+        with!(self, it => it.bury(rubble));
     }
 
     /// See [`Shape::bytes`].

@@ -12,14 +12,17 @@
 //! TTL.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::limits::{CLEAR_EVENTS_MAX, REQUEST_ITEMS_MAX, VALUES_BYTES_MAX, VALUES_MAX};
+use crate::partition::kept::{Heap, Rubble};
 use crate::partition::primitive::listeners::Listeners;
 use crate::partition::primitive::{
     Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, not_utf8, undecodable,
 };
 use crate::partition::reply::{Refusal, Status};
 use crate::partition::snapshot::{Broken, Restoring};
+use crate::partition::sorted::Sorted;
 use crate::wire::field::{
     self, Fields, delimited_bytes, put_bytes, put_message, put_text, put_uint,
 };
@@ -28,7 +31,7 @@ use crate::wire::field::{
 #[derive(Clone, Default, Debug)]
 pub struct MultiMap {
     /// No key is without values.
-    keys: BTreeMap<Box<str>, Values>,
+    keys: Sorted<Arc<str>, Values>,
     listeners: Listeners,
     /// Memory that keys and values hold.
     held_bytes: usize,
@@ -37,7 +40,7 @@ pub struct MultiMap {
 /// The values of one key.
 #[derive(Clone, Default, Debug)]
 struct Values {
-    set: BTreeSet<Box<str>>,
+    set: Sorted<Arc<str>, ()>,
     /// What they take in a message.
     message_bytes: usize,
 }
@@ -61,9 +64,9 @@ const REMOVE_ENTRIES: u32 = 13;
 const LISTENER: u8 = 26;
 const ENTRY: u8 = 27;
 
-/// What a key costs beside its text, and a value.
-const KEY_COST_BYTES: usize = size_of::<Values>() + 40;
-const VALUE_COST_BYTES: usize = 40;
+/// What a key costs beside its text, with the levels of its set; and a value beside its own.
+const KEY_COST_BYTES: usize = size_of::<Values>() + 240;
+const VALUE_COST_BYTES: usize = 56;
 
 /// A snapshot record ends with the value that takes it past this.
 const RECORD_BYTES: usize = 64 << 10;
@@ -128,7 +131,7 @@ impl Shape for MultiMap {
         let values = self.keys.get(entry.key);
         match tag {
             CONTAINS => {
-                let found = values.is_some_and(|values| values.set.contains(entry.value()));
+                let found = values.is_some_and(|values| values.set.contains_key(entry.value()));
                 put_uint(ask.out, 1, u64::from(found));
             }
             GET => values.into_iter().for_each(|values| values.put(ask.out, 1)),
@@ -153,21 +156,23 @@ impl Shape for MultiMap {
             return Some(LISTENER);
         }
         let (key, values) = match (&place.key, &place.part) {
-            (Some(key), Some(_)) => (&**key, &self.keys[key]),
+            (Some(key), Some(_)) => {
+                (&**key, self.keys.get(&**key).expect("a key stays while it is written"))
+            }
             (key, _) => self.behind(key.as_deref())?,
         };
         put_text(into, 1, key.as_bytes());
         let from = place.part.as_deref().map_or(Unbounded, Excluded);
         let mut last = None;
-        for value in values.set.range::<str, _>((from, Unbounded)) {
+        for (value, ()) in values.set.range::<str, _>((from, Unbounded)) {
             put_bytes(into, 2, value.as_bytes());
             last = Some(value);
             if into.len() >= RECORD_BYTES {
                 break;
             }
         }
-        let through = last == values.set.last();
-        place.part = last.filter(|_| !through).cloned();
+        let through = last == values.last();
+        place.part = last.filter(|_| !through).map(|last| (**last).into());
         place.key = Some(key.into());
         Some(ENTRY)
     }
@@ -180,6 +185,11 @@ impl Shape for MultiMap {
         }
     }
 
+    fn bury(self, rubble: &mut Rubble) {
+        rubble.take_nested(self.keys, 0);
+        self.listeners.bury(rubble);
+    }
+
     fn bytes(&self) -> usize {
         self.held_bytes + self.listeners.bytes()
     }
@@ -189,7 +199,7 @@ impl MultiMap {
     fn put(&mut self, cx: &mut Context<'_>, entry: &Entry<'_>) -> Answer {
         let (key, value) = (entry.key, entry.value());
         let values = self.keys.get(key);
-        if values.is_some_and(|values| values.set.contains(value)) {
+        if values.is_some_and(|values| values.set.contains_key(value)) {
             return cx.fail(Status::AlreadyExists, format_args!("entry already exists"));
         }
         let (count, bytes) = values.map_or((0, 0), Values::extent);
@@ -242,8 +252,8 @@ impl MultiMap {
         let (mut kept, mut added) = (old.set, Vec::new());
         let mut new = Values::default();
         for value in &entry.values {
-            match kept.take(*value) {
-                Some(value) => new.insert(value),
+            match kept.remove_entry(*value) {
+                Some((value, ())) => new.insert(value),
                 None if new.insert((*value).into()) => {
                     added.push(*value);
                     true
@@ -258,7 +268,7 @@ impl MultiMap {
         for value in &added {
             self.announce(cx, key, ADDED, value);
         }
-        for value in &kept {
+        for (value, ()) in kept.iter() {
             self.announce(cx, key, REMOVED, value);
         }
         if !added.is_empty() || !kept.is_empty() {
@@ -316,15 +326,15 @@ impl MultiMap {
         let values = match keys.len() {
             // No key is without values.
             many if many > CLEAR_EVENTS_MAX || self.listeners.is_empty() => many,
-            _ => keys.values().map(|values| values.set.len()).sum(),
+            _ => keys.iter().map(|(_, values)| values.set.len()).sum(),
         };
         if self.listeners.brace(cx, values) | cx.brace(keys.len()) {
-            for (key, values) in &keys {
+            for (key, values) in keys.iter() {
                 self.cleared(cx, key, values);
             }
         } else {
             for key in self.listeners.heeded() {
-                if let Some(values) = keys.get(&key) {
+                if let Some(values) = keys.get(&*key) {
                     self.cleared(cx, &key, values);
                 }
             }
@@ -335,7 +345,7 @@ impl MultiMap {
     }
 
     fn cleared(&mut self, cx: &mut Context<'_>, key: &str, values: &Values) {
-        for value in &values.set {
+        for (value, ()) in values.set.iter() {
             self.announce(cx, key, REMOVED, value);
         }
         self.tell(cx, key);
@@ -346,7 +356,7 @@ impl MultiMap {
         let mut keys: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for entry in entries {
             let held = self.keys.get(entry.key);
-            let is_new = |value: &&&str| held.is_none_or(|held| !held.set.contains(**value));
+            let is_new = |value: &&&str| held.is_none_or(|held| !held.set.contains_key(**value));
             let new = entry.values.iter().filter(is_new).copied();
             keys.entry(entry.key).or_default().extend(new);
         }
@@ -367,7 +377,7 @@ impl MultiMap {
             return true;
         };
         // A set makes its box before it looks; most of what is put again is not to cost one.
-        if values.set.contains(value) {
+        if values.set.contains_key(value) {
             return false;
         }
         values.insert(value.into());
@@ -380,7 +390,7 @@ impl MultiMap {
         let Some(values) = self.keys.get_mut(key) else {
             return false;
         };
-        if !values.set.remove(value) {
+        if values.set.remove(value).is_none() {
             return false;
         }
         values.message_bytes -= message_bytes(value);
@@ -428,7 +438,7 @@ impl MultiMap {
         }
         let goes_on = match self.keys.last_key_value() {
             Some((last, held)) if **last == *key => {
-                values.first().is_some_and(|first| held.set.last().is_some_and(|it| **it < **first))
+                values.first().is_some_and(|first| held.last().is_some_and(|it| **it < **first))
             }
             last => last.is_none_or(|(last, _)| **last < *key),
         };
@@ -451,11 +461,15 @@ const REMOVED: u32 = 3;
 
 impl Values {
     /// Adds one; `false` when it is there.
-    fn insert(&mut self, value: Box<str>) -> bool {
+    fn insert(&mut self, value: Arc<str>) -> bool {
         let bytes = message_bytes(&value);
-        let new = self.set.insert(value);
+        let new = self.set.insert(value, ()).is_none();
         self.message_bytes += if new { bytes } else { 0 };
         new
+    }
+
+    fn last(&self) -> Option<&Arc<str>> {
+        self.set.last_key_value().map(|(value, ())| value)
     }
 
     /// How many they are, and what they take in a message.
@@ -466,15 +480,19 @@ impl Values {
     /// Appends them as field `number`, repeated.
     fn put(&self, into: &mut Vec<u8>, number: u32) {
         into.reserve(self.message_bytes);
-        for value in &self.set {
+        for (value, ()) in self.set.iter() {
             put_bytes(into, number, value.as_bytes());
         }
     }
 }
 
-impl AsMut<BTreeSet<Box<str>>> for Values {
-    fn as_mut(&mut self) -> &mut BTreeSet<Box<str>> {
-        &mut self.set
+impl Heap for Values {
+    fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+
+    fn clear_some(&mut self, parts_max: usize) -> usize {
+        Heap::clear_some(&mut self.set, parts_max)
     }
 }
 

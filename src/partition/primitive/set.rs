@@ -7,24 +7,26 @@
 //! only, because that message cannot express a removal (S-02). Absent on purpose: versions, and
 //! filters of events.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::id::Index;
+use crate::partition::kept::Rubble;
 use crate::partition::primitive::listeners::Listeners;
 use crate::partition::primitive::{
     Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_key, expiry, undecodable,
 };
 use crate::partition::reply::{Refusal, Status};
 use crate::partition::snapshot::{Broken, Restoring};
+use crate::partition::sorted::Sorted;
 use crate::time::LogTime;
 use crate::wire::field::{self, Fields, put_message, put_text, put_timestamp, put_uint};
 
 /// The state of a set.
 #[derive(Clone, Default, Debug)]
 pub struct Set {
-    elements: BTreeMap<Box<str>, Option<Lifetime>>,
+    elements: Sorted<Arc<str>, Option<Lifetime>>,
     /// Elements with a TTL, by the index of the command that added them.
-    expiring: BTreeMap<Index, Box<str>>,
+    expiring: Sorted<Index, Arc<str>>,
     listeners: Listeners,
     /// Memory that elements hold.
     elements_bytes: usize,
@@ -52,7 +54,7 @@ const LISTENER: u8 = 24;
 const ELEMENT: u8 = 25;
 
 /// What an element costs beside its text.
-const ELEMENT_BYTES: usize = size_of::<Option<Lifetime>>() + 40;
+const ELEMENT_BYTES: usize = size_of::<Option<Lifetime>>() + 64;
 
 impl Shape for Set {
     fn mode(tag: u32) -> Option<Mode> {
@@ -145,6 +147,12 @@ impl Shape for Set {
         }
     }
 
+    fn bury(self, rubble: &mut Rubble) {
+        rubble.take(self.elements, 0);
+        rubble.take(self.expiring, 0);
+        self.listeners.bury(rubble);
+    }
+
     fn bytes(&self) -> usize {
         self.elements_bytes + self.listeners.bytes()
     }
@@ -198,7 +206,7 @@ impl Set {
         let bytes = std::mem::take(&mut self.elements_bytes);
         cx.disarm_all();
         if self.listeners.brace(cx, elements.len()) {
-            for element in elements.keys() {
+            for (element, _) in elements.iter() {
                 self.tell_removed(cx, element, false);
             }
         }
@@ -302,7 +310,7 @@ fn text_of(element: &[u8]) -> Result<&[u8], field::Broken> {
 }
 
 fn element_bytes(element: &str, lifetime: Option<Lifetime>) -> usize {
-    let timer = if lifetime.is_some() { element.len() + 40 } else { 0 };
+    let timer = if lifetime.is_some() { element.len() + 56 } else { 0 };
     ELEMENT_BYTES + element.len() + timer
 }
 

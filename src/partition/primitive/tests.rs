@@ -74,7 +74,7 @@ fn inputs_that_are_no_messages_are_invalid() {
     assert_eq!(deaf, expected);
 }
 
-/// Any bytes are answered and leave replicas equal, whatever the member.
+/// Any bytes are answered and leave replicas equal, whatever the member, and copies as they were.
 #[test]
 fn any_input_is_answered_alike_everywhere() {
     let seed = 0x11A1;
@@ -82,6 +82,7 @@ fn any_input_is_answered_alike_everywhere() {
     for kind in Kind::ALL {
         let (mut rig, session, id) = one(kind, Bounds { calls_max: 50, ..Bounds::default() });
         rig.strict = false;
+        let (mut copy, mut rubble) = (None, Rubble::default());
         for number in 2..1_500 {
             let mut input = Vec::new();
             for _ in 0..prng.below(5) {
@@ -106,8 +107,24 @@ fn any_input_is_answered_alike_everywhere() {
                 rig.now = rig.now.after(Span::secs(prng.below(100)));
                 rig.run(keep_alive(session, number, &[], &[]));
                 rig.compare();
+                let state = &rig.machine.primitives[&id].state;
+                if let Some((old, then)) = copy.replace((state.clone(), records(state))) {
+                    assert_eq!(records(&old), then, "seed {seed}: a copy of a {kind} changed");
+                    old.bury(&mut rubble);
+                    rubble.clear_some(3);
+                }
             }
         }
+    }
+}
+
+/// All snapshot records of a primitive.
+fn records(state: &Primitive) -> Vec<(u8, Vec<u8>)> {
+    let (mut place, mut all) = (Place::default(), Vec::new());
+    loop {
+        let mut record = Vec::new();
+        let Some(kind) = state.record(&mut place, &mut record) else { return all };
+        all.push((kind, record));
     }
 }
 

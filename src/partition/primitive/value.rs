@@ -5,7 +5,10 @@
 //! the value and its successors; a deletion is not told, because published clients take the value
 //! of every item for granted (V-03). Absent on purpose: a history.
 
+use std::sync::Arc;
+
 use crate::id::Index;
+use crate::partition::kept::Rubble;
 use crate::partition::primitive::listeners::Listeners;
 use crate::partition::primitive::{
     Answer, Ask, Asked, CallId, Context, Mode, Place, Shape, checked_value, expiry, undecodable,
@@ -24,7 +27,7 @@ pub struct Value {
 
 #[derive(Clone, Debug)]
 struct Held {
-    value: Box<[u8]>,
+    value: Arc<[u8]>,
     index: Index,
     expire: Option<LogTime>,
 }
@@ -124,6 +127,10 @@ impl Shape for Value {
             }
             _ => Err(Broken::Malformed("a value has no such record")),
         }
+    }
+
+    fn bury(self, rubble: &mut Rubble) {
+        self.listeners.bury(rubble);
     }
 
     fn bytes(&self) -> usize {
@@ -233,7 +240,7 @@ impl Held {
     }
 
     fn restore(cx: &Restoring<'_>, record: &[u8]) -> Result<Held, Broken> {
-        let mut held = Held { value: Box::default(), index: Index(0), expire: None };
+        let mut held = Held { value: Arc::default(), index: Index(0), expire: None };
         let mut stored = &[][..];
         let mut fields = Fields::new(record);
         while let Some((number, value)) = fields.field()? {

@@ -1,5 +1,7 @@
 //! The indexed map's stories, the reference's slips, and a plain model.
 
+use std::collections::BTreeMap;
+
 use prost::Message;
 
 use super::*;

@@ -1,5 +1,7 @@
 //! The map's stories, the reference's slips, and a plain model.
 
+use std::collections::BTreeMap;
+
 use prost::Message;
 
 use super::*;
@@ -146,6 +148,36 @@ fn operations_do_what_the_specification_says() {
 }
 
 /// primitives.md M-01: the reference loses updates.
+#[test]
+fn a_buried_copy_is_freed_in_parts_but_for_what_the_map_still_has() {
+    let mut map = Map::default();
+    let value: Arc<[u8]> = Arc::from(*b"value");
+    for number in 0..5_000u64 {
+        let entry = Entry { value: Arc::clone(&value), index: Index(1), expire: None, place: 0 };
+        map.entries.insert(format!("{number:04}").into(), entry);
+        map.expiring.insert(number, "key".into());
+    }
+    let (copy, mut rubble) = (map.clone(), Rubble::default());
+    assert_eq!(Arc::strong_count(&value), 5_001, "a copy shares its values");
+    for number in 0..64 {
+        map.entries.remove(&*format!("{number:04}"));
+    }
+    assert_eq!(Arc::strong_count(&value), 5_001);
+    copy.bury(&mut rubble);
+    rubble.clear_some(1_000);
+    assert_eq!(Arc::strong_count(&value), 5_001 - 64, "the map has changed two leaves");
+    map.bury(&mut rubble);
+    for left in [4_936, 4_436, 3_936] {
+        // Keys of entries that expire come first, as they were buried last.
+        while Arc::strong_count(&value) > left + 1 {
+            let before = Arc::strong_count(&value);
+            rubble.clear_some(500);
+            assert!(before - Arc::strong_count(&value) <= 500, "too many at once");
+        }
+        assert_eq!(Arc::strong_count(&value), left + 1);
+    }
+}
+
 #[test]
 fn put_honours_the_version_before_it_compares_bytes() {
     let mut store = Store::new();

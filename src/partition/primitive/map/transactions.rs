@@ -25,11 +25,13 @@
 //! purpose: waiting for locks, and any look at other partitions; who coordinates is the client.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::id::{Index, Sequence, SessionId};
 use crate::limits::{
     TRANSACTION_OPERATIONS_MAX, TRANSACTION_OUTPUT_BYTES_MAX, TRANSACTIONS_ABORTED_MAX,
 };
+use crate::partition::kept::Rubble;
 use crate::partition::primitive::map::{
     ABORT, APPLY, COMMIT, INSERT, Input, Map, Objection, PREPARE, PUT, REMOVE, Step, UPDATE,
 };
@@ -39,6 +41,7 @@ use crate::partition::primitive::{
 use crate::partition::reply::{Refusal, Status};
 use crate::partition::session::Seen;
 use crate::partition::snapshot::{Broken, Restoring};
+use crate::partition::sorted::Sorted;
 use crate::wire::field::{self, Fields, put_bytes, put_message, put_uint};
 
 /// The prepared transactions of a map, and what they lock.
@@ -48,7 +51,7 @@ pub(super) struct Transactions {
     prepared: BTreeMap<Index, Prepared>,
     ids: BTreeMap<Id, Index>,
     /// Which one holds a key.
-    locks: BTreeMap<Box<str>, Index>,
+    locks: Sorted<Arc<str>, Index>,
     /// Aborted before they came, by the index of the Abort.
     aborted: BTreeMap<Index, Id>,
     /// Of the operations that they hold.
@@ -63,7 +66,7 @@ type Id = (SessionId, u64);
 struct Prepared {
     id: Id,
     /// The fields 2 of its `PrepareInput`, each one operation.
-    operations: Box<[u8]>,
+    operations: Arc<[u8]>,
 }
 
 /// Snapshot records: 1 index, 2 operations, 100 session, 101 number; 1 index, 100, 101.
@@ -87,6 +90,11 @@ impl Transactions {
     /// How many keys are locked.
     pub(super) fn locked(&self) -> usize {
         self.locks.len()
+    }
+
+    /// Hands over what a copy holds (`Shape::bury`).
+    pub(super) fn bury(self, rubble: &mut Rubble) {
+        rubble.take(self.locks, 0);
     }
 
     /// Memory held.
@@ -127,7 +135,7 @@ impl Transactions {
     }
 
     /// Forgets a transaction; its keys are free.
-    fn let_go(&mut self, id: Id) -> Option<Box<[u8]>> {
+    fn let_go(&mut self, id: Id) -> Option<Arc<[u8]>> {
         let prepared = self.prepared.remove(&self.ids.remove(&id)?)?;
         let operations = prepared.operations;
         self.operations_bytes -= operations.len();
@@ -285,7 +293,7 @@ impl Map {
     }
 
     /// Takes a transaction out: its keys are free, lifetimes go on.
-    fn release(&mut self, cx: &mut Context<'_>, id: Id) -> Option<Box<[u8]>> {
+    fn release(&mut self, cx: &mut Context<'_>, id: Id) -> Option<Arc<[u8]>> {
         let operations = self.transactions.let_go(id)?;
         for step in held(&operations) {
             if let Some(entry) = self.entries.get(step.key)

@@ -1,6 +1,6 @@
 //! The set's stories, the reference's slips, and a plain model.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
