@@ -235,6 +235,14 @@ impl Disk {
         self.push();
     }
 
+    /// Whether a harvest would bring something, as of now: looks into the kernel.
+    pub fn has_landed(&mut self) -> bool {
+        let landed = self.ring.has_landed();
+        let is = *landed.as_ref().unwrap_or(&false);
+        self.demand(landed.map(drop), "completions cannot be had");
+        is
+    }
+
     /// Bytes of blocks that are not on disk yet: what a shard admits depends on it.
     #[must_use]
     pub fn backlog_bytes(&self) -> usize {

@@ -155,6 +155,15 @@ impl Ring {
         Ok(())
     }
 
+    /// Whether something ended, as of now: the kernel says so only to a thread that enters it.
+    pub fn has_landed(&mut self) -> io::Result<bool> {
+        if self.ring.completion().is_empty() {
+            self.unsubmitted = true;
+            self.submit()?;
+        }
+        Ok(!self.ring.completion().is_empty())
+    }
+
     /// Takes out the writes that ended since the last time.
     pub fn reap(&mut self, mut landed: impl FnMut(Landed)) -> io::Result<()> {
         loop {
