@@ -178,6 +178,11 @@ impl Front {
         !self.requests.list.is_empty()
     }
 
+    /// The connection of a caller who waits, for as long as both are here.
+    pub fn connection_of(&mut self, ticket: Ticket) -> Option<u32> {
+        self.waiting.peek(ticket).map(|caller| caller.peer)
+    }
+
     /// Whether there is something else for a turn, or for the mesh.
     #[must_use]
     pub fn has_news(&self) -> bool {

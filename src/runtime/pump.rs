@@ -6,10 +6,9 @@
 //! has as much in flight as it wants: they gather, and the completion starts the turn that takes
 //! them all.
 //!
-//! While the disk writes for a single command that came alone, the core stays with it instead of
-//! sleeping: to park, to be interrupted and to be scheduled takes half as long again as the write.
-//! Nobody else waits for this core then, and who comes meanwhile waits for as long as a write takes
-//! at the most.
+//! While the disk writes for a command that comes alone, as those before it did, the core stays
+//! with it instead of sleeping: to park, to be interrupted and to be scheduled takes half as long
+//! again as the write. As soon as others call, too, it sleeps: staying, it would not hear them.
 //!
 //! The task that pumps is the only one that turns the shard and the only one that writes after a
 //! turn. Whoever has something for it wakes it; several wakes are one. Absent on purpose: what a
@@ -50,10 +49,14 @@ const LANDING: Span = Span::millis(500);
 /// A full lane is drained within a turn of its receiver.
 const LANE_RETRY: Span = Span::micros(500);
 
-/// How long a core stays with the disk for a lone command; a disk that takes longer is left alone
-/// for `STAYS_AGAIN` such commands.
+/// How long a core stays with the disk for a lone call; a disk that takes longer is left alone for
+/// `STAYS_AGAIN` of them.
 const STAYS: Span = Span::micros(200);
 const STAYS_AGAIN: u32 = 32;
+
+/// Turns with one call, all of one connection, after which the next one's is a lone call: eight
+/// connections that call at random come to it once in two million calls.
+const LONE_TURNS: u32 = 8;
 
 /// What a pump drives: the pure core.
 pub type Turn = dyn FnMut(&mut Inbox, Now, &mut Outbox);
@@ -79,7 +82,9 @@ pub struct Pump {
     hands_over_until: Option<Instant>,
     /// When to offer again what found a full lane.
     retry: Option<Instant>,
-    /// Lone commands for which the disk is not waited for: it was too slow.
+    /// The connection that called last, and how many turns in a row took one call, of this one.
+    lone: (Option<u32>, u32),
+    /// Lone calls for which the disk is not waited for: it was too slow.
     leaves: u32,
 }
 
@@ -176,6 +181,7 @@ impl Pump {
             timer: None,
             hands_over_until: None,
             retry: None,
+            lone: (None, 0),
             leaves: 0,
         }
     }
@@ -209,9 +215,8 @@ impl Pump {
         self.peers.borrow_mut().hang_bell(Some(waker.clone()));
         self.mesh.bell().hang(Some(waker));
         while self.stop.phase() < Phase::Halt {
-            if self.cycle() == 1 {
-                self.stay();
-            }
+            self.cycle();
+            self.stay();
             self.drain();
             poll_fn(|context| self.poll_work(context)).await;
         }
@@ -227,19 +232,30 @@ impl Pump {
         self.mesh.bell().hang(None);
     }
 
-    /// One turn; how many calls it took.
-    fn cycle(&mut self) -> usize {
+    fn cycle(&mut self) {
         self.gather();
-        let calls = self.inbox.requests.list.len();
+        self.count_lone();
         (self.turn)(&mut self.inbox, self.clock.now(), &mut self.outbox);
         self.hand_out();
-        calls
     }
 
-    /// Stays with the disk while it writes for the one call of this turn, and takes the turn that
-    /// answers it.
+    fn count_lone(&mut self) {
+        match &self.inbox.requests.list[..] {
+            [] => {}
+            [call] => {
+                let (before, turns) = self.lone;
+                let connection = self.front.borrow_mut().connection_of(call.ticket);
+                let same = connection.is_some() && connection == before;
+                self.lone = (connection, if same { turns.saturating_add(1) } else { 0 });
+            }
+            _ => self.lone = (None, 0),
+        }
+    }
+
+    /// Stays with the disk while it writes for a lone call, and takes the turn that answers it.
     fn stay(&mut self) {
-        if self.disk.in_flight() != 1 || self.front.borrow().has_requests() {
+        let lone = self.lone.1 >= LONE_TURNS && self.disk.in_flight() == 1;
+        if !lone || self.front.borrow().has_requests() {
             return;
         }
         if self.leaves > 0 {
