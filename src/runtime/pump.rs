@@ -58,6 +58,15 @@ const STAYS_AGAIN: u32 = 32;
 /// connections that call at random come to it once in two million calls.
 const LONE_TURNS: u32 = 8;
 
+/// What calls a turn took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Calls {
+    /// One, of a connection that calls alone.
+    Lone,
+    /// None, or any others.
+    Others,
+}
+
 /// What a pump drives: the pure core.
 pub type Turn = dyn FnMut(&mut Inbox, Now, &mut Outbox);
 
@@ -215,8 +224,9 @@ impl Pump {
         self.peers.borrow_mut().hang_bell(Some(waker.clone()));
         self.mesh.bell().hang(Some(waker));
         while self.stop.phase() < Phase::Halt {
-            self.cycle();
-            self.stay();
+            if self.cycle() == Calls::Lone {
+                self.stay();
+            }
             self.drain();
             poll_fn(|context| self.poll_work(context)).await;
         }
@@ -232,30 +242,28 @@ impl Pump {
         self.mesh.bell().hang(None);
     }
 
-    fn cycle(&mut self) {
+    fn cycle(&mut self) -> Calls {
         self.gather();
-        self.count_lone();
+        let calls = self.count_lone();
         (self.turn)(&mut self.inbox, self.clock.now(), &mut self.outbox);
         self.hand_out();
+        calls
     }
 
-    fn count_lone(&mut self) {
-        match &self.inbox.requests.list[..] {
-            [] => {}
-            [call] => {
-                let (before, turns) = self.lone;
-                let connection = self.front.borrow_mut().connection_of(call.ticket);
-                let same = connection.is_some() && connection == before;
-                self.lone = (connection, if same { turns.saturating_add(1) } else { 0 });
-            }
-            _ => self.lone = (None, 0),
-        }
+    fn count_lone(&mut self) -> Calls {
+        let (connection, turns) = match &self.inbox.requests.list[..] {
+            [] => return Calls::Others,
+            [call] => (self.front.borrow_mut().connection_of(call.ticket), self.lone.1),
+            _ => (None, 0),
+        };
+        let same = connection.is_some() && connection == self.lone.0;
+        self.lone = (connection, if same { turns.saturating_add(1) } else { 0 });
+        if self.lone.1 >= LONE_TURNS { Calls::Lone } else { Calls::Others }
     }
 
     /// Stays with the disk while it writes for a lone call, and takes the turn that answers it.
     fn stay(&mut self) {
-        let lone = self.lone.1 >= LONE_TURNS && self.disk.in_flight() == 1;
-        if !lone || self.front.borrow().has_requests() {
+        if self.disk.in_flight() != 1 || self.front.borrow().has_requests() {
             return;
         }
         if self.leaves > 0 {
