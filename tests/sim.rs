@@ -85,6 +85,12 @@ const KEPT: &[(u64, &[Mix], &[Topic], &str)] = &[
         &FIRST_TOPICS,
         "who was removed, and whose vote the one who stays needed, had no clock to give it",
     ),
+    (
+        12_131_014_243_314,
+        &Mix::ALL,
+        &FIRST_TOPICS,
+        "a busy partition took one snapshot after another, and a learner was never read one",
+    ),
     (67, &FIRST, &[], "shows a leader that answers reads without asking a quorum"),
     (178, &FIRST, &[], "shows a leader that answers reads without asking a quorum"),
     (227, &FIRST, &[], "shows a leader that answers reads without asking a quorum"),

@@ -74,6 +74,8 @@ pub struct Shard {
     touched: Vec<PartitionId>,
     /// What is recorded and not known to be durable, oldest first.
     recorded: VecDeque<Recorded>,
+    /// The newest block with a slice of a snapshot.
+    slices_at: Mark,
     /// Room for the lists of partitions in it.
     recorded_spare: Vec<Vec<PartitionId>>,
     /// Callers who are told when what they asked for is durable.
@@ -157,6 +159,7 @@ impl Shard {
             turn: 0,
             touched,
             recorded: VecDeque::new(),
+            slices_at: Mark(0),
             recorded_spare: Vec::new(),
             promised: VecDeque::new(),
             asked: Vec::new(),
@@ -219,14 +222,18 @@ impl Shard {
         assert!(outbox.orders.is_empty(), "orders of the last turn were not handed out");
         self.turn += 1;
         self.stats.turns += 1;
-        let budget = self.snapshot_budget_bytes();
-        self.effects.begin(self.turn, budget);
+        self.effects.begin(self.turn, 0);
         std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
     }
 
-    /// What this turn may write of snapshots: nothing while the disk has blocks enough to write, so
-    /// that a snapshot goes no faster than the disk and does not fill the memory.
+    /// What this turn may write of snapshots: nothing while the disk has blocks enough to write, or
+    /// one with a slice: then no more than that is written before the commands of the next turn,
+    /// and a snapshot goes no faster than the disk. As fast as memory let it go, it was ahead of
+    /// them with four megabytes.
     fn snapshot_budget_bytes(&self) -> usize {
+        if self.slices_at > self.journal.durable_mark() {
+            return 0;
+        }
         let begins = self.effects.snapshot_of.is_none();
         if begins && self.admit.is_disk_full() && !self.snapshots_fit() {
             return 0;
@@ -241,14 +248,13 @@ impl Shard {
 
     /// Deadlines that passed, and raft's clock.
     fn advance(&mut self, now: Now) {
+        self.effects.snapshot_budget_bytes = self.snapshot_budget_bytes();
         self.run_errands(now);
         while let Some(partition) = self.wake.pop(now.monotonic) {
             self.touch(partition);
         }
         if self.effects.snapshot_budget_bytes > 0 {
-            for id in std::mem::take(&mut self.hungry) {
-                self.touch(id);
-            }
+            self.touch_hungry();
         }
         if self.next_tick.is_some_and(|at| at <= now.monotonic) {
             self.tick();
@@ -262,6 +268,27 @@ impl Shard {
             self.segments_seen = self.journal.segments();
             self.free_oldest_segment();
         }
+    }
+
+    /// Who waits for bytes of snapshots settles before all others, and who was given some goes to
+    /// the end of the line: a busy partition takes one snapshot after another, and would leave
+    /// nothing.
+    fn touch_hungry(&mut self) {
+        let hungry = std::mem::take(&mut self.hungry);
+        if hungry.is_empty() {
+            return;
+        }
+        let mut others = std::mem::take(&mut self.touched);
+        let mut sorted = hungry.clone();
+        sorted.sort_unstable();
+        others.retain(|id| sorted.binary_search(id).is_err());
+        for id in hungry {
+            if let Some(living) = self.roster.get_mut(id) {
+                living.touched = true;
+                self.touched.push(id);
+            }
+        }
+        self.touched.append(&mut others);
     }
 
     /// One unit of raft's clock for all that need it.
@@ -283,7 +310,9 @@ impl Shard {
     /// Each touched partition settles, once.
     fn settle(&mut self, now: Now) {
         let mut touched = std::mem::take(&mut self.touched);
+        let mut served = Vec::new();
         for id in touched.drain(..) {
+            let budget = self.effects.snapshot_budget_bytes;
             let Some(living) = self.roster.get_mut(id) else { continue };
             assert!(std::mem::take(&mut living.touched), "partition {id} is touched once");
             let halted = living.partition.is_halted();
@@ -298,10 +327,16 @@ impl Shard {
             let hungry = living.partition.is_hungry();
             self.wake.set(id, wake);
             self.note_rest(id);
-            if hungry && !self.hungry.contains(&id) {
-                self.hungry.push(id);
+            let list = match self.effects.snapshot_budget_bytes < budget {
+                true => &mut served,
+                false => &mut self.hungry,
+            };
+            if hungry && !list.contains(&id) {
+                list.push(id);
             }
         }
+        served.retain(|id| !self.hungry.contains(id));
+        self.hungry.append(&mut served);
         // Who was touched meanwhile is so in the next turn.
         touched.append(&mut self.touched);
         self.touched = touched;
@@ -339,13 +374,12 @@ impl Shard {
 
     /// The segment being written is all there is. What needs more is given up.
     fn disk_is_full(&mut self) {
-        if !self.snapshots_fit() {
-            self.effects.snapshot_budget_bytes = 0;
-            if let Some(id) = self.effects.snapshot_of.take() {
-                let living = self.roster.get_mut(id).expect("who takes a snapshot is here");
-                living.partition.abandon_snapshot();
-                self.touch(id);
-            }
+        if !self.snapshots_fit()
+            && let Some(id) = self.effects.snapshot_of.take()
+        {
+            let living = self.roster.get_mut(id).expect("who takes a snapshot is here");
+            living.partition.abandon_snapshot();
+            self.touch(id);
         }
     }
 

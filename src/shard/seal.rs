@@ -13,7 +13,12 @@ use crate::{
     id::{Mark, NodeId, Position, ShardId},
     journal::Order,
     limits::BUNDLE_BYTES_MAX,
-    partition::{Partition, effects::Departure, member, reply::Happening},
+    partition::{
+        Partition,
+        effects::{Departure, Record},
+        member,
+        reply::Happening,
+    },
     time::Now,
     wire::bundle,
 };
@@ -54,7 +59,9 @@ impl Shard {
 
     fn seal_records(&mut self, outbox: &mut Outbox) {
         let mut partitions = self.recorded_spare.pop().unwrap_or_default();
+        let mut slices = false;
         for (partition, record) in &self.effects.records {
+            slices |= matches!(record, Record::SnapshotSlice(_));
             if let Some(place) = ledger::write(&mut self.journal, *partition, record)
                 && let Some(living) = self.roster.get_mut(*partition)
             {
@@ -87,6 +94,9 @@ impl Shard {
             self.recorded_spare.push(partitions);
         } else {
             self.recorded.push_back(Recorded { mark, turn: self.turn, partitions });
+        }
+        if slices {
+            self.slices_at = mark;
         }
         self.promise(mark);
     }

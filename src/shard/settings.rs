@@ -114,7 +114,7 @@ impl Default for Settings {
             snapshot_entries: 10_000,
             snapshot_bytes: 64 << 20,
             // Copied at a GiB a second or so this is a millisecond of a turn.
-            snapshot_turn_bytes: 256 << 10,
+            snapshot_turn_bytes: 1 << 20,
             retain_entries: 1000,
             segments_soft: 8,
             writes_in_flight: WRITES_IN_FLIGHT_MAX,
