@@ -9,12 +9,12 @@
 //!
 //! One at a time, so that raft never sees a second snapshot before the first is durable and the
 //! journal never sees two interleaved. What is written is a copy of the state that shares with it
-//! whatever has not changed since (`shared.rs`): to let commands wait until the last slice was
-//! written stopped a state of 1 GiB for 2.2 s, and a busy session's outputs for 90 ms every other
-//! second. What comes is read into a state of its own and recorded as it comes; a slice is held
-//! only until a turn has bytes for it. What is durable is remembered by its places in the journal,
-//! from where it is sent to whoever needs it: no state is ever in memory as bytes. Absent on
-//! purpose: formats; the copy writes itself, the journal the record.
+//! whatever has not changed since (`shared.rs`, `sorted.rs`): to let commands wait until the last
+//! slice was written stopped a state of 1 GiB for 2.2 s, and a busy session's outputs for 90 ms
+//! every other second. What comes is read into a state of its own and recorded as it comes; a slice
+//! is held only until a turn has bytes for it. What is durable is remembered by its places in the
+//! journal, from where it is sent to whoever needs it: no state is ever in memory as bytes. Absent
+//! on purpose: formats; the copy writes itself, the journal the record.
 
 use std::{
     collections::VecDeque,
