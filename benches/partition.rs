@@ -39,7 +39,7 @@ fn propose_to_reply(bencher: divan::Bencher<'_, '_>, commands: u32) {
         }
         for _ in 0..2 {
             turn += 1;
-            effects.begin(turn, 1 << 20);
+            effects.begin(turn);
             partition.settle(NOW, &rules, &mut effects);
             effects.records.clear();
             partition.durable(turn);

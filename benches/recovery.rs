@@ -20,7 +20,7 @@ use ringraft::partition::primitive::service_of;
 use ringraft::partition::reply::Body;
 use ringraft::shard::{Settings, inbox::Ask};
 use ringraft::wire::field::{put_bytes, put_message};
-use world::World;
+use world::{World, without_snapshots};
 
 /// What is written in a round, which is one block.
 struct Shape {
@@ -47,12 +47,7 @@ fn main() {
     } else {
         Layout { segment_bytes: 8 << 20, block_bytes_max: 2 << 20 }
     };
-    let settings = Settings {
-        snapshot_entries: u64::MAX,
-        snapshot_bytes: usize::MAX,
-        layout,
-        ..Settings::default()
-    };
+    let settings = Settings { layout, ..without_snapshots() };
     println!("GB/s of CPU time, of what was written");
     println!(
         "{:26} {:>7} {:>9} {:>7} {:>7} {:>7} {:>7} {:>11}",

@@ -3,10 +3,10 @@
 #![allow(dead_code, reason = "each bench that has this as a module uses its part of it")]
 
 use ringraft::partition::reply::Body;
-use ringraft::shard::{Settings, inbox::Ask};
+use ringraft::shard::inbox::Ask;
 
 use crate::client::Client;
-use crate::world::World;
+use crate::world::{World, without_snapshots};
 
 /// The shard and its clients.
 pub struct Crowd {
@@ -17,13 +17,7 @@ pub struct Crowd {
 impl Crowd {
     /// With a session and a counter in each partition.
     pub fn new(partitions: u32) -> Crowd {
-        let settings = Settings {
-            // The state grows with each session; snapshots are measured elsewhere.
-            snapshot_entries: u64::MAX,
-            snapshot_bytes: usize::MAX,
-            ..Settings::default()
-        };
-        let world = World::new(settings, partitions);
+        let world = World::new(without_snapshots(), partitions);
         let clients = (0..partitions).map(|_| Client::default()).collect();
         let mut crowd = Crowd { world, clients };
         for id in 1..=partitions {

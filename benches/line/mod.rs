@@ -26,13 +26,14 @@ use ringraft::partition::member::{Group, Member, Role};
 use ringraft::partition::reply::{Body, Replies};
 use ringraft::partition::{Lane, Partition, Rules};
 use ringraft::shard::admit::Admit;
-use ringraft::shard::{Settings, inbox::Requests, ledger};
+use ringraft::shard::{inbox::Requests, ledger};
 use ringraft::time::{Instant, LogTime, Now, Span};
 use ringraft::wire::field::{put_bytes, put_message, put_uint};
 use ringraft::wire::http2::{Connection, Event, Key, Limits, Message, Route};
 use ringraft::wire::proto::{counter, v1};
 
 use crate::client::{Client, NOTHING_OPEN};
+use crate::world::without_snapshots;
 
 /// The path of the calls.
 const PATH: &str = "/atomix.multiraft.counter.v1.Counter/Increment";
@@ -101,11 +102,7 @@ struct Seat {
 impl Line {
     /// So many partitions with a session and a counter each.
     pub fn new(partitions: u32) -> Line {
-        let settings = Settings {
-            snapshot_entries: u64::MAX,
-            snapshot_bytes: usize::MAX,
-            ..Settings::default()
-        };
+        let settings = without_snapshots();
         let rules = settings.rules();
         let owner = Owner { node: settings.node, shard: settings.shard };
         let mut journal = Journal::resume(Layout::default(), owner, Resume::fresh());
@@ -289,7 +286,7 @@ impl Line {
 
     fn begin(&mut self) {
         self.turn += 1;
-        self.effects.begin(self.turn, 0);
+        self.effects.begin(self.turn);
     }
 
     /// The entries that are to be applied, for the twin.

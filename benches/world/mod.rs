@@ -20,6 +20,12 @@ use ringraft::{
     time::{Instant, LogTime, Now, Span},
 };
 
+/// What a shard is as a rule, but that it takes no snapshots: its state grows with each session,
+/// and they are measured elsewhere.
+pub fn without_snapshots() -> Settings {
+    Settings { snapshot_entries: u64::MAX, snapshot_bytes: usize::MAX, ..Settings::default() }
+}
+
 /// A shard with its partitions, led from here.
 pub struct World {
     /// The shard.

@@ -113,8 +113,9 @@ pub enum Origin {
 }
 
 impl Effects {
-    /// Empties it for turn `turn` and keeps its room. The replies are lent by the outbox.
-    pub fn begin(&mut self, turn: u64, snapshot_budget_bytes: usize) {
+    /// Empties it for turn `turn` and keeps its room; how much of snapshots may be written is to be
+    /// said. The replies are lent by the outbox.
+    pub fn begin(&mut self, turn: u64) {
         assert!(turn > self.turn, "turn {turn} does not follow {}", self.turn);
         assert!(self.records.is_empty(), "records of turn {} were never sealed", self.turn);
         self.turn = turn;
@@ -122,6 +123,6 @@ impl Effects {
         self.snapshots.clear();
         self.changed.clear();
         self.events.clear();
-        self.snapshot_budget_bytes = snapshot_budget_bytes;
+        self.snapshot_budget_bytes = 0;
     }
 }

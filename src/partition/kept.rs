@@ -72,20 +72,6 @@ pub trait Heap: fmt::Debug {
     fn clear_some(&mut self, parts_max: usize) -> usize;
 }
 
-impl Heap for Shared<u64, Chunk> {
-    fn is_empty(&self) -> bool {
-        self.is_empty()
-    }
-
-    fn clear_some(&mut self, parts_max: usize) -> usize {
-        let mut left = parts_max;
-        while left > 0 && self.drop_first() {
-            left -= 1;
-        }
-        left
-    }
-}
-
 impl<K: Ord + fmt::Debug, V: fmt::Debug> Heap for BTreeMap<K, V> {
     fn is_empty(&self) -> bool {
         self.is_empty()
@@ -188,7 +174,7 @@ impl Kept {
         match self.chunks.last_key_value() {
             None => return,
             Some((last, _)) if *last < border => {
-                rubble.take(std::mem::take(&mut self.chunks), self.bytes);
+                rubble.take(std::mem::take(&mut self.chunks).into_table(), self.bytes);
                 (self.count, self.weight, self.bytes) = (0, 0, 0);
                 return;
             }
@@ -199,7 +185,8 @@ impl Kept {
             let bytes = stay.values().map(|chunk| CHUNK_BYTES + chunk.bytes()).sum();
             self.count = stay.values().map(|chunk| chunk.slots.len()).sum();
             self.weight = stay.values().map(Chunk::weight).sum();
-            rubble.take(std::mem::replace(&mut self.chunks, stay), self.bytes - bytes);
+            let gone = std::mem::replace(&mut self.chunks, stay);
+            rubble.take(gone.into_table(), self.bytes - bytes);
             self.bytes = bytes;
         }
         self.drop_in(border, !(u64::MAX << (number % CHUNK_NUMBERS)));
@@ -227,14 +214,14 @@ impl Kept {
 
     /// Gives up everything, to be freed later.
     pub fn abandon(&mut self, rubble: &mut Rubble) {
-        rubble.take(std::mem::take(&mut self.chunks), self.bytes);
+        rubble.take(std::mem::take(&mut self.chunks).into_table(), self.bytes);
         (self.count, self.weight, self.bytes) = (0, 0, 0);
     }
 
     /// A copy that is of no use any more, to be freed later. It was never counted: most of it is
     /// the state's.
     pub fn bury(self, rubble: &mut Rubble) {
-        rubble.take(self.chunks, 0);
+        rubble.take(self.chunks.into_table(), 0);
     }
 
     /// Which numbers of chunk `chunk` have records, as bits.

@@ -6,7 +6,7 @@
 //! Absent on purpose: threads. A shard is on one core, so the counts are not atomic.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeMap;
 use std::ops::{Index, RangeBounds};
 use std::rc::Rc;
 
@@ -73,11 +73,6 @@ impl<K: Ord, V: Clone> Shared<K, V> {
         self.table.remove(key).map(Rc::unwrap_or_clone)
     }
 
-    /// Drops what stands under the least key. `false` when there is nothing.
-    pub fn drop_first(&mut self) -> bool {
-        self.table.pop_first().is_some()
-    }
-
     /// Takes out everything from `key` on.
     #[must_use]
     pub fn split_off<Q: Ord + ?Sized>(&mut self, key: &Q) -> Shared<K, V>
@@ -126,9 +121,15 @@ impl<K: Ord, V: Clone> Shared<K, V> {
         self.table.is_empty()
     }
 
+    /// The table as it is, to be freed in parts.
+    #[must_use]
+    pub fn into_table(self) -> BTreeMap<K, Rc<V>> {
+        self.table
+    }
+
     /// The values that no copy of this table shares.
     pub fn into_own(self) -> impl Iterator<Item = V> {
-        btree_map::IntoValues::filter_map(self.table.into_values(), |value| Rc::into_inner(value))
+        self.table.into_values().filter_map(Rc::into_inner)
     }
 }
 

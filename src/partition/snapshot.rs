@@ -182,12 +182,6 @@ impl Frozen {
         }
     }
 
-    /// The count of applied commands at that moment.
-    #[must_use]
-    pub fn index(&self) -> Index {
-        self.index
-    }
-
     /// Writes the next slice of the state: records, at least a step, until `budget_bytes` are
     /// spent. A record spends `RECORD_BYTES` beside its own: small ones take time, a turn waits.
     #[must_use]

@@ -201,7 +201,8 @@ impl One {
         self.turn += 1;
         self.effects.replies.clear();
         self.effects.records.clear();
-        self.effects.begin(self.turn, self.budget);
+        self.effects.begin(self.turn);
+        self.effects.snapshot_budget_bytes = self.budget;
         let wake = self.partition.settle(self.now, &self.rules, &mut self.effects);
         for (_, record) in &self.effects.records {
             match record {

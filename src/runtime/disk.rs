@@ -238,9 +238,7 @@ impl Disk {
     /// Whether a harvest would bring something, as of now: looks into the kernel.
     pub fn has_landed(&mut self) -> bool {
         let landed = self.ring.has_landed();
-        let is = *landed.as_ref().unwrap_or(&false);
-        self.demand(landed.map(drop), "completions cannot be had");
-        is
+        self.demand(landed, "completions cannot be had")
     }
 
     /// Bytes of blocks that are not on disk yet: what a shard admits depends on it.
@@ -282,11 +280,11 @@ impl Disk {
         self.demand(submitted, "a write cannot be submitted");
     }
 
-    fn demand(&self, done: io::Result<()>, what: &str) {
-        if let Err(error) = done {
+    fn demand<T>(&self, done: io::Result<T>, what: &str) -> T {
+        done.unwrap_or_else(|error| {
             let place = self.directory.display();
-            fatal(Reason::Journal, &format!("{place}: {what}: {error}"));
-        }
+            fatal(Reason::Journal, &format!("{place}: {what}: {error}"))
+        })
     }
 
     fn land(&mut self, Landed { block, result }: Landed) -> Aligned {

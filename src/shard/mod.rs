@@ -222,7 +222,7 @@ impl Shard {
         assert!(outbox.orders.is_empty(), "orders of the last turn were not handed out");
         self.turn += 1;
         self.stats.turns += 1;
-        self.effects.begin(self.turn, 0);
+        self.effects.begin(self.turn);
         std::mem::swap(&mut self.effects.replies, &mut outbox.replies);
     }
 
@@ -327,15 +327,13 @@ impl Shard {
             let hungry = living.partition.is_hungry();
             self.wake.set(id, wake);
             self.note_rest(id);
-            let list = match self.effects.snapshot_budget_bytes < budget {
-                true => &mut served,
-                false => &mut self.hungry,
-            };
-            if hungry && !list.contains(&id) {
-                list.push(id);
+            // With bytes to give the line was emptied when the turn began.
+            if hungry && self.effects.snapshot_budget_bytes < budget {
+                served.push(id);
+            } else if hungry && !self.hungry.contains(&id) {
+                self.hungry.push(id);
             }
         }
-        served.retain(|id| !self.hungry.contains(id));
         self.hungry.append(&mut served);
         // Who was touched meanwhile is so in the next turn.
         touched.append(&mut self.touched);

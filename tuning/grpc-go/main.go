@@ -191,29 +191,24 @@ func main() {
 		}
 		clients[place] = c
 	}
-	for _, c := range clients {
-		for range *inFlight {
-			group.Add(1)
-			go func() {
-				defer group.Done()
-				for !ended.Load() {
-					if err := c.increment(); err != nil {
-						log.Fatal(err)
-					}
-					calls.Add(1)
-				}
-			}()
-		}
+	// repeats a step beside all others until the end
+	repeat := func(step func() error, done func()) {
 		group.Add(1)
 		go func() {
 			defer group.Done()
 			for !ended.Load() {
-				if err := c.keepAlive(); err != nil {
+				if err := step(); err != nil {
 					log.Fatal(err)
 				}
-				time.Sleep(keepAliveEvery)
+				done()
 			}
 		}()
+	}
+	for _, c := range clients {
+		for range *inFlight {
+			repeat(c.increment, func() { calls.Add(1) })
+		}
+		repeat(c.keepAlive, func() { time.Sleep(keepAliveEvery) })
 	}
 	time.Sleep(time.Second)
 	before, used, began := calls.Load(), 0.0, time.Now()

@@ -376,7 +376,7 @@ impl MultiMap {
             self.keys.insert(key.into(), values);
             return true;
         };
-        // A set makes its box before it looks; most of what is put again is not to cost one.
+        // An insert has its text made before it looks; what is put again is not to cost one.
         if values.set.contains_key(value) {
             return false;
         }
