@@ -47,6 +47,14 @@ const ARRIVAL_TICKS_MAX: u32 = 1200;
 /// Ticks after which a delivery that nobody reported counts as failed: raft would wait for ever.
 const DELIVERY_TICKS_MAX: u32 = 6000;
 
+/// Deliveries of one partition at most. A peer has a second one only when this replica led, did
+/// not, and leads again while the first is on its way.
+const DELIVERIES_MAX: usize = 16;
+
+/// Ticks for which the newest snapshot is kept for a peer that asked while it was taken: it asks
+/// again with each heartbeat that it answers.
+const PROMISE_TICKS: u32 = 20;
+
 /// What of a snapshot is under way.
 #[derive(Debug)]
 pub(super) struct Capturing {
@@ -62,7 +70,10 @@ pub(super) struct Capturing {
     places: Vec<Place>,
     /// The newest that is durable.
     shelf: Option<(Position, Arc<[Place]>)>,
+    /// Deliveries under way, oldest first.
     sending: Vec<Delivery>,
+    /// Ticks for which the shelf is kept for who waits for it.
+    promised: u32,
     ended: Vec<(NodeId, Position, bool)>,
     finished: Option<(SnapshotFacts, Option<NodeId>)>,
 }
@@ -189,6 +200,7 @@ impl Capturing {
             places: Vec::new(),
             shelf: None,
             sending: Vec::new(),
+            promised: 0,
             ended: Vec::new(),
             finished: None,
         }
@@ -215,8 +227,7 @@ impl Capturing {
         let most = rules.snapshot_bytes.saturating_mul(LOG_TO_SNAPSHOT_MAX);
         let enough = if large { (state_bytes / 4).min(most) } else { 0 };
         let grown = self.entries >= rules.snapshot_entries || self.bytes >= rules.snapshot_bytes;
-        // While one is being sent, a newer one would take its slices' place on the disk.
-        let grown = grown && self.bytes >= enough && applied > self.at && self.sending.is_empty();
+        let grown = grown && self.bytes >= enough && applied > self.at && !self.is_kept();
         self.is_idle() && applied > Position(0) && (self.wanted || grown)
     }
 
@@ -408,18 +419,38 @@ impl Capturing {
         places.map(|place| u64::from(place.bytes)).sum()
     }
 
+    /// A peer asked while the newest snapshot was taken: no other is begun before it has a chance
+    /// to ask again. A busy partition takes one after another, and would never have one to give.
+    pub fn promise(&mut self) {
+        self.promised = PROMISE_TICKS;
+    }
+
     /// A snapshot leaves for a peer.
     pub fn sending(&mut self, to: NodeId, position: Position) {
-        self.sending.retain(|delivery| delivery.to != to);
+        self.promised = 0;
+        if self.sending.len() >= DELIVERIES_MAX {
+            self.sending.remove(0);
+        }
         self.sending.push(Delivery { to, position, ticks: 0 });
     }
 
-    /// Its delivery ended.
+    /// It does not leave after all: its slices would be freed on its way.
+    pub fn miss(&mut self) {
+        let delivery = self.sending.last_mut().expect("it was to leave just now");
+        delivery.ticks = DELIVERY_TICKS_MAX + 1;
+    }
+
+    /// The delivery to a peer that began first has ended.
     pub fn sent(&mut self, to: NodeId, arrived: bool) {
         if let Some(place) = self.sending.iter().position(|delivery| delivery.to == to) {
-            let delivery = self.sending.swap_remove(place);
-            self.ended.push((to, delivery.position, arrived));
+            self.end(place, arrived);
         }
+    }
+
+    fn end(&mut self, place: usize, arrived: bool) -> NodeId {
+        let Delivery { to, position, .. } = self.sending.remove(place);
+        self.ended.push((to, position, arrived));
+        to
     }
 
     /// Deliveries that ended since the last call.
@@ -428,6 +459,7 @@ impl Capturing {
     }
 
     pub fn tick(&mut self) {
+        self.promised = self.promised.saturating_sub(1);
         for delivery in &mut self.sending {
             delivery.ticks += 1;
         }
@@ -439,14 +471,30 @@ impl Capturing {
         }
     }
 
-    /// A delivery that nobody reported for too long.
-    pub fn overdue(&self) -> Option<NodeId> {
-        let mut late = self.sending.iter().filter(|delivery| delivery.ticks > DELIVERY_TICKS_MAX);
-        late.next().map(|delivery| delivery.to)
+    /// Ends a delivery that nobody reported for too long, or that was missed: to whom it was.
+    pub fn overdue(&mut self) -> Option<NodeId> {
+        let late = |delivery: &Delivery| delivery.ticks > DELIVERY_TICKS_MAX;
+        let place = self.sending.iter().position(late)?;
+        Some(self.end(place, false))
     }
 
     pub fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle)
+    }
+
+    /// Whether one is on its way to a peer.
+    pub fn is_sending(&self) -> bool {
+        !self.sending.is_empty()
+    }
+
+    /// Whether the newest is being sent, or waited for: the next one would free its slices.
+    pub fn is_kept(&self) -> bool {
+        self.is_sending() || self.promised > 0
+    }
+
+    /// Whether one is being taken, or not yet known to be durable.
+    pub fn is_taking(&self) -> bool {
+        matches!(self.state, State::Taking(_) | State::Taken { .. })
     }
 
     /// raft may not be told of applied entries before the snapshot under them is durable.

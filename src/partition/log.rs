@@ -42,6 +42,8 @@ pub struct Log {
     /// Up to where everything is applied.
     applied: Position,
     shelf: Option<Snapshot>,
+    /// A newer one is being written.
+    renewing: bool,
     wanted: Cell<bool>,
 }
 
@@ -60,6 +62,7 @@ impl Log {
             witnesses: Vec::new(),
             applied: Position(0),
             shelf: None,
+            renewing: false,
             wanted: Cell::new(false),
         }
     }
@@ -131,7 +134,7 @@ impl Log {
         (self.base, self.base_term) = (position, term);
         (self.members, self.members_at) = (members, position);
         self.applied = position;
-        self.shelf = None;
+        (self.shelf, self.renewing) = (None, false);
         self.wanted.set(false);
     }
 
@@ -183,7 +186,13 @@ impl Log {
     /// The newest snapshot that is durable here, for followers that ask for one. It has no state.
     pub fn put_on_shelf(&mut self, snapshot: Snapshot) {
         self.wanted.set(false);
-        self.shelf = Some(snapshot);
+        (self.shelf, self.renewing) = (Some(snapshot), false);
+    }
+
+    /// A newer one is being written, or was given up. Once that is durable, the slices of the one
+    /// on the shelf are freed: who needs one meanwhile waits for the newer.
+    pub fn renew_shelf(&mut self, renewing: bool) {
+        self.renewing = renewing;
     }
 
     /// It is of no use any more.
@@ -296,10 +305,13 @@ impl Storage for Log {
         }
         match &self.shelf {
             // One before the base would leave a gap that no append can fill; one before the newest
-            // change of members may be of a group without the one who needs it.
+            // change of members may be of a group without the one who needs it. While another one
+            // waits for a newer, none leaves, so that there is a time for that to be taken.
             Some(snapshot)
-                if snapshot.get_metadata().index
-                    >= request_index.max(self.base.0).max(self.members_at.0) =>
+                if !self.renewing
+                    && !self.wanted.get()
+                    && snapshot.get_metadata().index
+                        >= request_index.max(self.base.0).max(self.members_at.0) =>
             {
                 Ok(snapshot.clone())
             }
@@ -417,5 +429,18 @@ mod tests {
         log.put_on_shelf(snapshot);
         assert!(!log.snapshot_wanted());
         assert!(log.snapshot(0, 2).is_ok());
+    }
+
+    #[test]
+    fn while_a_newer_one_is_written_nobody_is_given_the_old_one() {
+        let mut log = Log::new(ConfState::default());
+        log.append(&entries(1..=5, 1));
+        log.put_on_shelf(Snapshot::default());
+        log.renew_shelf(true);
+        assert!(log.snapshot(0, 2).is_err() && log.snapshot_wanted());
+        log.renew_shelf(false);
+        assert!(log.snapshot(0, 3).is_err(), "a newer one is to be taken for who waits");
+        log.put_on_shelf(Snapshot::default());
+        assert!(log.snapshot(0, 2).is_ok() && log.snapshot(0, 3).is_ok());
     }
 }

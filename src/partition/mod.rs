@@ -528,6 +528,9 @@ impl Partition {
             let meta = snapshot.mut_metadata();
             (meta.index, meta.term) = (facts.position.0, facts.term.0);
             meta.set_conf_state(facts.conf);
+            if self.replica.log().snapshot_wanted() {
+                self.capturing.promise();
+            }
             self.replica.log_mut().put_on_shelf(snapshot);
         }
         // Before raft's clock goes on, by which it may stand for election.
@@ -584,9 +587,16 @@ impl Partition {
     /// Gives up the snapshot being taken, whose end the disk has no room for. Its slices are void
     /// when the next one begins.
     pub fn abandon_snapshot(&mut self) {
+        self.replica.log_mut().renew_shelf(false);
         if let Some(copy) = self.capturing.abandon() {
             self.machine.let_go(copy);
         }
+    }
+
+    /// Whether the newest snapshot is on its way to a peer, or waited for by one.
+    #[must_use]
+    pub fn keeps_snapshot(&self) -> bool {
+        self.capturing.is_kept()
     }
 
     /// A snapshot is to be taken soon, because the oldest segment of the journal waits for it.

@@ -335,6 +335,10 @@ impl Partition {
         let index = Position(message.get_snapshot().get_metadata().index);
         self.capturing.sending(to, index);
         let stateless = self.replica.log().is_witness(message.to);
+        if self.capturing.is_taking() && !stateless {
+            // raft had it before the newer one was begun, and the disk kept it back.
+            return self.capturing.miss();
+        }
         let places = self.capturing.places_of(index).filter(|_| !stateless).unwrap_or_default();
         let (partition, members) = (self.id, self.members.clone());
         effects.snapshots.push(Departure { partition, message, members, places });
@@ -517,6 +521,7 @@ impl Partition {
     fn capture(&mut self, rules: &Rules, effects: &mut Effects) -> Result<(), Panicked> {
         let asked = self.replica.log().snapshot_wanted()
             && self.capturing.is_idle()
+            && !self.capturing.is_sending()
             && self.applied > Position(0);
         self.hungry = asked || self.capturing.is_due(self.applied, self.machine.bytes(), rules);
         if self.hungry && effects.snapshot_of.is_none() && effects.snapshot_budget_bytes > 0 {
@@ -530,6 +535,7 @@ impl Partition {
                 members: self.members.clone(),
                 origin: Origin::Taken,
             };
+            self.replica.log_mut().renew_shelf(true);
             self.capturing.take(facts, (!self.witness).then(|| self.machine.freeze()));
             effects.snapshot_of = Some(self.id);
         }
@@ -565,8 +571,8 @@ impl Partition {
             };
             self.tell(now, what, effects);
         }
-        if let Some(to) = self.capturing.overdue() {
-            self.snapshot_sent(to, false);
+        while let Some(to) = self.capturing.overdue() {
+            self.replica.snapshot_sent(to, false);
         }
     }
 

@@ -4,8 +4,9 @@
 //! A connection that is cut is dialled again and goes on where the receiver is. It has arrived when
 //! the receiver says that it has all of it; when it gives up, raft is told so and tries again with
 //! what is newest then. The slices are read from the journal as they leave, a few at a time on a
-//! thread of the executor's pool: a segment that was used again meanwhile shows in a checksum, and
-//! is a delivery that failed. Absent on purpose: what slices hold.
+//! thread of the executor's pool: a segment that was used again meanwhile, which happens only on a
+//! disk that is full, shows in a checksum, and is a delivery that failed. Absent on purpose: what
+//! slices hold.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -28,8 +29,8 @@ use crate::wire::hello::{Cargo, Offer, Welcome};
 /// What one core is to send.
 #[derive(Debug)]
 pub struct Sending {
-    /// What waits, for each peer that a task sends to.
-    waiting: BTreeMap<NodeId, VecDeque<SnapshotOut>>,
+    /// What waits, for each peer that a task sends to, and how many times raft wanted it sent.
+    waiting: BTreeMap<NodeId, VecDeque<(SnapshotOut, u32)>>,
     /// What waits and what is being sent.
     count: usize,
     rate: u64,
@@ -51,14 +52,17 @@ impl Sending {
         self.rate = bytes_per_second;
     }
 
-    /// Takes a snapshot; an older one of the partition that waits for the same peer is given up.
+    /// Takes a snapshot; an older one of the partition that waits for the same peer is given up, and
+    /// its delivery ends with that of the newer.
     /// `None`: there is no room. `Some(true)`: a task is to be started for this peer.
     fn add(&mut self, snapshot: SnapshotOut) -> Option<bool> {
         let (to, partition) = (snapshot.to, snapshot.partition);
         let queue = self.waiting.get_mut(&to);
-        let old = queue.and_then(|queue| queue.iter_mut().find(|old| old.partition == partition));
-        if let Some(old) = old {
+        let old =
+            queue.and_then(|queue| queue.iter_mut().find(|(old, _)| old.partition == partition));
+        if let Some((old, times)) = old {
             *old = snapshot;
+            *times += 1;
             return Some(false);
         }
         if self.count >= SNAPSHOTS_WAITING_MAX {
@@ -66,12 +70,12 @@ impl Sending {
         }
         self.count += 1;
         let idle = !self.waiting.contains_key(&to);
-        self.waiting.entry(to).or_default().push_back(snapshot);
+        self.waiting.entry(to).or_default().push_back((snapshot, 1));
         Some(idle)
     }
 
     /// The next one for a peer; without one its task ends.
-    fn next(&mut self, to: NodeId) -> Option<SnapshotOut> {
+    fn next(&mut self, to: NodeId) -> Option<(SnapshotOut, u32)> {
         let next = self.waiting.get_mut(&to).and_then(VecDeque::pop_front);
         if next.is_none() {
             self.waiting.remove(&to);
@@ -112,7 +116,7 @@ pub fn send_snapshot(shared: &Shared, snapshot: SnapshotOut) {
 async fn send_all(shared: Shared, to: NodeId) {
     loop {
         let next = shared.borrow_mut().sending.next(to);
-        let Some(snapshot) = next else { return };
+        let Some((snapshot, times)) = next else { return };
         let sent = send(&shared, &snapshot).await;
         let mut peers = shared.borrow_mut();
         let delivery = match sent {
@@ -126,7 +130,8 @@ async fn send_all(shared: Shared, to: NodeId) {
             }
         };
         peers.sending.done();
-        peers.heard.sent.push((snapshot.partition, snapshot.to, delivery));
+        let said = (snapshot.partition, snapshot.to, delivery);
+        peers.heard.sent.extend(std::iter::repeat_n(said, times as usize));
         peers.ring();
     }
 }
@@ -138,20 +143,37 @@ async fn send(shared: &Shared, snapshot: &SnapshotOut) -> Result<(), String> {
         bytes: snapshot.bytes(),
         checksum: snapshot.tag(),
     };
-    let (mut failures, mut furthest) = (0, 0);
+    let (mut failures, mut furthest, mut cut) = (0, 0, String::new());
     loop {
         let contact = shared.borrow().book.get(&snapshot.to).cloned();
         let contact = contact.ok_or("its address is not known")?;
         let mut reached = 0;
-        let attempt = attempt(shared, &contact, snapshot, offer, &mut reached).await;
-        let Err(reason) = attempt else { return Ok(()) };
+        match attempt(shared, &contact, snapshot, offer, &cut, &mut reached).await {
+            Ok(()) => return Ok(()),
+            Err(Ended::Void(reason)) => return Err(reason),
+            Err(Ended::Cut(reason)) => cut = reason,
+        }
         // As long as each connection brings it further, it goes on.
         failures = if reached > furthest { 1 } else { failures + 1 };
         furthest = furthest.max(reached);
         if failures >= ATTEMPTS {
-            return Err(reason);
+            return Err(cut);
         }
         glommio::timer::sleep(PAUSE).await;
+    }
+}
+
+/// How a connection ended before all was sent.
+enum Ended {
+    /// Another one may go on.
+    Cut(String),
+    /// It can never be whole.
+    Void(String),
+}
+
+impl From<String> for Ended {
+    fn from(reason: String) -> Ended {
+        Ended::Cut(reason)
     }
 }
 
@@ -160,28 +182,29 @@ async fn attempt(
     contact: &Contact,
     snapshot: &SnapshotOut,
     offer: Offer,
+    cut: &str,
     reached: &mut u64,
-) -> Result<(), String> {
+) -> Result<(), Ended> {
     let shard = snapshot.shard;
     let greeted = connect(shared, contact, shard, Cargo::Snapshot(offer)).await?;
     let Greeted { mut socket, offset, shards, formats, .. } = greeted;
     if !format_of(&snapshot.head).is_some_and(|format| formats.has(format)) {
-        return Err("it came back with another program".to_owned());
+        return Err(Ended::Cut("it came back with another program".to_owned()));
     }
     if shard.0 >= shards {
-        return Err(format!("it has {shards} shards, shard {shard} was wanted"));
+        return Err(Ended::Cut(format!("it has {shards} shards, shard {shard} was wanted")));
     }
     *reached = offset;
     if offset > 0 {
         let (node, partition) = (snapshot.to.0, snapshot.partition.0);
-        tracing::info!(node, partition, offset, "a snapshot goes on where it was cut");
+        tracing::info!(node, partition, offset, cut, "a snapshot goes on where it was cut");
     }
     send_pieces(shared, snapshot, offset, &mut socket).await?;
     let (head, body) = within(SILENCE, read_word(&mut socket)).await?;
     match Welcome::decode(&head, &body) {
         Ok(Welcome::Come { offset, .. }) if offset == offer.bytes => Ok(()),
-        Ok(Welcome::Refused(reason)) => Err(reason),
-        _ => Err("it did not say that it has all".to_owned()),
+        Ok(Welcome::Refused(reason)) => Err(Ended::Cut(reason)),
+        _ => Err(Ended::Cut("it did not say that it has all".to_owned())),
     }
 }
 
@@ -191,32 +214,37 @@ async fn send_pieces(
     snapshot: &SnapshotOut,
     offset: u64,
     socket: &mut Socket,
-) -> Result<(), String> {
+) -> Result<(), Ended> {
     let journal = shared.borrow().journal.clone();
     let mut at = (PIECE_HEAD_BYTES + snapshot.head.len()) as u64;
     if offset == 0 {
-        let head = u32::try_from(snapshot.head.len()).map_err(|_| "its head is too large")?;
+        let head = u32::try_from(snapshot.head.len())
+            .map_err(|_| Ended::Void("its head is too large".to_owned()))?;
         let before = piece_head(head, crc32c::crc32c(&snapshot.head));
         within(SILENCE, write_all(socket, &before)).await?;
         within(SILENCE, write_all(socket, &snapshot.head)).await?;
     } else if offset < at {
-        return Err(NO_PIECE.to_owned());
+        return Err(no_piece());
     }
     for place in snapshot.places.iter().copied() {
         let end = at + PIECE_HEAD_BYTES as u64 + u64::from(place.bytes);
         if at < offset && end > offset {
-            return Err(NO_PIECE.to_owned());
+            return Err(no_piece());
         }
         if at >= offset {
             let journal = journal.clone();
             let read = move || read_slice(&journal, place);
-            let slice = glommio::executor().spawn_blocking(read).await?;
+            let slice = glommio::executor().spawn_blocking(read).await.map_err(Ended::Void)?;
             within(SILENCE, write_all(socket, &piece_head(place.bytes, place.checksum))).await?;
             send_slice(shared, &slice, socket).await?;
         }
         at = end;
     }
-    if at < offset { Err(NO_PIECE.to_owned()) } else { Ok(()) }
+    if at < offset { Err(no_piece()) } else { Ok(()) }
+}
+
+fn no_piece() -> Ended {
+    Ended::Void("it has what is no piece".to_owned())
 }
 
 async fn send_slice(shared: &Shared, slice: &[u8], socket: &mut Socket) -> Result<(), String> {
@@ -240,8 +268,6 @@ fn read_slice(journal: &Path, place: Place) -> Result<Vec<u8>, String> {
     }
     Ok(slice)
 }
-
-const NO_PIECE: &str = "it has what is no piece";
 
 /// Connections in a row that bring a snapshot no further.
 const ATTEMPTS: usize = 5;
@@ -273,9 +299,9 @@ mod tests {
         assert_eq!(sending.add(snapshot(2, 1, 20)), Some(false));
         assert_eq!(sending.add(snapshot(2, 4, 5)), Some(false));
         assert_eq!(sending.count, 3);
-        let next = sending.next(NodeId(2)).expect("it waits");
-        assert_eq!((next.partition, next.position), (PartitionId(1), Position(20)));
-        assert_eq!(sending.next(NodeId(2)).expect("it waits").partition, PartitionId(4));
+        let (next, times) = sending.next(NodeId(2)).expect("it waits");
+        assert_eq!((next.partition, next.position, times), (PartitionId(1), Position(20), 2));
+        assert_eq!(sending.next(NodeId(2)).expect("it waits").0.partition, PartitionId(4));
         assert!(sending.next(NodeId(2)).is_none());
         sending.done();
         assert_eq!(sending.add(snapshot(2, 1, 30)), Some(true), "its task has ended");

@@ -357,13 +357,18 @@ impl Shard {
         // take one more because of those would never end.
         let state = self.roster.iter().map(|living| living.partition.snapshot_bytes());
         let needed = 3 * state.sum::<u64>() / self.settings.layout.segment_bytes as u64;
-        let many = self.journal.segments() > self.settings.segments_soft + needed as usize;
-        if !many && !self.could_free_disk() {
+        let soft = self.settings.segments_soft + needed as usize;
+        let (segments, must) = (self.journal.segments(), self.could_free_disk());
+        if segments <= soft && !must {
             return;
         }
+        // What is on its way to a peer would be freed by a newer one, that one by the next, and the
+        // peer would never have any: it is waited for until there are twice as many.
+        let waits = segments <= 2 * soft && !must;
         let holders: Vec<PartitionId> = self.journal.holders().collect();
         for id in holders {
-            if let Some(living) = self.roster.get_mut(id) {
+            let living = self.roster.get_mut(id);
+            if let Some(living) = living.filter(|it| !waits || !it.partition.keeps_snapshot()) {
                 living.partition.want_snapshot();
                 self.touch(id);
             }

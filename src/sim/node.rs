@@ -26,6 +26,8 @@ pub struct Node {
     pub up: bool,
     /// Bits of its disks were turned: it may have partitions that do not start, and says which.
     pub rotten: bool,
+    /// Its disks had no room for more segments once.
+    pub was_full: bool,
     /// It never starts again.
     pub destroyed: bool,
     /// Drawn when its disks were new: its peers know it by that.
@@ -104,6 +106,7 @@ impl Node {
             life: 0,
             up: false,
             rotten: false,
+            was_full: false,
             destroyed: false,
             incarnation: u64::from(id.0),
             formats: setup.formats_of(id),

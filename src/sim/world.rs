@@ -326,9 +326,9 @@ impl World {
             Event::Lost { node, shard, peer } => {
                 self.reach(node, shard, |core| core.inbox.lost.push(peer));
             }
-            Event::Sent { to, shard, life, of } => {
-                if self.lives(to, life) {
-                    self.reach(to, shard, |core| core.inbox.sent.push(of));
+            Event::Sent { from, shard, life, snapshot, delivery } => {
+                if self.lives(from, life) {
+                    self.sent(from, shard, &snapshot, delivery);
                 }
             }
             Event::Letter { node, shard, life, from, letter } => {
@@ -388,6 +388,7 @@ impl World {
 
     /// A node's shards hear whether their disks take more segments.
     pub fn tell_room(&mut self, node: NodeId, room: DiskRoom) {
+        self.nodes[node.0 as usize - 1].was_full |= room == DiskRoom::Full;
         self.for_each_core(node, |core| core.inbox.disk = Some(room));
     }
 

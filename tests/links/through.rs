@@ -37,6 +37,13 @@ async fn any_node_takes_any_call_whatever_its_cores() {
         let mut session = nodes.session(0, partition).await;
         let counter = session.create(COUNTER, "c").await;
         let table = session.create(MAP, "m").await;
+        for node in 0..3 {
+            // Until its links are there it says that it is unavailable.
+            session.caller = nodes.caller(node).await;
+            let input = map::v1::ClearInput {};
+            let path = "/atomix.multiraft.map.v1.Map/Clear";
+            let _: map::v1::ClearOutput = session.insist(table, path, input).await;
+        }
         for round in 1..=6 {
             let caller = nodes.caller(round as usize % 3).await;
             session.caller = caller;

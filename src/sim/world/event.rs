@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::id::{Mark, NodeId, PartitionId, ShardId};
 use crate::shard::inbox::{Ask, Delivery, Letter};
+use crate::shard::outbox::SnapshotOut;
 use crate::sim::call::{Heard, Parcel};
 use crate::sim::node::Caller;
 use crate::wire::bundle::Piece;
@@ -36,10 +37,11 @@ pub(super) enum Event {
         peer: NodeId,
     },
     Sent {
-        to: NodeId,
+        from: NodeId,
         shard: ShardId,
         life: u64,
-        of: (PartitionId, NodeId, Delivery),
+        snapshot: SnapshotOut,
+        delivery: Delivery,
     },
     Letter {
         node: NodeId,

@@ -68,8 +68,7 @@ impl World {
         }
         let SnapshotOut { to, partition, position, .. } = snapshot;
         let (tag, length) = (snapshot.tag(), snapshot.bytes());
-        let disk = &self.nodes[from.0 as usize - 1].cores[usize::from(shard.0)].disk;
-        let read = snapshot.whole(|it| disk.read(it.segment, it.offset, it.bytes as usize));
+        let read = self.whole(from, shard, &snapshot);
         self.trace.tell(self.now_ns, || {
             format!(
                 "node {from} sends node {to} partition {partition} up to {position}, {length} bytes"
@@ -93,8 +92,34 @@ impl World {
             let pieces = bundle::pieces(&bytes, partition, tag).unwrap_or_default();
             self.queue.push(at_ns, Event::Snapshot { from, to, shard: owner, pieces });
         }
-        let event = Event::Sent { to: from, shard, life, of: (partition, to, delivery) };
-        self.queue.push(ends_ns, event);
+        self.queue.push(ends_ns, Event::Sent { from, shard, life, snapshot, delivery });
+    }
+
+    /// A delivery ended. A real link reads the slices as they leave: the last one was there till
+    /// now, unless the node had no other room.
+    pub(super) fn sent(
+        &mut self,
+        from: NodeId,
+        shard: ShardId,
+        snapshot: &SnapshotOut,
+        delivery: Delivery,
+    ) {
+        let there = self.whole(from, shard, snapshot).is_some();
+        let node = &self.nodes[from.0 as usize - 1];
+        let arrived = delivery == Delivery::Arrived;
+        assert!(
+            there || node.rotten || node.was_full || !arrived,
+            "node {from} used the place of a snapshot that was on its way: {snapshot:?}"
+        );
+        let delivery = if there { delivery } else { Delivery::Failed };
+        let sent = (snapshot.partition, snapshot.to, delivery);
+        self.reach(from, shard, |core| core.inbox.sent.push(sent));
+    }
+
+    /// A snapshot with its slices, when the disk has them all.
+    fn whole(&self, from: NodeId, shard: ShardId, snapshot: &SnapshotOut) -> Option<Bytes> {
+        let disk = &self.nodes[from.0 as usize - 1].cores[usize::from(shard.0)].disk;
+        snapshot.whole(|it| disk.read(it.segment, it.offset, it.bytes as usize))
     }
 
     /// Whether there is a link from one node to another which takes this frame: neither refuses the
