@@ -13,8 +13,9 @@
 //! slice was written stopped a state of 1 GiB for 2.2 s, and a busy session's outputs for 90 ms
 //! every other second. What comes is read into a state of its own and recorded as it comes; a slice
 //! is held only until a turn has bytes for it. What is durable is remembered by its places in the
-//! journal, from where it is sent to whoever needs it: no state is ever in memory as bytes. Absent
-//! on purpose: formats; the copy writes itself, the journal the record.
+//! journal, from where it is sent to whoever needs it: no state is ever in memory as bytes. While
+//! it is sent, or waited for, no other is begun, whose end would free those places; while one is
+//! taken, none is sent. Absent on purpose: formats; the copy writes itself, the journal the record.
 
 use std::{
     collections::VecDeque,

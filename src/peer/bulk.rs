@@ -4,9 +4,9 @@
 //! A connection that is cut is dialled again and goes on where the receiver is. It has arrived when
 //! the receiver says that it has all of it; when it gives up, raft is told so and tries again with
 //! what is newest then. The slices are read from the journal as they leave, a few at a time on a
-//! thread of the executor's pool: a segment that was used again meanwhile, which happens only on a
-//! disk that is full, shows in a checksum, and is a delivery that failed. Absent on purpose: what
-//! slices hold.
+//! thread of the executor's pool: the shard keeps their segments until the delivery has ended. When
+//! the disk is too short of room for that, a checksum shows it, and the delivery has failed. Absent
+//! on purpose: what slices hold.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -52,9 +52,9 @@ impl Sending {
         self.rate = bytes_per_second;
     }
 
-    /// Takes a snapshot; an older one of the partition that waits for the same peer is given up, and
-    /// its delivery ends with that of the newer.
-    /// `None`: there is no room. `Some(true)`: a task is to be started for this peer.
+    /// Takes a snapshot; an older one of the partition that waits for the same peer is given up,
+    /// and its delivery ends with that of the newer. `None`: there is no room. `Some(true)`: a task
+    /// is to be started for this peer.
     fn add(&mut self, snapshot: SnapshotOut) -> Option<bool> {
         let (to, partition) = (snapshot.to, snapshot.partition);
         let queue = self.waiting.get_mut(&to);
