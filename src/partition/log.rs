@@ -193,6 +193,8 @@ impl Log {
     /// on the shelf are freed: who needs one meanwhile waits for the newer.
     pub fn renew_shelf(&mut self, renewing: bool) {
         self.renewing = renewing;
+        // Who waited for one that was given up may do with the old one, and asks again if not.
+        self.wanted.set(self.wanted.get() && renewing);
     }
 
     /// It is of no use any more.
@@ -439,8 +441,10 @@ mod tests {
         log.renew_shelf(true);
         assert!(log.snapshot(0, 2).is_err() && log.snapshot_wanted());
         log.renew_shelf(false);
-        assert!(log.snapshot(0, 3).is_err(), "a newer one is to be taken for who waits");
+        assert!(log.snapshot(0, 2).is_ok(), "the newer one was given up");
+        assert!(log.snapshot(1, 3).is_err() && log.snapshot_wanted(), "it needs more than that");
+        assert!(log.snapshot(0, 2).is_err(), "none leaves while one is to be taken");
         log.put_on_shelf(Snapshot::default());
-        assert!(log.snapshot(0, 2).is_ok() && log.snapshot(0, 3).is_ok());
+        assert!(log.snapshot(0, 2).is_ok() && !log.snapshot_wanted());
     }
 }

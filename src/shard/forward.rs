@@ -254,6 +254,12 @@ impl Forward {
         self.forget_all(|way| deaf.contains(way), DEAF, true, replies)
     }
 
+    /// Whether there is something for `look` to see.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        !self.out.is_empty() || self.sent.values().any(|sent| sent.since.is_some())
+    }
+
     /// How many calls are out, and how many guests there are.
     pub fn counts(&self) -> (usize, usize) {
         assert_eq!(self.out.len(), self.numbers.len(), "both know each call that is out");

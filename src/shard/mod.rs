@@ -85,7 +85,7 @@ pub struct Shard {
     /// Partitions that raft's clock is for: they have other members and do not rest.
     awake: BTreeSet<PartitionId>,
     rests: Rests,
-    /// raft's clock goes on at this time, while a group here has other members.
+    /// raft's clock goes on at this time, while a group here has other members or a call is out.
     next_tick: Option<Instant>,
     /// Messages that found their bundle full: raft is told in the next turn.
     dropped: Vec<(PartitionId, NodeId)>,
@@ -262,7 +262,8 @@ impl Shard {
             self.hang_up_all(guests);
             // A turn that comes late ticks once: a pause of this process is no silence of its
             // peers.
-            self.next_tick = Some(now.monotonic.after(self.settings.tick));
+            self.next_tick = None;
+            self.set_tick(now);
         }
         if self.journal.segments() != self.segments_seen || self.admit.is_disk_full() {
             self.segments_seen = self.journal.segments();
@@ -402,10 +403,11 @@ impl Shard {
         state.saturating_add(state / 4) < self.journal.segment_room()
     }
 
-    /// raft's clock goes as long as some group needs it.
+    /// raft's clock goes as long as some group needs it, or a call waits for another node: who has
+    /// no group here would never notice that it is not heard.
     fn set_tick(&mut self, now: Now) {
-        let needed = self.roster.iter().any(|living| living.partition.needs_ticks());
-        if needed {
+        let mut living = self.roster.iter();
+        if self.forward.waits() || living.any(|living| living.partition.needs_ticks()) {
             self.next_tick.get_or_insert(now.monotonic.after(self.settings.tick));
         } else {
             self.next_tick = None;

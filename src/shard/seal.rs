@@ -38,6 +38,9 @@ impl Shard {
         self.errands.hear(&mut self.effects.replies);
         self.seal_records(outbox);
         self.seal_messages(now, outbox);
+        if self.forward.waits() {
+            self.set_tick(now);
+        }
         self.seal_snapshots(outbox);
         outbox.book = std::mem::take(&mut self.moved).then(|| self.contacts());
         if outbox.book.is_some() {

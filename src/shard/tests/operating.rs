@@ -259,6 +259,20 @@ fn a_node_without_a_replica_passes_on_what_it_is_asked() {
 }
 
 #[test]
+fn a_node_without_a_replica_does_not_wait_for_who_does_not_hear_it() {
+    for (from, to) in [(0, 3), (3, 0)] {
+        let mut world = four(9);
+        // Which of the members it asks is its choice.
+        (0..3).for_each(|member| world.deafen(member.max(from), member.max(to), true));
+        let ticket = world.ask(3, P, Ask::Describe { here: false }, &[]);
+        world.settle();
+        let refusal = world.refusal(ticket);
+        assert!(matches!(refusal, Refusal::Unavailable(_)), "{from} to {to}: {refusal:?}");
+        assert_eq!(world.stats(3).passed_now, 0);
+    }
+}
+
+#[test]
 fn a_watch_reaches_a_partition_that_is_elsewhere() {
     let mut world = four(8);
     let ticket = world.ask(3, P, Ask::WatchPartition, &[]);
