@@ -369,10 +369,6 @@ impl Partition {
     pub(super) fn tell_applied(&mut self) {
         if !self.capturing.is_undurable() && self.applied > self.replica.told_applied() {
             self.replica.applied(self.applied);
-            if self.is_alone() {
-                // Nobody will ask for them: who joins later gets a snapshot. The disk keeps them.
-                self.replica.log_mut().compact(self.applied);
-            }
         }
     }
 
@@ -584,11 +580,9 @@ impl Partition {
     fn compact(&mut self, facts: &SnapshotFacts, now: Now, rules: &Rules, effects: &mut Effects) {
         let retain = if self.is_alone() || self.witness { 0 } else { rules.retain_entries };
         let to = Position(facts.position.0.saturating_sub(retain));
-        let alone = self.is_alone();
         let log = self.replica.log_mut();
-        // Who is alone keeps nothing in memory; what the disk may forget is told all the same.
-        let compacts = alone || to > log.base();
-        if to > log.base() {
+        let compacts = to > log.base();
+        if compacts {
             log.compact(to);
         }
         let index = facts.position;
