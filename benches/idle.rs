@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -21,6 +20,9 @@ use ringraft::cli::cluster::look::NODE_WATCH;
 use ringraft::client::Fault;
 use ringraft::client::connection::Network;
 use ringraft::wire::proto::v1;
+
+#[path = "../tests/harness/ports.rs"]
+mod ports;
 
 struct Cluster {
     dir: PathBuf,
@@ -56,7 +58,7 @@ impl Cluster {
     fn new(dir: PathBuf, shards: u32, partitions: u32) -> Cluster {
         fs::create_dir_all(&dir).expect("a directory");
         fs::write(dir.join("node.toml"), "[journal]\nsegment_bytes = 33554432\n").expect("a file");
-        let places = (1..=NODES).map(|id| (free(id), free(id))).collect();
+        let places = (1..=u32::from(NODES)).map(|id| (ports::free(id), ports::free(id))).collect();
         Cluster { dir, shards, partitions, places, children: Vec::new() }
     }
 
@@ -155,12 +157,6 @@ impl Row {
     fn core(&self) -> f64 {
         100.0 * self.idle_core.as_secs_f64() / self.idle.as_secs_f64()
     }
-}
-
-/// An address of this host that nobody has.
-fn free(id: u8) -> String {
-    let socket = TcpListener::bind(format!("127.0.0.{id}:0")).expect("a port");
-    socket.local_addr().expect("an address").to_string()
 }
 
 type Leaders = Arc<Mutex<BTreeMap<u32, u64>>>;

@@ -5,7 +5,6 @@
 #![cfg(feature = "io")]
 #![allow(clippy::unwrap_used)]
 
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -29,7 +28,7 @@ mod seats;
 mod harness;
 
 use harness::caller::{Caller, SOON};
-use harness::{Node, data_dir, possible, send};
+use harness::{Node, data_dir, ports, possible, send};
 use load::{Book, Load, Person};
 use proxy::Proxies;
 use seats::Cluster;
@@ -340,7 +339,7 @@ fn a_demo_runs_three_nodes_and_ends_cleanly() {
         return;
     }
     let dir = data_dir();
-    let port = spaced_ports().to_string();
+    let port = ports::spaced("127.0.0.1", &[0, 1, 10, 11, 20, 21]).port().to_string();
     let mut demo = Command::new(harness::binary())
         .args(["demo", "--port", &port, "--partitions", "3", "--data-dir"])
         .arg(dir.path())
@@ -363,19 +362,6 @@ fn a_demo_runs_three_nodes_and_ends_cleanly() {
     assert!(harness::wait(&mut demo, SOON).success());
     let gone = ringraft(&["cluster", "status", "--timeout", "200ms", "--endpoint", &endpoint]);
     assert_eq!(gone.0, Some(9), "{}", gone.1);
-}
-
-/// A port such that those that a demo takes are free.
-fn spaced_ports() -> u16 {
-    let holds = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok();
-    for _ in 0..100 {
-        let base = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let others = [0, 1, 10, 11, 20, 21].map(|more| base.checked_add(more).and_then(holds));
-        if base < 65_000 && others.iter().all(Option::is_some) {
-            return base;
-        }
-    }
-    panic!("no ports");
 }
 
 async fn keep_alive(network: &Network, at: usize, session_id: u64) -> Result<(), Fault> {

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::ports::free;
 use harness::{Node, binary, data_dir, dial, lines, possible, send, wait};
 use ringraft::client::{Client, Options};
 use ringraft::wire::health::health_check_response::ServingStatus;
@@ -93,8 +94,7 @@ fn nothing_acknowledged_is_lost_or_done_twice_when_the_process_is_killed() {
         return;
     }
     let dir = data_dir();
-    let port = free_port();
-    let listen = format!("127.0.0.1:{port}");
+    let listen = free(1);
     let flags = ["--listen", listen.as_str()];
     let mut node = Some(Node::start(dir.path(), &flags));
     let runtime = runtime();
@@ -159,7 +159,7 @@ fn a_restart_brings_back_sessions_locks_timers_and_streams() {
         return;
     }
     let dir = data_dir();
-    let listen = format!("127.0.0.1:{}", free_port());
+    let listen = free(1);
     let flags = ["--listen", listen.as_str()];
     let node = Node::start(dir.path(), &flags);
     let runtime = runtime();
@@ -681,9 +681,4 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what}: not in {SECONDS:?}");
         std::thread::sleep(Duration::from_millis(2));
     }
-}
-
-/// A port that nobody has now. Node after node takes it, so none can be chosen by the system.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

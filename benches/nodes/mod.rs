@@ -1,7 +1,6 @@
 //! Nodes as processes on this host, clients that increment counters of all their partitions, and
 //! how long the clients wait when something happens to a node.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +11,9 @@ use ringraft::cli::cluster::look::{View, look};
 use ringraft::client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinHandle;
+
+#[path = "../../tests/harness/ports.rs"]
+mod ports;
 
 /// Nodes 1, 2, … each on an address of its own.
 pub struct Cluster {
@@ -56,7 +58,7 @@ impl Cluster {
     /// One more, which does not run yet.
     pub fn add(&mut self) {
         let id = self.places.len() + 1;
-        let (api, peer) = (free(id), free(id));
+        let (api, peer) = (ports::free(id as u32), ports::free(id as u32));
         self.places.push(Place { id, api, peer });
         self.children.push(None);
     }
@@ -157,12 +159,6 @@ fn binary() -> String {
 /// How many partitions of a view the node at this place leads.
 pub fn leads(view: &View, at: usize) -> usize {
     view.lines().iter().filter(|line| line.leader() == at as u64 + 1).count()
-}
-
-/// An address of this host that nobody has.
-fn free(id: usize) -> String {
-    let socket = TcpListener::bind(format!("127.0.0.{id}:0")).expect("a port");
-    socket.local_addr().expect("an address").to_string()
 }
 
 /// Clients that increment counters, 2 ms apart each.

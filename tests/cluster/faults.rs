@@ -48,7 +48,7 @@ async fn names_are_asked_for_again_at_every_dial() {
         return;
     }
     let hosts =
-        |third: &str| format!("one.test 127.0.0.1\ntwo.test 127.0.0.2\nthree.test {third}\n");
+        |third: &str| format!("one.test 127.0.4.1\ntwo.test 127.0.4.2\nthree.test {third}\n");
     let unknown = |place: &Place| place.fault("hosts", &hosts(""));
     let mut nodes = Nodes::prepared(&[1, 1, 1], CONFIG, unknown);
     let name = |_: &Place, other: &Place| {
@@ -61,7 +61,7 @@ async fn names_are_asked_for_again_at_every_dial() {
     // Without the second one nothing goes on but with the third.
     nodes.places[1].kill();
     for place in &nodes.places {
-        place.fault("hosts", &hosts("127.0.0.3"));
+        place.fault("hosts", &hosts("127.0.4.3"));
     }
     let began = Instant::now();
     nodes.session(0, 1).await;

@@ -11,6 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::harness::ports;
+
 /// Ways that are cut: from one node to another.
 type Cuts = BTreeSet<(u32, u32)>;
 
@@ -26,7 +28,7 @@ impl Proxies {
 
     /// Stands before the peer port of `node`; the address that others are to use.
     pub async fn before(&self, node: u32, peer: String) -> String {
-        let listener = TcpListener::bind(format!("127.0.0.{node}:0")).await.unwrap();
+        let listener = TcpListener::bind(ports::free(node)).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let cuts = self.cuts.subscribe();
         tokio::spawn(async move {

@@ -1,7 +1,6 @@
 //! A cluster that founds itself from its configuration, under names that a test may put a proxy
 //! before.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use ringraft::cli::cluster::look::look;
@@ -10,6 +9,7 @@ use tokio::time::sleep;
 use super::harness::caller::SOON;
 use super::harness::data_dir;
 use super::harness::nodes::Place;
+use super::harness::ports::free;
 use super::proxy::Proxies;
 
 /// Nodes with one group, each in its place.
@@ -79,7 +79,7 @@ impl Cluster {
         let id = self.places.len() as u32 + 1;
         let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
         let mut place = Place::new(self.dir.path(), id, &flags);
-        (place.api, place.peer) = (free(id), peer.to_owned());
+        place.peer = peer.to_owned();
         self.apis.push(place.api.clone());
         self.places.push(place);
         id as usize - 1
@@ -150,9 +150,4 @@ impl Cluster {
             sleep(Duration::from_millis(10)).await;
         }
     }
-}
-
-/// An address of this host that nobody has.
-pub fn free(id: u32) -> String {
-    TcpListener::bind(format!("127.0.0.{id}:0")).unwrap().local_addr().unwrap().to_string()
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 pub mod caller;
 pub mod calls;
 pub mod nodes;
+pub mod ports;
 
 /// A node that is ready.
 pub struct Node {

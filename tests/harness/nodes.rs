@@ -11,7 +11,7 @@ use ringraft::wire::proto::v1::*;
 use tonic::{Code, Status};
 
 use super::caller::{self, Caller, SOON, Session};
-use super::{Ended, Heard, Node, data_dir, send};
+use super::{Ended, Heard, Node, data_dir, ports, send};
 
 /// How a node is started, and the node while it runs.
 pub struct Place {
@@ -130,13 +130,12 @@ impl Nodes {
 }
 
 impl Place {
-    /// Under `dir`, at an address of its own, which its first start decides.
+    /// Under `dir`, at addresses of its own.
     pub fn new(dir: &Path, id: u32, flags: &[&str]) -> Place {
         let dir = dir.join(id.to_string());
         std::fs::create_dir_all(&dir).unwrap();
-        let listen = format!("127.0.0.{id}:0");
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let (api, peer, heard) = (listen.clone(), listen, Heard::default());
+        let (api, peer, heard) = (ports::free(id), ports::free(id), Heard::default());
         Place { dir, id, flags, api, peer, node: None, heard }
     }
 
@@ -156,7 +155,6 @@ impl Place {
         flags.extend(self.flags.iter().map(String::as_str));
         let mut node = Node::try_start(&self.dir, &flags)?;
         self.heard = node.heard();
-        (self.api, self.peer) = (node.api.clone(), node.peer.clone());
         self.node = Some(node);
         Ok(())
     }

@@ -18,7 +18,7 @@ fn a_full_disk_refuses_what_grows_and_keeps_what_is_there() {
         eprintln!("skipped: no file system can be mounted here");
         return;
     };
-    let listen = format!("127.0.0.1:{}", free_port());
+    let listen = free(1);
     let flags = ["--listen", listen.as_str(), "--shards", "1"];
     let node = Node::start(&small, &flags);
     let runtime = runtime();
@@ -84,7 +84,7 @@ fn a_full_disk_is_enough_for_a_state_that_does_not_grow() {
         eprintln!("skipped: no file system can be mounted here");
         return;
     };
-    let listen = format!("127.0.0.1:{}", free_port());
+    let listen = free(1);
     let flags = ["--listen", listen.as_str(), "--shards", "1"];
     let mut node = Node::start(&small, &flags);
     let shard = small.join("data/shard-0");
