@@ -369,6 +369,10 @@ impl Partition {
     pub(super) fn tell_applied(&mut self) {
         if !self.capturing.is_undurable() && self.applied > self.replica.told_applied() {
             self.replica.applied(self.applied);
+            if self.is_alone() {
+                // Nobody will ask for them: who joins later gets a snapshot. The disk keeps them.
+                self.replica.log_mut().compact(self.applied);
+            }
         }
     }
 
@@ -578,11 +582,13 @@ impl Partition {
 
     /// Drops the entries that a durable snapshot holds, but for those kept for followers.
     fn compact(&mut self, facts: &SnapshotFacts, now: Now, rules: &Rules, effects: &mut Effects) {
-        let retain = if self.is_alone() || self.witness { 0 } else { rules.retain_entries };
+        let alone = self.is_alone();
+        let retain = if alone || self.witness { 0 } else { rules.retain_entries };
         let to = Position(facts.position.0.saturating_sub(retain));
         let log = self.replica.log_mut();
-        let compacts = to > log.base();
-        if compacts {
+        // Who is alone keeps nothing in memory; what the disk may forget is told all the same.
+        let compacts = alone || to > log.base();
+        if to > log.base() {
             log.compact(to);
         }
         let index = facts.position;
