@@ -73,6 +73,8 @@ pub(super) struct Capturing {
     shelf: Option<(Position, Arc<[Place]>)>,
     /// Deliveries under way, oldest first.
     sending: Vec<Delivery>,
+    /// Peers whose snapshot did not leave, one each: raft sends no other before it hears.
+    missed: Vec<NodeId>,
     /// Ticks for which the shelf is kept for who waits for it.
     promised: u32,
     ended: Vec<(NodeId, Position, bool)>,
@@ -201,6 +203,7 @@ impl Capturing {
             places: Vec::new(),
             shelf: None,
             sending: Vec::new(),
+            missed: Vec::new(),
             promised: 0,
             ended: Vec::new(),
             finished: None,
@@ -435,10 +438,9 @@ impl Capturing {
         self.sending.push(Delivery { to, position, ticks: 0 });
     }
 
-    /// It does not leave after all: its slices would be freed on its way.
-    pub fn miss(&mut self) {
-        let delivery = self.sending.last_mut().expect("it was to leave just now");
-        delivery.ticks = DELIVERY_TICKS_MAX + 1;
+    /// One for this peer does not leave: its slices would be freed on its way.
+    pub fn miss(&mut self, to: NodeId) {
+        self.missed.push(to);
     }
 
     /// The delivery to a peer that began first has ended.
@@ -472,8 +474,12 @@ impl Capturing {
         }
     }
 
-    /// Ends a delivery that nobody reported for too long, or that was missed: to whom it was.
-    pub fn overdue(&mut self) -> Option<NodeId> {
+    /// A peer whose snapshot did not leave, or of whose delivery nobody heard for too long; it
+    /// ends so.
+    pub fn failed(&mut self) -> Option<NodeId> {
+        if let Some(to) = self.missed.pop() {
+            return Some(to);
+        }
         let late = |delivery: &Delivery| delivery.ticks > DELIVERY_TICKS_MAX;
         let place = self.sending.iter().position(late)?;
         Some(self.end(place, false))

@@ -333,12 +333,12 @@ impl Partition {
         }
         let to = NodeId(u32::try_from(message.to).expect("members are nodes"));
         let index = Position(message.get_snapshot().get_metadata().index);
-        self.capturing.sending(to, index);
         let stateless = self.replica.log().is_witness(message.to);
         if self.capturing.is_taking() && !stateless {
             // raft had it before the newer one was begun, and the disk kept it back.
-            return self.capturing.miss();
+            return self.capturing.miss(to);
         }
+        self.capturing.sending(to, index);
         let places = self.capturing.places_of(index).filter(|_| !stateless).unwrap_or_default();
         let (partition, members) = (self.id, self.members.clone());
         effects.snapshots.push(Departure { partition, message, members, places });
@@ -575,7 +575,7 @@ impl Partition {
             };
             self.tell(now, what, effects);
         }
-        while let Some(to) = self.capturing.overdue() {
+        while let Some(to) = self.capturing.failed() {
             self.replica.snapshot_sent(to, false);
         }
     }
