@@ -194,6 +194,15 @@ fn the_limits_of_a_host_are_measured() {
 }
 
 #[test]
+fn a_core_that_is_not_there_is_told() {
+    let output = Command::new(binary()).args(["load", "ceiling", "--core", "99999"]).output();
+    let output = output.unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(err.contains("core 99999 cannot be used") && err.contains("--core"), "{err}");
+}
+
+#[test]
 fn results_have_all_their_forms_and_add_up() {
     if !possible() {
         return;

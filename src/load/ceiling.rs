@@ -8,6 +8,7 @@
 //!
 //! Absent on purpose: truth. An echo counts nothing, so nothing is checked.
 
+pub mod core;
 pub mod disk;
 mod h2;
 mod own;
@@ -50,17 +51,17 @@ impl Echo {
         }
     }
 
-    /// Starts it on a thread of its own, on core `cpu`.
+    /// Starts it on a thread of its own, on this core.
     ///
     /// # Errors
     /// What the system says.
-    pub fn start(self, cpu: usize) -> io::Result<Running> {
+    pub fn start(self, core: usize) -> io::Result<Running> {
         let over = Arc::new(AtomicBool::new(false));
         let (ready, is_ready) = std::sync::mpsc::channel();
         let until = Arc::clone(&over);
         let serve = move || match self {
-            Echo::Own => own::serve(cpu, &ready, &until),
-            Echo::H2 => h2::serve(cpu, &ready, &until),
+            Echo::Own => own::serve(core, &ready, &until),
+            Echo::H2 => h2::serve(core, &ready, &until),
         };
         let thread = thread::Builder::new().name("echo".to_owned()).spawn(serve)?;
         let gone = |_| io::Error::other("the echo's thread ended");

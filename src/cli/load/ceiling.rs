@@ -1,7 +1,9 @@
 //! `ringraft load ceiling`: what an echo and a bare disk reach here, and the node beside them.
 //!
 //! Everything in one run with the same calls and the same load, one after the other, so that the
-//! figures can be set against each other on a machine whose speed nobody knows.
+//! figures can be set against each other on a machine whose speed nobody knows. Echoes and disk
+//! loop run on the node's core and the load beside it, as it does for the node: a call that needs
+//! no wake on another core takes a third of the time.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use super::flags::RunFlags;
 use super::{interrupted, measure};
 use crate::cli::{Exit, Failure, say};
 use crate::load::arrival::Pace;
-use crate::load::ceiling::{self, Echo, disk};
+use crate::load::ceiling::{self, Echo, core, disk};
 use crate::load::plan::{Plan, Workload};
 use crate::load::report::{Report, Summary, micros};
 
@@ -33,6 +35,10 @@ pub struct Flags {
     /// The node's process on this host, whose CPU is then told as well.
     #[arg(long, value_name = "PID", requires = "node")]
     pid: Option<u32>,
+    /// The core of the echoes and the disk loop, by the kernel's numbers; the load keeps off it. By
+    /// default the first that the node of --pid may use, or this process.
+    #[arg(long, value_name = "N")]
+    core: Option<usize>,
     /// Print the results as JSON.
     #[arg(long)]
     json: bool,
@@ -59,12 +65,13 @@ const IN_FLIGHT: usize = 256;
 /// When one of them cannot be measured.
 pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     let stop = interrupted()?;
+    let core = core(flags)?;
     let mut rows = Vec::new();
     for echo in [Echo::Own, Echo::H2] {
-        rows.push(echoed(flags, echo, &stop)?);
+        rows.push(echoed(flags, echo, core, &stop)?);
     }
     let span = flags.run.duration().min(Duration::from_secs(5));
-    rows.push(written(&flags.disk, span)?);
+    rows.push(written(&flags.disk, core, span)?);
     if flags.node {
         let plan = plan(flags, None)?;
         let before = flags.pid.map(ceiling::ran_ns);
@@ -81,6 +88,17 @@ pub fn run(flags: &Flags) -> Result<Exit, Failure> {
         table(&rows);
     }
     Ok(Exit::Done)
+}
+
+/// The core of the echoes and the disk loop, which this thread and the load's keep off.
+fn core(flags: &Flags) -> Result<usize, Failure> {
+    let chosen = flags.core.or_else(|| core::first_of(flags.pid)).unwrap_or(0);
+    let tried = std::thread::spawn(move || core::run_on(chosen)).join().expect("it cannot panic");
+    tried.and_then(|()| core::keep_off(chosen)).map_err(|error| {
+        Failure::new(Exit::Usage, format!("core {chosen} cannot be used: {error}"))
+            .mend("--core names another one")
+    })?;
+    Ok(chosen)
 }
 
 fn plan(flags: &Flags, echo: Option<std::net::SocketAddr>) -> Result<Plan, Failure> {
@@ -101,9 +119,8 @@ fn plan(flags: &Flags, echo: Option<std::net::SocketAddr>) -> Result<Plan, Failu
     Ok(plan)
 }
 
-fn echoed(flags: &Flags, echo: Echo, stop: &Arc<AtomicBool>) -> Result<Row, Failure> {
-    let cpu = first_cpu();
-    let running = echo.start(cpu).map_err(|error| {
+fn echoed(flags: &Flags, echo: Echo, core: usize, stop: &Arc<AtomicBool>) -> Result<Row, Failure> {
+    let running = echo.start(core).map_err(|error| {
         Failure::new(Exit::Kernel, format!("{}: {error}", echo.name()))
             .mend("`ringraft doctor` says what the host lacks")
     })?;
@@ -113,8 +130,8 @@ fn echoed(flags: &Flags, echo: Echo, stop: &Arc<AtomicBool>) -> Result<Row, Fail
     Ok(row(echo.name(), &report, Some(running.ran_ns() - before)))
 }
 
-fn written(directory: &Path, span: Duration) -> Result<Row, Failure> {
-    let took = disk::writes(directory, span).map_err(|error| {
+fn written(directory: &Path, core: usize, span: Duration) -> Result<Row, Failure> {
+    let took = disk::writes(directory, core, span).map_err(|error| {
         Failure::new(Exit::Disk, format!("{}: {error}", directory.display()))
             .mend("name a directory on a disk that takes direct writes: --disk")
     })?;
@@ -160,12 +177,4 @@ fn table(rows: &[Row]) {
             say(&format_args!("{:<21} the limit may be the generator: {limit}", ""));
         }
     }
-}
-
-/// The first core that this process may use: a node of one core takes it too.
-fn first_cpu() -> usize {
-    let allowed = rustix::thread::sched_getaffinity(None).ok();
-    let first = allowed
-        .and_then(|allowed| (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)));
-    first.unwrap_or(0)
 }

@@ -9,18 +9,21 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::super::measure::{Latencies, latencies};
+use super::core::run_on;
 
 const BLOCK: usize = 4096;
 const FILE: usize = 16 << 20;
 
 /// Writes and syncs blocks of 4 KiB for so long in a file under `directory`, which is removed
-/// afterwards: how long each took.
+/// afterwards, on this core: how long each took.
 ///
 /// # Errors
 /// What the disk says; also when it takes no direct writes.
-pub fn writes(directory: &Path, span: Duration) -> io::Result<Latencies> {
+pub fn writes(directory: &Path, core: usize, span: Duration) -> io::Result<Latencies> {
     let path = directory.join(format!("ceiling-{}.tmp", std::process::id()));
-    let measured = at(&path, span);
+    let on_core = || run_on(core).and_then(|()| at(&path, span));
+    let measured = std::thread::scope(|scope| scope.spawn(on_core).join());
+    let measured = measured.expect("it cannot panic");
     drop(std::fs::remove_file(&path));
     measured
 }

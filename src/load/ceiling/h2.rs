@@ -12,15 +12,14 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
+use super::core::run_on;
 use super::{Ready, answer, this_task};
 
 /// Serves on this thread until it is over.
-pub fn serve(cpu: usize, ready: &Ready, over: &Arc<AtomicBool>) {
-    let mut one = rustix::thread::CpuSet::new();
-    one.set(cpu);
-    // On a core that it may not use it is still measured, on another.
-    let _ = rustix::thread::sched_setaffinity(None, &one);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+pub fn serve(core: usize, ready: &Ready, over: &Arc<AtomicBool>) {
+    let runtime = run_on(core)
+        .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return drop(ready.send(Err(error))),
     };

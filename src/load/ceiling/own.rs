@@ -17,8 +17,8 @@ use crate::limits::READ_BUFFER_BYTES;
 use crate::wire::http2::{Connection, Event, Limits, Route};
 
 /// Serves on this thread until it is over.
-pub fn serve(cpu: usize, ready: &Ready, over: &Arc<AtomicBool>) {
-    let executor = match LocalExecutorBuilder::new(Placement::Fixed(cpu)).make() {
+pub fn serve(core: usize, ready: &Ready, over: &Arc<AtomicBool>) {
+    let executor = match LocalExecutorBuilder::new(Placement::Fixed(core)).make() {
         Ok(executor) => executor,
         Err(error) => return drop(ready.send(Err(io::Error::other(error.to_string())))),
     };
