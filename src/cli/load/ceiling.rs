@@ -5,7 +5,7 @@
 //! loop run on the node's core and the load beside it, as it does for the node: a call that needs
 //! no wake on another core takes a third of the time.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -59,6 +59,9 @@ struct Row {
 /// Calls at a time when nobody says: the load that a durable command's cost is told for.
 const IN_FLIGHT: usize = 256;
 
+/// For how long a lone writer is measured at most.
+const WRITES: Duration = Duration::from_secs(5);
+
 /// Does it.
 ///
 /// # Errors
@@ -70,8 +73,7 @@ pub fn run(flags: &Flags) -> Result<Exit, Failure> {
     for echo in [Echo::Own, Echo::H2] {
         rows.push(echoed(flags, echo, core, &stop)?);
     }
-    let span = flags.run.duration().min(Duration::from_secs(5));
-    rows.push(written(&flags.disk, core, span)?);
+    rows.push(written(flags, core)?);
     if flags.node {
         let plan = plan(flags, None)?;
         let before = flags.pid.map(ceiling::ran_ns);
@@ -130,17 +132,20 @@ fn echoed(flags: &Flags, echo: Echo, core: usize, stop: &Arc<AtomicBool>) -> Res
     Ok(row(echo.name(), &report, Some(running.ran_ns() - before)))
 }
 
-fn written(directory: &Path, core: usize, span: Duration) -> Result<Row, Failure> {
-    let took = disk::writes(directory, core, span).map_err(|error| {
-        Failure::new(Exit::Disk, format!("{}: {error}", directory.display()))
+fn written(flags: &Flags, core: usize) -> Result<Row, Failure> {
+    let span = flags.run.duration();
+    // Stalls are rare: what an open loop meets takes as long to see.
+    let rate = flags.run.rate();
+    let span = if rate.is_some() { span } else { span.min(WRITES) };
+    let written = disk::writes(&flags.disk, core, span, rate).map_err(|error| {
+        Failure::new(Exit::Disk, format!("{}: {error}", flags.disk.display()))
             .mend("name a directory on a disk that takes direct writes: --disk")
     })?;
-    let latency_us = Summary::of(&took);
     Ok(Row {
         name: "disk, write and sync".to_owned(),
-        per_second: 1e6 / latency_us.mean.max(1e-9),
+        per_second: written.per_second,
         cpu_us: None,
-        latency_us,
+        latency_us: Summary::of(&written.took),
         generator: None,
     })
 }
@@ -158,8 +163,8 @@ fn row(name: &str, report: &Report, ran_ns: Option<u64>) -> Row {
 
 fn table(rows: &[Row]) {
     say(&format_args!(
-        "{:<21} {:>11} {:>12} {:>14} {:>8} {:>8}",
-        "", "a second", "server CPU", "a CPU-second", "p50", "p99"
+        "{:<21} {:>11} {:>12} {:>14} {:>8} {:>8} {:>8}",
+        "", "a second", "server CPU", "a CPU-second", "p50", "p99", "p99.9"
     ));
     for row in rows {
         let (cpu, each) = row.cpu_us.map_or_else(
@@ -167,11 +172,12 @@ fn table(rows: &[Row]) {
             |us| (format!("{us:.2} us"), format!("{:.0}", 1e6 / us.max(1e-9))),
         );
         say(&format_args!(
-            "{:<21} {:>11.0} {cpu:>12} {each:>14} {:>8} {:>8}",
+            "{:<21} {:>11.0} {cpu:>12} {each:>14} {:>8} {:>8} {:>8}",
             row.name,
             row.per_second,
             micros(row.latency_us.p50),
-            micros(row.latency_us.p99)
+            micros(row.latency_us.p99),
+            micros(row.latency_us.p999)
         ));
         if let Some(limit) = &row.generator {
             say(&format_args!("{:<21} the limit may be the generator: {limit}", ""));

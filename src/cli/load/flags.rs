@@ -275,6 +275,12 @@ impl RunFlags {
         self.in_flight.is_some() || self.rate.is_some()
     }
 
+    /// Calls a second of an open loop, when they were said.
+    #[must_use]
+    pub fn rate(&self) -> Option<f64> {
+        self.rate
+    }
+
     fn workload(&self) -> Workload {
         match self.workload {
             Named::Counter => Workload::Counter,
