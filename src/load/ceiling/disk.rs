@@ -104,15 +104,15 @@ mod tests {
 
     #[test]
     fn a_stall_is_waited_for_by_all_that_fall_into_it() {
-        let (mut calls, mut took) = (Calls { gap_ns: 10.0, carried: 0 }, latencies(3));
-        // The first call is carried at once, those at 10 and 20 by the next write, which stalls.
-        calls.carry(0, 25, &mut took);
-        assert_eq!((took.len(), took.max()), (1, 25));
-        calls.carry(25, 1025, &mut took);
-        assert_eq!((took.len(), took.max() / 8), (3, 1015 / 8));
+        let (mut calls, mut took) = (Calls { gap_ns: 10e3, carried: 0 }, latencies(3));
+        // The first call is carried at once, those at 10 and 20 us by the next write, which stalls.
+        calls.carry(0, 25_000, &mut took);
+        assert_eq!((took.len(), took.max() / 1_000), (1, 25));
+        calls.carry(25_000, 1_025_000, &mut took);
+        assert_eq!((took.len(), took.max() / 1_000), (3, 1_015));
         // A hundred were due meanwhile, of which the first waited longest.
-        calls.carry(1025, 1050, &mut took);
+        calls.carry(1_025_000, 1_050_000, &mut took);
         assert_eq!(took.len(), 103);
-        assert!((510..570).contains(&took.value_at_quantile(0.5)), "{took:?}");
+        assert!((510_000..570_000).contains(&took.value_at_quantile(0.5)), "{took:?}");
     }
 }
